@@ -1,0 +1,316 @@
+package tallymanv1
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+)
+
+// ValidationError says which fields of a request are missing or wrong. The Validate methods return it, and the server
+// sends its violations in a google.rpc.BadRequest.
+type ValidationError struct {
+	Violations []*errdetails.BadRequest_FieldViolation
+}
+
+// Error lists the violations.
+func (e *ValidationError) Error() string {
+	texts := make([]string, len(e.Violations))
+	for i, v := range e.Violations {
+		texts[i] = v.Field + ": " + v.Description
+	}
+	return strings.Join(texts, "; ")
+}
+
+// violations collects what is wrong with a message.
+type violations []*errdetails.BadRequest_FieldViolation
+
+func (v *violations) check(ok bool, field, format string, args ...any) {
+	if !ok {
+		*v = append(*v, &errdetails.BadRequest_FieldViolation{Field: field, Description: fmt.Sprintf(format, args...)})
+	}
+}
+
+func (v *violations) id(field string, id int64) {
+	v.check(id > 0, field, "must be a number above 0")
+}
+
+func (v *violations) page(size int32) {
+	v.check(size >= 0 && size <= MaxPageSize, "page_size", "must be 0 (the default) to %d", MaxPageSize)
+}
+
+func (v *violations) within(field string, n, low, high int64) {
+	v.check(n >= low && n <= high, field, "must be %d to %d", low, high)
+}
+
+func (v *violations) err() error {
+	if len(*v) == 0 {
+		return nil
+	}
+	return &ValidationError{Violations: *v}
+}
+
+// Bounds of the API. They belong to the protocol: no setting changes them.
+const (
+	MaxPageSize    = 1000    // entries of a page
+	MaxChunk       = 1 << 20 // bytes of an UploadChunk
+	MaxSettlements = 1000    // of one SettleBatches
+	MaxClaim       = 1000    // batches of one ClaimBatches
+	MaxSlots       = 4096    // of a worker
+	MaxLeases      = 8192    // of one heartbeat
+	maxMapEntries  = 64      // of parameters and labels
+	maxMapBytes    = 16 << 10
+	maxFileName    = 4096
+	maxBatchBytes  = 64 << 20
+)
+
+var (
+	projectPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{5,40}$`)
+	kindPattern    = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,63}$`)
+)
+
+func printable(s string, most int) bool {
+	if s == "" || len(s) > most || !utf8.ValidString(s) {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
+}
+
+func (v *violations) texts(field string, m map[string]string) {
+	total := 0
+	for key, value := range m {
+		total += len(key) + len(value)
+		v.check(key != "", field, "has an entry with an empty key")
+		v.check(!strings.Contains(key+value, "\x00"), field, "has an entry with U+0000")
+	}
+	v.check(len(m) <= maxMapEntries && total <= maxMapBytes, field,
+		"may have %d entries with %d bytes in all", maxMapEntries, maxMapBytes)
+}
+
+// Validate reports what is wrong with the message by itself: sizes, not the order of messages.
+func (m *SubmitUploadRequest) Validate() error {
+	var v violations
+	switch x := m.GetMessage().(type) {
+	case *SubmitUploadRequest_Header:
+		h := x.Header
+		v.check(printable(h.GetUploadId(), 128), "header.upload_id", "must be 1 to 128 printable characters without spaces")
+		kind := h.GetKind()
+		v.check(kind == "" || kindPattern.MatchString(kind), "header.kind", `must be 1 to 64 of a-z, 0-9, "_", "-" and "."`)
+		switch project := h.GetProject(); {
+		case project != "":
+			v.check(projectPattern.MatchString(project), "header.project", `must be 5 to 40 of a-z, 0-9, "_" and "-"`)
+		default:
+			v.check(kind != "" && kind != KindAnnotations, "header.project", "is required for kind %s", KindAnnotations)
+		}
+		v.check(h.GetMode() == "" || h.GetMode() == ModeReplace, "header.mode", "must be %q", ModeReplace)
+		v.texts("header.parameters", h.GetParameters())
+		v.texts("header.labels", h.GetLabels())
+		v.within("header.priority", int64(h.GetPriority()), -100, 100)
+		v.check(len(h.GetFileName()) <= maxFileName && !strings.Contains(h.GetFileName(), "\x00"), "header.file_name",
+			"must be at most %d bytes without U+0000", maxFileName)
+		v.check(h.GetSize() >= 0, "header.size", "must not be negative")
+		p := h.GetPolicy()
+		v.within("header.policy.max_attempts", int64(p.GetMaxAttempts()), 0, 100)
+		v.within("header.policy.batch_weight", int64(p.GetBatchWeight()), 0, 1_000_000)
+		v.within("header.policy.batch_items", int64(p.GetBatchItems()), 0, 100_000)
+		v.within("header.policy.batch_bytes", p.GetBatchBytes(), 0, maxBatchBytes)
+		v.check(len(p.GetDefaultSourcedb()) <= 255, "header.policy.default_sourcedb", "must be at most 255 bytes")
+	case *SubmitUploadRequest_Chunk:
+		v.check(len(x.Chunk.GetData()) <= MaxChunk, "chunk.data", "must be at most %d bytes", MaxChunk)
+		v.check(x.Chunk.GetOffset() >= 0, "chunk.offset", "must not be negative")
+	case *SubmitUploadRequest_Finish:
+		v.check(x.Finish.GetSize() >= 0, "finish.size", "must not be negative")
+	default:
+		v.check(false, "message", "must be header, chunk or finish")
+	}
+	return v.err()
+}
+
+// Names with a meaning of their own.
+const (
+	KindAnnotations = "annotations" // the built-in handler's kind
+	ModeReplace     = "replace"
+)
+
+// Validate reports what is wrong with the request.
+func (m *GetUploadRequest) Validate() error {
+	var v violations
+	v.check(printable(m.GetUploadId(), 128), "upload_id", "must be 1 to 128 printable characters without spaces")
+	return v.err()
+}
+
+func validateJobID(id int64) error {
+	var v violations
+	v.id("job_id", id)
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *GetJobRequest) Validate() error { return validateJobID(m.GetJobId()) }
+
+// Validate reports what is wrong with the request.
+func (m *DeleteJobRequest) Validate() error { return validateJobID(m.GetJobId()) }
+
+// Validate reports what is wrong with the request.
+func (m *WatchJobRequest) Validate() error {
+	var v violations
+	v.id("job_id", m.GetJobId())
+	v.check(m.GetAfterRevision() >= 0, "after_revision", "must not be negative")
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *CancelJobRequest) Validate() error {
+	var v violations
+	v.id("job_id", m.GetJobId())
+	v.check(len(m.GetReason()) <= 1024, "reason", "must be at most 1024 bytes")
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *ListJobsRequest) Validate() error {
+	var v violations
+	v.page(m.GetPageSize())
+	for i, s := range m.GetStates() {
+		v.check(JobState_name[int32(s)] != "", fmt.Sprintf("states[%d]", i), "is not a job state")
+	}
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *GetBatchRequest) Validate() error {
+	var v violations
+	v.id("batch_id", m.GetBatchId())
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *ListBatchesRequest) Validate() error {
+	var v violations
+	v.page(m.GetPageSize())
+	v.check(m.GetJobId() > 0 || (m.GetJobId() == 0 && m.GetDocument() != ""), "job_id", "is required without a document")
+	v.check(!m.GetSlowest() || m.GetJobId() > 0, "slowest", "needs job_id")
+	v.check(len(m.GetDocument()) <= 1024, "document", "must be at most 1024 bytes")
+	for i, s := range m.GetStates() {
+		v.check(BatchState_name[int32(s)] != "", fmt.Sprintf("states[%d]", i), "is not a batch state")
+	}
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *ListFindingsRequest) Validate() error {
+	var v violations
+	v.id("job_id", m.GetJobId())
+	v.page(m.GetPageSize())
+	v.check(m.GetBatchId() >= 0, "batch_id", "must not be negative")
+	v.check(m.GetItem() >= 0, "item", "must not be negative")
+	v.check(len(m.GetCode()) <= 128, "code", "must be at most 128 bytes")
+	v.check(Severity_name[int32(m.GetSeverity())] != "", "severity", "is not a severity")
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *RegisterWorkerRequest) Validate() error {
+	var v violations
+	v.check(m.GetWorkerId() == "" || printable(m.GetWorkerId(), 128), "worker_id",
+		"must be 1 to 128 printable characters without spaces")
+	v.within("kinds", int64(len(m.GetKinds())), 1, 64)
+	for i, k := range m.GetKinds() {
+		v.check(kindPattern.MatchString(k), fmt.Sprintf("kinds[%d]", i), `must be 1 to 64 of a-z, 0-9, "_", "-" and "."`)
+	}
+	v.within("slots", int64(m.GetSlots()), 1, MaxSlots)
+	v.check(len(m.GetHost()) <= 256, "host", "must be at most 256 bytes")
+	v.check(len(m.GetVersion()) <= 256, "version", "must be at most 256 bytes")
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *ClaimBatchesRequest) Validate() error {
+	var v violations
+	v.id("session_id", m.GetSessionId())
+	v.check(printable(m.GetRequestId(), 64), "request_id", "must be 1 to 64 printable characters without spaces")
+	v.within("max_batches", int64(m.GetMaxBatches()), 1, MaxClaim)
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *ReadBatchRequest) Validate() error {
+	var v violations
+	v.id("session_id", m.GetSessionId())
+	v.id("batch_id", m.GetBatchId())
+	v.within("attempt", int64(m.GetAttempt()), 1, 1<<31-1)
+	return v.err()
+}
+
+func (v *violations) report(at string, batch int64, attempt, from int32, runs []*OutcomeRun, findings []*ItemFinding) {
+	v.id(at+".batch_id", batch)
+	v.within(at+".attempt", int64(attempt), 1, 1<<31-1)
+	v.check(from >= 0, at+".from_item", "must not be negative")
+	total := int64(from)
+	for i, r := range runs {
+		v.check(r.GetCount() > 0, fmt.Sprintf("%s.outcomes[%d].count", at, i), "must be at least 1")
+		v.check(r.GetOutcome() >= Outcome_OUTCOME_STORED && r.GetOutcome() <= Outcome_OUTCOME_DOCUMENT_MISSING,
+			fmt.Sprintf("%s.outcomes[%d].outcome", at, i), "must be one that a handler decides")
+		total += int64(r.GetCount())
+	}
+	v.check(total <= 1<<30, at+".outcomes", "cover more than %d items", 1<<30)
+	for i, f := range findings {
+		v.check(f.GetFinding() != nil && f.GetPosition() >= from && int64(f.GetPosition()) < total,
+			fmt.Sprintf("%s.findings[%d]", at, i), "must belong to an item that outcomes cover")
+		s := f.GetFinding().GetSeverity()
+		v.check(s == Severity_SEVERITY_WARNING || s == Severity_SEVERITY_ERROR,
+			fmt.Sprintf("%s.findings[%d].finding.severity", at, i), "must be warning or error")
+	}
+}
+
+// Validate reports what is wrong with the beat.
+func (m *HeartbeatRequest) Validate() error {
+	var v violations
+	v.id("session_id", m.GetSessionId())
+	v.check(len(m.GetLeases()) <= MaxLeases, "leases", "must be at most %d", MaxLeases)
+	for i, l := range m.GetLeases() {
+		v.report(fmt.Sprintf("leases[%d]", i), l.GetBatchId(), l.GetAttempt(), l.GetFromItem(), l.GetOutcomes(), l.GetFindings())
+	}
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *SettleBatchesRequest) Validate() error {
+	var v violations
+	v.id("session_id", m.GetSessionId())
+	v.check(len(m.GetSettlements()) <= MaxSettlements, "settlements", "must be at most %d", MaxSettlements)
+	for i, s := range m.GetSettlements() {
+		at := fmt.Sprintf("settlements[%d]", i)
+		v.report(at, s.GetBatchId(), s.GetAttempt(), s.GetFromItem(), s.GetOutcomes(), s.GetFindings())
+		v.check(s.GetEnd() >= AttemptEnd_ATTEMPT_END_COMPLETED && s.GetEnd() <= AttemptEnd_ATTEMPT_END_CANCELLED, at+".end",
+			"must be completed, failed, released or cancelled")
+	}
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *DeregisterWorkerRequest) Validate() error {
+	var v violations
+	v.id("session_id", m.GetSessionId())
+	v.check(len(m.GetReason()) <= 1024, "reason", "must be at most 1024 bytes")
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *GetStatisticsRequest) Validate() error {
+	var v violations
+	window := m.GetWindow().AsDuration()
+	v.check(window >= 0 && window.Hours() <= 366*24, "window", "must be 0 (the default) to 366 days")
+	v.check(m.GetJobId() >= 0, "job_id", "must not be negative")
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *ListWorkersRequest) Validate() error {
+	var v violations
+	v.page(m.GetPageSize())
+	return v.err()
+}
