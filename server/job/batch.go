@@ -1,0 +1,119 @@
+package job
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Lease names one attempt of a session at a batch. Attempt is the fencing token: it grows with every claim.
+type Lease struct {
+	BatchID   int64
+	Attempt   int32
+	SessionID int64
+}
+
+// Batch is a run of items that one worker handles under one lease.
+type Batch struct {
+	ID        int64
+	JobID     int64
+	Ordinal   int32 // place in the job, from 0; given by ingest only
+	FirstItem int64 // number of its first item in the upload, from 1
+	ItemCount int32
+	DoneItems int32 // items at its front whose outcome is final
+	Weight    int32
+
+	State    BatchState
+	Attempt  int32 // claims so far
+	Failures int32
+	Crashes  int32
+	Losses   int32
+	Outcomes []Run  // of the ended items, from the front
+	Error    string // what its last attempt ended with, if that was not completion
+
+	SessionID      int64     // the holder while running, else 0
+	LeaseExpiresAt time.Time // zero unless running
+	ClaimedAt      time.Time // of the last attempt; zero before the first
+	SettledAt      time.Time // when it ended; zero while open
+	AvailableAt    time.Time // of a returned batch: not claimed before
+}
+
+// EndKind is how an attempt ended. The texts are kept in the database.
+type EndKind string
+
+// The ways an attempt ends.
+const (
+	EndCompleted EndKind = "completed"
+	EndFailed    EndKind = "failed"
+	EndReleased  EndKind = "released"  // given back: drain, shutdown, or a grant that nobody received
+	EndCancelled EndKind = "cancelled" // given back because the job is being cancelled
+	EndDied      EndKind = "died"      // the worker is known to be dead
+	EndLost      EndKind = "lost"      // silence until the lease ran out
+)
+
+// Crashed reports whether people are shown the attempt as crashed.
+func (k EndKind) Crashed() bool { return k == EndDied || k == EndLost }
+
+// End is how an attempt ended and what it had done by then.
+type End struct {
+	Kind      EndKind
+	Retryable bool   // of a failure: another attempt may succeed
+	Message   string // of a failure, or what is known of a crash
+	Outcomes  []Run  // what it adds to the outcomes of its batch, from item From on
+	From      int32
+}
+
+// Decision is what an ended attempt leads to.
+type Decision struct {
+	State    BatchState
+	Backoff  time.Duration // of a batch that becomes pending: not claimed before
+	Undone   Outcome       // of the items without an outcome, when the batch ends
+	Failures int32
+	Crashes  int32
+	Losses   int32
+}
+
+// Decide says what the end of an attempt leads to, by what is known of the batch (its DoneItems already including
+// what the end reported) and its job. It decides nothing else: the caller applies it under the batch's lock.
+func Decide(b *Batch, end EndKind, retryable bool, state State, p Policy) Decision {
+	d := Decision{Failures: b.Failures, Crashes: b.Crashes, Losses: b.Losses}
+	switch end {
+	case EndFailed:
+		d.Failures++
+	case EndDied:
+		d.Crashes++
+	case EndLost:
+		d.Losses++
+	}
+	switch {
+	case end == EndCompleted || b.DoneItems >= b.ItemCount:
+		// An attempt that died after its last item was durable has nothing left to repeat.
+		d.State = BatchCompleted
+	case end == EndFailed && (!retryable || d.Failures >= p.Attempts()):
+		d.State, d.Undone = BatchFailed, ItemFailed
+	case end.Crashed() && d.Crashes+d.Losses >= p.Attempts():
+		d.State, d.Undone = BatchCrashed, ItemCrashed
+	case state != Running:
+		d.State, d.Undone = BatchCancelled, ItemCancelled
+	case end == EndFailed:
+		d.State, d.Backoff = BatchPending, backoff(d.Failures)
+	default:
+		d.State = BatchPending
+	}
+	return d
+}
+
+// Backoff bounds: the first retry after about a second, doubling, at most five minutes.
+const (
+	backoffFirst = time.Second
+	backoffMost  = 5 * time.Minute
+)
+
+// backoff returns the wait after the n-th failure, between half and the whole of the nominal time, so that batches
+// that failed together do not come back together.
+func backoff(n int32) time.Duration {
+	d := backoffMost
+	if n < 10 {
+		d = min(backoffFirst<<max(n-1, 0), backoffMost)
+	}
+	return d/2 + rand.N(d/2)
+}

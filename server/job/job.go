@@ -1,0 +1,88 @@
+package job
+
+import "time"
+
+// Job is one upload and everything that happens to it.
+type Job struct {
+	ID         int64
+	UploadID   string
+	Project    string // "" for kinds that need none
+	Kind       string
+	Mode       string
+	Parameters map[string]string // for the handler
+	Labels     map[string]string // for people
+	Priority   int32             // higher is claimed first
+	FileName   string
+	Size       int64 // bytes the client announced; 0 when unknown
+	Policy     Policy
+
+	State      State
+	StopAs     State  // how a cancelling job ends: Cancelled or Failed
+	Reason     string // why it was stopped, for people
+	IngestDone bool   // the upload is complete: the total does not grow any more
+	Revision   int64  // grows with every change that is visible in a snapshot
+	Counters
+
+	SubmittedAt time.Time
+	StartedAt   time.Time // first claim seen; zero before
+	EndedAt     time.Time // zero while open
+	UpdatedAt   time.Time // of the last fold
+}
+
+// Policy is what a submitter may choose of how a job is cut and retried. Zero values mean the defaults.
+type Policy struct {
+	MaxAttempts     int32  `json:"max_attempts,omitempty"`     // attempts that may fail, or crash, before the batch ends so
+	BatchWeight     int32  `json:"batch_weight,omitempty"`     // annotations after which a batch closes between documents
+	BatchItems      int32  `json:"batch_items,omitempty"`      // items at which a batch closes
+	BatchBytes      int64  `json:"batch_bytes,omitempty"`      // bytes at which a batch closes
+	DefaultSourceDB string `json:"default_sourcedb,omitempty"` // for items without one
+}
+
+// Defaults of a Policy.
+const (
+	DefaultMaxAttempts = 3
+)
+
+// Attempts returns MaxAttempts or its default.
+func (p Policy) Attempts() int32 {
+	if p.MaxAttempts > 0 {
+		return p.MaxAttempts
+	}
+	return DefaultMaxAttempts
+}
+
+// Fold adds what d changed to j, gives it the next revision, and decides whether the job ended. now is the
+// database's time. It is the one place where a job ends.
+func (j *Job) Fold(d *Delta, now time.Time) {
+	j.Add(&d.Counters)
+	j.Revision++
+	j.UpdatedAt = now
+	if j.StartedAt.IsZero() && (j.Batches[BatchRunning] > 0 || j.BatchesTotal() > j.Batches[BatchPending]) {
+		j.StartedAt = now
+	}
+	if end, ok := j.end(); ok {
+		j.State = end
+		j.EndedAt = now
+	}
+}
+
+func (j *Job) end() (State, bool) {
+	if j.State.Ended() || j.BatchesOpen() != 0 {
+		return "", false
+	}
+	if j.State == Cancelling {
+		return j.StopAs, true
+	}
+	if !j.IngestDone {
+		return "", false
+	}
+	if j.Errors > 0 {
+		return CompletedWithErrors, true
+	}
+	for _, o := range Outcomes() {
+		if !o.Good() && j.ItemOutcomes[o] > 0 {
+			return CompletedWithErrors, true
+		}
+	}
+	return Succeeded, true
+}

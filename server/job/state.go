@@ -1,0 +1,114 @@
+package job
+
+import "fmt"
+
+// State is what a job is doing. The texts are kept in the database.
+type State string
+
+// The states of a job. The first two are open, the others are ends that nothing leaves.
+const (
+	Running             State = "running"               // its batches are claimed; see Job.IngestDone
+	Cancelling          State = "cancelling"            // no batch is claimed any more; Job.StopAs says how it will end
+	Succeeded           State = "succeeded"             // every item stored, stored with warnings, or skipped
+	CompletedWithErrors State = "completed_with_errors" // ended by itself, with at least one other outcome
+	Failed              State = "failed"                // stopped by a limit or by an abandoned upload
+	Cancelled           State = "cancelled"             // stopped by hand
+)
+
+// Ended reports whether s is one of the ends.
+func (s State) Ended() bool { return s != Running && s != Cancelling }
+
+// BatchState is where a batch stands. The numbers are kept in the database and never change.
+type BatchState uint8
+
+// The states of a batch. Pending and running are open, the others ended.
+const (
+	BatchPending   BatchState = 0
+	BatchRunning   BatchState = 1
+	BatchCompleted BatchState = 2
+	BatchFailed    BatchState = 3
+	BatchCrashed   BatchState = 4
+	BatchCancelled BatchState = 5
+
+	batchStates = 6
+)
+
+var batchStateNames = [batchStates]string{"pending", "running", "completed", "failed", "crashed", "cancelled"}
+
+// String returns the state as it is written everywhere.
+func (s BatchState) String() string {
+	if int(s) < len(batchStateNames) {
+		return batchStateNames[s]
+	}
+	return fmt.Sprintf("batch state %d", uint8(s))
+}
+
+// Ended reports whether the batch is neither pending nor running.
+func (s BatchState) Ended() bool { return s > BatchRunning }
+
+// transitions lists what may follow each state; retry, release and a lost lease lead back to pending.
+var transitions = [batchStates][]BatchState{
+	BatchPending: {BatchRunning, BatchCancelled},
+	BatchRunning: {BatchPending, BatchCompleted, BatchFailed, BatchCrashed, BatchCancelled},
+}
+
+// MayBecome reports whether a batch in state s may be moved to next.
+func (s BatchState) MayBecome(next BatchState) bool {
+	if int(s) >= len(transitions) {
+		return false
+	}
+	for _, t := range transitions[s] {
+		if t == next {
+			return true
+		}
+	}
+	return false
+}
+
+// Outcome is how an item ended. The numbers are those of the protocol, are kept in the database, and never change.
+type Outcome uint8
+
+// The outcomes. Every item ends with exactly one.
+const (
+	Stored          Outcome = 1
+	StoredWarnings  Outcome = 2
+	Rejected        Outcome = 3
+	Skipped         Outcome = 4
+	DocumentMissing Outcome = 5
+	ItemFailed      Outcome = 6 // its batch's last attempt failed
+	ItemCrashed     Outcome = 7 // it killed its worker
+	ItemCancelled   Outcome = 8 // not attempted, or interrupted by a cancel
+
+	outcomes = 9
+)
+
+var outcomeNames = [outcomes]string{
+	"", "stored", "stored_with_warnings", "rejected", "skipped", "document_missing", "failed", "crashed", "cancelled",
+}
+
+// String returns the outcome as it is written everywhere.
+func (o Outcome) String() string {
+	if o.Valid() {
+		return outcomeNames[o]
+	}
+	return fmt.Sprintf("outcome %d", uint8(o))
+}
+
+// Valid reports whether o is one of the outcomes.
+func (o Outcome) Valid() bool { return o >= Stored && o < outcomes }
+
+// Good reports whether o lets a job succeed.
+func (o Outcome) Good() bool { return o == Stored || o == StoredWarnings || o == Skipped }
+
+// ByHandler reports whether a worker may report o; the others follow from how an attempt ended.
+func (o Outcome) ByHandler() bool { return o >= Stored && o <= DocumentMissing }
+
+// Outcomes lists every outcome in the order of its number.
+func Outcomes() []Outcome {
+	return []Outcome{Stored, StoredWarnings, Rejected, Skipped, DocumentMissing, ItemFailed, ItemCrashed, ItemCancelled}
+}
+
+// BatchStates lists every batch state in the order of its number.
+func BatchStates() []BatchState {
+	return []BatchState{BatchPending, BatchRunning, BatchCompleted, BatchFailed, BatchCrashed, BatchCancelled}
+}
