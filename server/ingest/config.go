@@ -1,0 +1,75 @@
+package ingest
+
+import "fmt"
+
+// The names of the settings that bound what a Reader takes, as its errors give them.
+const (
+	SettingMaxItem   = "max_item_bytes"
+	SettingMaxBytes  = "max_decompressed_bytes"
+	SettingMaxRatio  = "max_expansion_ratio"
+	SettingMaxDepth  = "max_compression_depth"
+	SettingMaxWindow = "max_zstd_window_bytes"
+)
+
+// ReaderConfig configures a Reader. Zero limits mean the defaults.
+type ReaderConfig struct {
+	File     string // name of the file, as items and errors give it
+	MaxItem  int64  // longest item kept whole, in bytes; default 64 MiB
+	MaxBytes int64  // longest file, in bytes after decompression; default 1 TiB
+	MaxRatio int64  // decompressed bytes for each byte of the upload, beyond the first 64 MiB; default 250
+	MaxDepth int    // layers of compression; default 2
+	// MaxWindow is the largest window of a zstd stream, in bytes, which is memory. Default 128 MiB, that of zstd itself.
+	MaxWindow int64
+
+	// Resume is the position at which to go on. The source of a compressed upload begins with its first byte and what was
+	// committed is skipped; the source of any other begins with the byte at Resume.Offset.
+	Resume Position
+}
+
+// Validate reports the first setting that makes no sense.
+func (c ReaderConfig) Validate() error {
+	for _, limit := range []struct {
+		name  string
+		value int64
+	}{
+		{SettingMaxItem, c.MaxItem},
+		{SettingMaxBytes, c.MaxBytes},
+		{SettingMaxRatio, c.MaxRatio},
+		{SettingMaxDepth, int64(c.MaxDepth)},
+		{SettingMaxWindow, c.MaxWindow},
+	} {
+		if limit.value < 0 {
+			return fmt.Errorf("%s is %d, must not be negative", limit.name, limit.value)
+		}
+	}
+	if 0 < c.MaxWindow && c.MaxWindow < 1<<10 {
+		return fmt.Errorf("%s is %d, must be at least 1024", SettingMaxWindow, c.MaxWindow)
+	}
+	if c.MaxItem > maxItemBytes {
+		return fmt.Errorf("%s is %d, must be at most %d", SettingMaxItem, c.MaxItem, maxItemBytes)
+	}
+	if c.Resume.Offset < 0 || c.Resume.Line < 0 || c.Resume.Item < 0 {
+		return fmt.Errorf("position to resume at is negative: %d bytes, %d lines, %d items",
+			c.Resume.Offset, c.Resume.Line, c.Resume.Item)
+	}
+	return nil
+}
+
+func (c ReaderConfig) withDefaults() ReaderConfig {
+	if c.MaxItem == 0 {
+		c.MaxItem = 64 << 20
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = 1 << 40
+	}
+	if c.MaxRatio == 0 {
+		c.MaxRatio = 250
+	}
+	if c.MaxDepth == 0 {
+		c.MaxDepth = 2
+	}
+	if c.MaxWindow == 0 {
+		c.MaxWindow = 128 << 20
+	}
+	return c
+}

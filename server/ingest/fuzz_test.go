@@ -1,0 +1,66 @@
+package ingest
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tallyman-dev/tallyman/payload"
+)
+
+// FuzzReader compares with a splitter that is too simple to be wrong.
+func FuzzReader(f *testing.F) {
+	for _, s := range []string{"", "{}\n{}\r\n\n \r\n{", "\xef\xbb\xbf{}\n", "[\n1\n]", "{\n\"a\":1}", "a,b\n1,2\n", "%PDF-1.4",
+		"{\"a\":\"" + strings.Repeat("x", 50) + "\"}\n{}", "{}\r", gzipOf(f, "{}\n{}"), zstdOf(f, "{}\n{}"),
+		gzipOf(f, zstdOf(f, "{}\n")), "(\xb5\x2f\xfd", "\x1f\x8b\x08"} {
+		f.Add([]byte(s), uint8(3))
+		f.Add([]byte(s), uint8(200))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, chunk uint8) {
+		const limit = 40
+		config := ReaderConfig{File: "f", MaxItem: limit, MaxBytes: 1 << 20, MaxWindow: 1 << 20}
+		got, err := readAll(t, &chunked{data, int(chunk) + 1}, config)
+		r, _ := NewReader(bytes.NewReader(data), config)
+		_, _ = r.Next()
+		if r.compressed || err != nil {
+			return
+		}
+		var want []payload.Item
+		offset := int64(0)
+		for i, line := range bytes.SplitAfter(data, []byte("\n")) {
+			if i == 0 && bytes.HasPrefix(line, []byte(byteOrderMark)) {
+				line = line[3:]
+				offset = 3
+			}
+			if content := bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r")); len(bytes.Trim(content, " \t\r")) > 0 ||
+				len(content) > limit {
+				it := item(int64(len(want))+1, int64(i)+1, offset, string(content))
+				it.Data = it.Data[:min(len(content), limit)]
+				want = append(want, it)
+			}
+			offset += int64(len(line))
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// chunked gives its data in pieces of n bytes.
+type chunked struct {
+	data []byte
+	n    int
+}
+
+func (c *chunked) Read(p []byte) (int, error) {
+	if len(c.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), c.n)], c.data)
+	c.data = c.data[n:]
+	return n, nil
+}
