@@ -1,0 +1,9 @@
+package store
+
+// Messages of attempts that a store ends by itself.
+const (
+	LostMessage         = "the lease ran out without a heartbeat"
+	BrokenMessage       = "the worker's connection broke and the worker did not come back"
+	ReplacedMessage     = "the worker was started again"
+	DeregisteredMessage = "the worker shut down"
+)

@@ -1,0 +1,255 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// Classes of advisory locks. They last until the end of a transaction and cost no writing.
+const (
+	sessionLock = 7650_1 // a session's claims against its end, and one repeated claim against another
+	workerLock  = 7650_2 // registrations of one worker id
+)
+
+const lockSessions = `
+SELECT pg_advisory_xact_lock($1, (id % 2147483647)::integer) FROM unnest($2::bigint[]) AS id`
+
+const selectLiveSessions = `
+SELECT id FROM sessions WHERE id = ANY ($1::bigint[]) AND ended_at IS NULL`
+
+// selectRepeated finds what sessions hold under request ids they used before.
+const selectRepeated = `
+SELECT w.n, b.id, b.attempt, b.session_id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items,
+       greatest(b.lease_expires_at - clock_timestamp(), interval '0')
+FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS w(session_id, request_id, n)
+CROSS JOIN LATERAL (
+    SELECT h.id, h.attempt, h.session_id, h.job_id, h.ordinal, h.first_item, h.item_count, h.done_items, h.lease_expires_at
+    FROM batches h
+    WHERE h.session_id = w.session_id AND h.claim_request_id = w.request_id
+    OFFSET 0 -- one search of the index per request, not a join
+) b`
+
+// claimBatches deals pending batches to requests. A slot is one batch that a request may get; slots are in the order of
+// dealing, one per request and round. Returned batches come first, then fresh ones turn by turn; the limit around the
+// turns stops taking, and so locking, as soon as the slots are full. The ids go into the update as an array, so that it
+// never becomes a join over the whole table.
+const claimBatches = `
+WITH asked AS MATERIALIZED (
+    SELECT w.session_id, w.request_id, w.most, w.n
+    FROM unnest($1::bigint[], $2::text[], $3::integer[]) WITH ORDINALITY AS w(session_id, request_id, most, n)
+    WHERE (SELECT s.ended_at IS NULL FROM sessions s WHERE s.id = w.session_id)
+      AND (SELECT h.id FROM batches h
+           WHERE h.session_id = w.session_id AND h.claim_request_id = w.request_id LIMIT 1) IS NULL
+), slots AS MATERIALIZED (
+    SELECT row_number() OVER (ORDER BY k, a.n) AS slot, a.session_id, a.request_id, a.n
+    FROM asked a CROSS JOIN LATERAL generate_series(1, a.most) AS k
+), returned AS MATERIALIZED (
+    SELECT b.id, b.available_at
+    FROM batches b
+    WHERE b.state = 0 AND b.available_at IS NOT NULL AND b.available_at <= (SELECT clock_timestamp())
+      AND b.job_id = ANY (ARRAY(SELECT j.id FROM jobs j WHERE j.id = ANY ($4::bigint[]) AND j.state = 'running'))
+    ORDER BY b.available_at, b.id
+    LIMIT (SELECT count(*) FROM slots)
+    FOR UPDATE SKIP LOCKED
+), fresh AS MATERIALIZED (
+    SELECT f.id, f.ordinal, t.n
+    FROM unnest($4::bigint[], $5::integer[], $6::integer[]) WITH ORDINALITY AS t(job_id, floor, most, n)
+    CROSS JOIN LATERAL (
+        SELECT b.id, b.ordinal
+        FROM batches b
+        WHERE b.job_id = t.job_id AND b.ordinal >= t.floor AND b.state = 0 AND b.available_at IS NULL
+          AND (SELECT j.state = 'running' FROM jobs j WHERE j.id = t.job_id)
+        ORDER BY b.ordinal
+        LIMIT t.most
+        FOR UPDATE OF b SKIP LOCKED
+    ) f
+    LIMIT (SELECT count(*) FROM slots) - (SELECT count(*) FROM returned)
+), picked AS MATERIALIZED (
+    SELECT p.id, p.turn, row_number() OVER (ORDER BY p.turn, p.available_at, p.ordinal, p.id) AS slot
+    FROM (SELECT id, 0 AS turn, available_at, 0 AS ordinal FROM returned
+          UNION ALL
+          SELECT id, n, NULL, ordinal FROM fresh) p
+)
+UPDATE batches b
+SET state = 1, attempt = b.attempt + 1, session_id = s.session_id, claim_request_id = s.request_id,
+    claimed_at = clock_timestamp(), lease_expires_at = clock_timestamp() + $7::interval, available_at = NULL
+FROM picked p JOIN slots s ON s.slot = p.slot
+WHERE b.id = p.id AND b.id = ANY (ARRAY(SELECT id FROM picked))
+RETURNING s.n, p.slot, p.turn, b.id, b.attempt, b.session_id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items`
+
+// batchesAtOnce bounds what one request gets, however much it asks for.
+const batchesAtOnce = 1000
+
+// granted is a grant with its place in the dealing.
+type granted struct {
+	store.Grant
+	request int // index in what was asked
+	slot    int64
+	turn    int // from 1; 0 for a returned batch
+}
+
+// Claim implements store.Leases.
+func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store.ClaimRequest, turns []store.Turn) (store.Claimed, error) {
+	if len(requests) == 0 {
+		return store.Claimed{}, nil
+	}
+	a, fresh := ask(requests), newTurns(turns)
+	var (
+		live   []int64
+		grants []granted
+		old    []granted
+	)
+	err := s.write(ctx, "claim batches", func(ctx context.Context, t *tx) error {
+		live, grants, old = nil, nil, nil
+		t.queue(lockSessions, sessionLock, a.locks)
+		ids(t.queue(selectLiveSessions, a.locks), &live)
+		each(t.queue(selectRepeated, a.sessions, a.ids), func(row pgx.Rows) error {
+			g := granted{Grant: store.Grant{Repeated: true}}
+			err := row.Scan(&g.request, &g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal, &g.FirstItem,
+				&g.ItemCount, &g.DoneItems, &g.Remaining)
+			old = append(old, g)
+			return err
+		})
+		each(t.queue(claimBatches, a.sessions, a.ids, a.most, fresh.jobs, fresh.floors, fresh.most, lease), func(row pgx.Rows) error {
+			g := granted{Grant: store.Grant{Remaining: lease}}
+			err := row.Scan(&g.request, &g.slot, &g.turn, &g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal,
+				&g.FirstItem, &g.ItemCount, &g.DoneItems)
+			grants = append(grants, g)
+			return err
+		})
+		if err := t.send(ctx); err != nil {
+			return err
+		}
+		if len(grants) == 0 {
+			return errNothing
+		}
+		var y tally
+		for _, g := range grants {
+			d := y.of(g.JobID)
+			d.Move(job.BatchPending, job.BatchRunning)
+			d.ItemsInFlight += int64(g.ItemCount - g.DoneItems)
+		}
+		y.queue(t)
+		return nil
+	})
+	if err != nil {
+		return store.Claimed{}, err
+	}
+	claimed := store.Claimed{
+		Grants: make([][]store.Grant, len(requests)),
+		Errs:   make([]error, len(requests)),
+		Fresh:  fresh.took(grants),
+	}
+	byAsked := deal(len(a.ids), grants, old)
+	for i, r := range requests {
+		at := a.index[key(r)]
+		claimed.Grants[i] = byAsked[at]
+		if !slices.Contains(live, r.SessionID) {
+			claimed.Errs[i] = store.ErrSessionEnded
+		} else if a.first[at] != i {
+			// The same request again in one group gets the first one's leases.
+			claimed.Grants[i] = slices.Clone(byAsked[at])
+			for k := range claimed.Grants[i] {
+				claimed.Grants[i][k].Repeated = true
+			}
+		}
+	}
+	return claimed, nil
+}
+
+// deal sorts grants by what was asked, those of a request in the order they were taken. A request that got new leases
+// holds none from before any more.
+func deal(asked int, grants, old []granted) [][]store.Grant {
+	slices.SortFunc(grants, func(x, y granted) int { return cmp.Compare(x.slot, y.slot) })
+	slices.SortFunc(old, func(x, y granted) int { return cmp.Compare(x.BatchID, y.BatchID) })
+	by := make([][]store.Grant, asked)
+	for _, g := range grants {
+		by[g.request-1] = append(by[g.request-1], g.Grant)
+	}
+	fresh := make([]bool, asked)
+	for i := range by {
+		fresh[i] = len(by[i]) > 0
+	}
+	for _, g := range old {
+		if !fresh[g.request-1] {
+			by[g.request-1] = append(by[g.request-1], g.Grant)
+		}
+	}
+	return by
+}
+
+// asking is a group of requests as arrays, each request once.
+type asking struct {
+	sessions []int64
+	ids      []string
+	most     []int32
+	first    []int // index of the request that it stands for
+	index    map[requestKey]int
+	locks    []int64 // distinct sessions, in order
+}
+
+type requestKey struct {
+	session int64
+	id      string
+}
+
+func key(r store.ClaimRequest) requestKey {
+	return requestKey{r.SessionID, store.CleanText(r.RequestID, store.MaxName)}
+}
+
+func ask(requests []store.ClaimRequest) asking {
+	a := asking{index: make(map[requestKey]int, len(requests))}
+	for i, r := range requests {
+		k := key(r)
+		if _, again := a.index[k]; again {
+			continue
+		}
+		a.index[k] = len(a.ids)
+		a.sessions = append(a.sessions, k.session)
+		a.ids = append(a.ids, k.id)
+		a.most = append(a.most, int32(min(max(r.Max, 0), batchesAtOnce)))
+		a.first = append(a.first, i)
+	}
+	a.locks = slices.Compact(slices.Sorted(slices.Values(a.sessions)))
+	return a
+}
+
+// turnArrays is a list of turns as arrays.
+type turnArrays struct {
+	jobs   []int64
+	floors []int32
+	most   []int32
+}
+
+func newTurns(turns []store.Turn) turnArrays {
+	var a turnArrays
+	for _, t := range turns {
+		a.jobs = append(a.jobs, t.JobID)
+		a.floors = append(a.floors, t.Floor)
+		a.most = append(a.most, int32(max(t.Fresh, 0)))
+	}
+	return a
+}
+
+// took says what each turn that could give fresh batches gave.
+func (a turnArrays) took(grants []granted) map[int64]store.Took {
+	took := map[int64]store.Took{}
+	for i, id := range a.jobs {
+		if a.most[i] > 0 {
+			took[id] = store.Took{}
+		}
+	}
+	for _, g := range grants {
+		if g.turn > 0 {
+			took[g.JobID] = store.Took{Batches: took[g.JobID].Batches + 1, Last: max(took[g.JobID].Last, g.Ordinal)}
+		}
+	}
+	return took
+}

@@ -1,0 +1,236 @@
+package postgres
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tallyman-dev/tallyman/internal/pgtest"
+)
+
+// loadBatches makes what a database that has been at work for a while holds: job 1 with a million batches that have
+// completed, and 20 jobs at work with 500 fresh, 10 returned, 25 running and 5 failed batches each, held by 50 sessions.
+// Without a log it is there sooner, and plans are the same.
+const loadBatches = `
+ALTER TABLE batches SET UNLOGGED;
+
+INSERT INTO jobs (upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size, state,
+                  submitted_at, ended_at, updated_at)
+SELECT n, 'project', 'annotations', 'replace', '{}', '{}', '{}', 0, 'file', 0,
+       CASE WHEN n = 1 THEN 'succeeded' ELSE 'running' END, now(), CASE WHEN n = 1 THEN now() END, now()
+FROM generate_series(1, 21) AS n;
+
+INSERT INTO sessions (worker_id, host, pid, version, kinds, slots, registered_at, beat_at)
+SELECT n, 'host', 1, 'v0', '{annotations}', 8, now(), now() FROM generate_series(1, 50) AS n;
+
+INSERT INTO batches (job_id, ordinal, first_item, item_count, weight, state, attempt, done_items, outcomes,
+                     ended_session, ended_as, claimed_at, settled_at)
+SELECT 1, n, n * 10 + 1, 10, 500, 2, 1, 10, '\x0a01', n % 50 + 1, 'completed', now(), now()
+FROM generate_series(0, 999999) AS n;
+
+INSERT INTO batches (job_id, ordinal, first_item, item_count, weight)
+SELECT job, n, n * 10 + 1, 10, 500 FROM generate_series(2, 21) AS job, generate_series(0, 499) AS n;
+
+INSERT INTO batches (job_id, ordinal, first_item, item_count, weight, attempt, failures, ended_session, ended_as,
+                     claimed_at, available_at)
+SELECT job, n, n * 10 + 1, 10, 500, 1, 1, 1, 'failed', now(), now()
+FROM generate_series(2, 21) AS job, generate_series(500, 509) AS n;
+
+INSERT INTO batches (job_id, ordinal, first_item, item_count, weight, state, attempt, session_id, claim_request_id,
+                     claimed_at, lease_expires_at)
+SELECT job, n, n * 10 + 1, 10, 500, 1, 1, (job * 25 + n) % 50 + 1, 'request ' || n, now(), now() + interval '30 seconds'
+FROM generate_series(2, 21) AS job, generate_series(510, 534) AS n;
+
+INSERT INTO batches (job_id, ordinal, first_item, item_count, weight, state, attempt, failures, done_items, outcomes,
+                     ended_session, ended_as, claimed_at, settled_at)
+SELECT job, n, n * 10 + 1, 10, 500, 3, 3, 3, 10, '\x0a06', 1, 'failed', now(), now()
+FROM generate_series(2, 21) AS job, generate_series(535, 539) AS n;
+
+INSERT INTO batch_payloads (batch_id, job_id, ordinal, frame, documents)
+SELECT id, job_id, ordinal, '', ARRAY['PubMed:' || id, 'PMC:' || id % 1000] FROM batches WHERE job_id = 1 AND ordinal < 50000;
+
+INSERT INTO batch_documents (document, batch_id) SELECT unnest(documents), batch_id FROM batch_payloads;
+
+INSERT INTO job_deltas (job_id, delta) SELECT job, '\x0100' FROM generate_series(2, 21) AS job, generate_series(1, 50);
+
+ANALYZE`
+
+// plan is a node of an explained plan.
+type plan struct {
+	NodeType     string `json:"Node Type"`
+	RelationName string `json:"Relation Name"`
+	IndexName    string `json:"Index Name"`
+	Plans        []plan `json:"Plans"`
+}
+
+// uses adds to indexes which ones a plan reads a table by; a scan of the whole table counts as one with its node's name.
+func (p plan) uses(table string, indexes map[string]bool) {
+	if (p.IndexName != "" && strings.HasPrefix(p.IndexName, table+"_")) || (p.RelationName == table && p.IndexName == "" &&
+		strings.HasSuffix(p.NodeType, "Scan") && p.NodeType != "Bitmap Heap Scan") {
+		name := p.IndexName
+		if name == "" {
+			name = p.NodeType
+		}
+		indexes[name] = true
+	}
+	for _, child := range p.Plans {
+		child.uses(table, indexes)
+	}
+}
+
+// series renders n numbers from first on as an SQL array.
+func series(kind string, first, step, n int) string {
+	values := make([]string, n)
+	for i := range values {
+		values[i] = strconv.Itoa(first + i*step)
+		if kind == "text" {
+			values[i] = "'" + values[i] + "'"
+		}
+	}
+	return "ARRAY[" + strings.Join(values, ",") + "]::" + kind + "[]"
+}
+
+// same renders n times the same value as an SQL array.
+func same(kind, value string, n int) string {
+	return "array_fill(" + value + "::" + kind + ", ARRAY[" + strconv.Itoa(n) + "])"
+}
+
+// The hot statements find batches by the indexes that are meant for them, in groups of one and of many, however the
+// server plans them: with their arguments or without.
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	conn, err := pgx.Connect(ctx, pgtest.DSN(t, "coordinator", Migrate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }() // its database is dropped anyway
+	start := time.Now()
+	if _, err := conn.Exec(ctx, loadBatches, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatalf("load batches: %v", err)
+	}
+	t.Logf("loaded in %v", time.Since(start))
+
+	type statement struct {
+		name  string
+		sql   string
+		table string // "" for batches
+		args  func(n int) []string
+		want  []string
+	}
+	const lease = "interval '30 seconds'"
+	batches := func(n int) string { return series("bigint", 1010201, 1, n) } // running ones
+	leases := func(n int) []string {
+		return []string{batches(n), same("integer", "1", n), series("bigint", 1, 1, n)}
+	}
+	primary := []string{"batches_pkey"}
+	for _, s := range []statement{
+		{"claim", claimBatches, "", func(n int) []string {
+			return []string{
+				series("bigint", 1, 1, n), series("text", 1, 1, n), same("integer", "8", n),
+				series("bigint", 2, 1, 20), same("integer", "100", 20), same("integer", "50", 20), lease,
+			}
+		}, []string{"batches_fresh", "batches_pkey", "batches_returned", "batches_running"}},
+		{"repeated claim", selectRepeated, "", func(n int) []string {
+			return []string{series("bigint", 1, 1, n), series("text", 1, 1, n)}
+		}, []string{"batches_running"}},
+		{"settle", completeBatches, "", func(n int) []string {
+			return append(leases(n), same("integer", "0", n), same("integer", "10", n), same("bytea", `'\x0a01'`, n))
+		}, primary},
+		{"settle otherwise", lockSettled, "", func(n int) []string { return []string{batches(n)} }, primary},
+		{"end", endBatches, "", func(n int) []string {
+			numbers := same("integer", "1", n)
+			return []string{
+				batches(n), numbers, same("smallint", "0", n), numbers, numbers, numbers, numbers, same("bytea", "''", n),
+				same("text", "'failed'", n), same("interval", "'1 second'", n),
+			}
+		}, primary},
+		{"renew", renewLeases, "", func(n int) []string { return append(leases(n), lease) }, primary},
+		{"report", lockReported, "", func(n int) []string { return []string{batches(n)} }, primary},
+		{"report outcomes", updateReported, "", func(n int) []string {
+			return []string{batches(n), same("integer", "5", n), same("bytea", `'\x0501'`, n), lease}
+		}, primary},
+		{"reap by key", lockExpired, "", func(n int) []string { return []string{batches(n), "100"} }, primary},
+		{"reap all", lockAllExpired, "", func(int) []string { return []string{"100"} }, []string{"batches_pkey", "batches_running"}},
+		{"break stream", shortenLeases, "", func(int) []string { return []string{"1", lease} }, []string{"batches_pkey", "batches_running"}},
+		{"end session", lockLeasesOf, "", func(n int) []string {
+			return []string{series("bigint", 1, 1, n), "1000"}
+		}, []string{"batches_pkey", "batches_running"}},
+		{"sweep", lockSwept, "", func(n int) []string { return []string{"2", strconv.Itoa(n)} },
+			[]string{"batches_fresh", "batches_pkey", "batches_returned"}},
+		{"cancel", sweepBatches, "", func(n int) []string { return []string{batches(n), same("bytea", "''", n)} }, primary},
+		{"frame", selectFrame, "", func(int) []string { return []string{"1010201", "1", "1"} }, primary},
+		{"session", sessionColumns + ` WHERE s.id = $1`, "", func(int) []string { return []string{"1"} }, []string{"batches_running"}},
+		{"bad batches", listFewBatchesOfJob, "", func(n int) []string {
+			return []string{"0", strconv.Itoa(n), "2", "true", "true", "ARRAY[3, 4]::smallint[]"}
+		}, []string{"batches_ended_badly", "batches_fresh", "batches_pkey", "batches_returned", "batches_running"}},
+		{"fold", takeDeltas, "job_deltas", func(int) []string { return []string{"2"} }, []string{"job_deltas_job"}},
+		{"dirty jobs", dirtyJobs, "job_deltas", func(int) []string { return nil }, []string{"job_deltas_job"}},
+		{"payloads", selectPayloads, "batch_payloads", func(n int) []string {
+			return []string{series("bigint", 1, 1, n), "1000000"}
+		}, []string{"batch_payloads_pkey"}},
+		{"batches of a job", listBatchesOfJob, "batch_payloads", func(n int) []string {
+			return []string{"100", strconv.Itoa(n), "1", "'{}'"}
+		}, []string{"batch_payloads_pkey", "batch_payloads_place"}},
+		{"find", listBatchesByDocument, "batch_documents", func(n int) []string {
+			return []string{"1000000", strconv.Itoa(n), "'PMC:7'", "'{}'"}
+		}, []string{"batch_documents_pkey"}},
+		{"delete", deleteBatches, "batch_documents", func(n int) []string {
+			return []string{"1", strconv.Itoa(n)}
+		}, []string{"Tid Scan", "batch_documents_pkey"}},
+		{"delete payloads", deleteBatches, "batch_payloads", func(n int) []string {
+			return []string{"1", strconv.Itoa(n)}
+		}, []string{"batch_payloads_pkey", "batch_payloads_place"}},
+		{"delete batches", deleteBatches, "", func(n int) []string {
+			return []string{"1", strconv.Itoa(n)}
+		}, primary},
+	} {
+		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+			for _, n := range []int{1, 16, 128} {
+				name := fmt.Sprintf("%s, %d, %s", s.name, n, mode)
+				top := explain(t, conn, mode, s.sql, s.args(n))
+				table := s.table
+				if table == "" {
+					table = "batches"
+				}
+				indexes := map[string]bool{}
+				top.uses(table, indexes)
+				var got []string
+				for index := range indexes {
+					got = append(got, index)
+				}
+				slices.Sort(got)
+				if diff := cmp.Diff(s.want, got); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", name, diff)
+				}
+			}
+		}
+	}
+}
+
+// explain returns the plan of a statement with arguments in SQL.
+func explain(t *testing.T, conn *pgx.Conn, mode, sql string, args []string) plan {
+	t.Helper()
+	call := "explained"
+	if len(args) > 0 {
+		call += "(" + strings.Join(args, ", ") + ")"
+	}
+	results, err := conn.PgConn().Exec(t.Context(), "SET plan_cache_mode = "+mode+"; PREPARE explained AS "+sql+
+		"; EXPLAIN (FORMAT JSON) EXECUTE "+call+"; DEALLOCATE explained").ReadAll()
+	if err != nil {
+		t.Fatalf("explain %s: %v", sql, err)
+	}
+	text := results[2].Rows[0][0]
+	var plans []struct{ Plan plan }
+	if err := json.Unmarshal(text, &plans); err != nil || len(plans) != 1 {
+		t.Fatalf("read plan %s: %v", text, err)
+	}
+	return plans[0].Plan
+}

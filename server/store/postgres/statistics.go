@@ -1,0 +1,90 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// Bounds of what statistics list.
+const (
+	slowestListed  = 20
+	failuresListed = 20
+)
+
+// windowStart is the start of the minute in which a window of length $1 begins.
+const windowStart = `(SELECT date_trunc('minute', clock_timestamp() - $1::interval))`
+
+// ofFilter narrows to a job $2 and a project $3, and hides deleted jobs.
+const ofFilter = `($2 = 0 OR j.id = $2) AND ($3 = '' OR j.project = $3) AND j.deleted_at IS NULL`
+
+const selectMinutes = `
+SELECT m.completed, m.failed, m.crashed, m.cancelled, m.with_crash, m.durations
+FROM job_minutes m JOIN jobs j ON j.id = m.job_id
+WHERE m.minute >= ` + windowStart + ` AND ($2 = 0 OR m.job_id = $2) AND ` + ofFilter
+
+const selectSlowestInWindow = `
+WITH listed AS (
+    SELECT s.batch_id AS id, s.duration_us
+    FROM slowest_batches s JOIN jobs j ON j.id = s.job_id
+    WHERE s.ended_at >= ` + windowStart + ` AND ($2 = 0 OR s.job_id = $2) AND ` + ofFilter + `
+    ORDER BY s.duration_us DESC, s.batch_id
+    LIMIT $4
+)` + batchRow + ` ORDER BY l.duration_us DESC, b.id`
+
+const selectFailures = `
+SELECT a.message, a.ended_as, count(*), max(a.batch_id), max(a.ended_at)
+FROM attempts a JOIN jobs j ON j.id = a.job_id
+WHERE a.ended_at >= ` + windowStart + ` AND ($2 = 0 OR a.job_id = $2) AND ` + ofFilter + `
+  AND a.ended_as IN ('failed', 'died', 'lost')
+GROUP BY a.message, a.ended_as
+ORDER BY count(*) DESC, max(a.ended_at) DESC
+LIMIT $4`
+
+// GetStatistics implements store.Listings.
+func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (store.Statistics, error) {
+	var stats store.Statistics
+	project := store.CleanText(f.Project, store.MaxName)
+	err := s.call(ctx, "read statistics", func(ctx context.Context) error {
+		var b pgx.Batch
+		each(b.Queue(selectMinutes, f.Window, f.JobID, project), func(row pgx.Rows) error {
+			var (
+				ended     [6]int64
+				withCrash int64
+				durations []byte
+			)
+			err := row.Scan(&ended[job.BatchCompleted], &ended[job.BatchFailed], &ended[job.BatchCrashed],
+				&ended[job.BatchCancelled], &withCrash, &durations)
+			if err != nil {
+				return err
+			}
+			h, err := parseDurations(durations)
+			stats.Durations.Merge(&h)
+			stats.Crashed += withCrash
+			for state, n := range ended {
+				stats.Ended[state] += n
+			}
+			return err
+		})
+		b.Queue(selectSlowestInWindow, f.Window, f.JobID, project, slowestListed).Query(func(rows pgx.Rows) (err error) {
+			stats.Slowest, err = pgx.CollectRows(rows, scanBatch)
+			return err
+		})
+		b.Queue(selectFailures, f.Window, f.JobID, project, failuresListed).Query(func(rows pgx.Rows) (err error) {
+			stats.Failures, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.FailureGroup, error) {
+				var g store.FailureGroup
+				err := row.Scan(&g.Message, &g.Kind, &g.Count, &g.Example, &g.LastAt)
+				return g, err
+			})
+			return err
+		})
+		return s.pool.SendBatch(ctx, &b).Close()
+	})
+	if err != nil {
+		return store.Statistics{}, err
+	}
+	return stats, nil
+}

@@ -1,0 +1,160 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+const uploadColumns = `u.job_id, u.upload_id, u.epoch, u.byte_offset, u.received, u.line, u.items, u.batches, u.document,
+    u.hash_state, u.encoding, u.finished_at IS NOT NULL`
+
+func scanUpload(row pgx.Row, u *store.Upload, more ...any) error {
+	err := row.Scan(append([]any{
+		&u.JobID, &u.UploadID, &u.Epoch, &u.Position.Offset, &u.Position.Received, &u.Position.Line, &u.Position.Item,
+		&u.Position.Batch, &u.Position.Document, &u.Position.Hash, &u.Position.Encoding, &u.Finished,
+	}, more...)...)
+	u.Items, u.Batches = u.Position.Item, int64(u.Position.Batch)
+	return err
+}
+
+const lockUpload = `
+SELECT ` + uploadColumns + `, j.state, j.project, j.kind, j.mode
+FROM uploads u JOIN jobs j ON j.id = u.job_id
+WHERE u.upload_id = $1
+FOR UPDATE OF u`
+
+const reopenUpload = `
+UPDATE uploads SET epoch = epoch + 1, active_at = clock_timestamp() WHERE job_id = $1 RETURNING epoch`
+
+// insertUpload makes job and upload, unless somebody else just did.
+const insertUpload = `
+WITH j AS (
+    INSERT INTO jobs (upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size,
+                      submitted_at, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp(), clock_timestamp())
+    ON CONFLICT (upload_id) WHERE deleted_at IS NULL DO NOTHING
+    RETURNING id
+)
+INSERT INTO uploads (job_id, upload_id, active_at) SELECT j.id, $1, clock_timestamp() FROM j
+RETURNING job_id, upload_id, epoch`
+
+// OpenUpload implements store.Uploads.
+func (s *Store) OpenUpload(ctx context.Context, n store.NewJob) (store.Upload, error) {
+	n = n.Clean()
+	var up store.Upload
+	err := s.write(ctx, "open upload", func(ctx context.Context, t *tx) error {
+		// Not there and then not insertable means that somebody else opened it in between: look again, once.
+		for range 2 {
+			up = store.Upload{}
+			found, err := reopen(ctx, t, n, &up)
+			if found || err != nil {
+				return err
+			}
+			each(t.queue(insertUpload, n.UploadID, n.Project, n.Kind, n.Mode, object(n.Parameters), object(n.Labels),
+				n.Policy, n.Priority, n.FileName, n.Size), func(row pgx.Rows) error {
+				up.State = job.Running
+				return row.Scan(&up.JobID, &up.UploadID, &up.Epoch)
+			})
+			if err := t.send(ctx); err != nil || up.JobID != 0 {
+				return err
+			}
+		}
+		return errors.New("the upload appeared and vanished")
+	})
+	if err != nil {
+		return store.Upload{}, err
+	}
+	return up, nil
+}
+
+// reopen opens an upload that is known.
+func reopen(ctx context.Context, t *tx, n store.NewJob, up *store.Upload) (found bool, err error) {
+	var project, kind, mode string
+	each(t.queue(lockUpload, n.UploadID), func(row pgx.Rows) error {
+		found = true
+		return scanUpload(row, up, &up.State, &project, &kind, &mode)
+	})
+	if err := t.send(ctx); err != nil || !found {
+		return found, err
+	}
+	if project != n.Project || kind != n.Kind || mode != n.Mode {
+		return true, fmt.Errorf("upload %q: %w", n.UploadID, store.ErrUploadMismatch)
+	}
+	if !up.Finished {
+		t.queue(reopenUpload, up.JobID).QueryRow(func(row pgx.Row) error { return row.Scan(&up.Epoch) })
+	}
+	return true, nil
+}
+
+// object makes a missing map an empty object.
+func object(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+const selectUpload = `
+SELECT ` + uploadColumns + `, j.state FROM uploads u JOIN jobs j ON j.id = u.job_id WHERE u.upload_id = $1`
+
+// GetUpload implements store.Uploads.
+func (s *Store) GetUpload(ctx context.Context, uploadID string) (store.Upload, error) {
+	var up store.Upload
+	err := s.call(ctx, "read upload", func(ctx context.Context) error {
+		err := scanUpload(s.pool.QueryRow(ctx, selectUpload, store.CleanText(uploadID, store.MaxName)), &up, &up.State)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("upload %q: %w", uploadID, store.ErrNotFound)
+		}
+		return err
+	})
+	if err != nil {
+		return store.Upload{}, err
+	}
+	return up, nil
+}
+
+// uploadsAtOnce bounds the uploads that one transaction abandons.
+const uploadsAtOnce = 100
+
+const lockIdleUploads = `
+SELECT u.job_id
+FROM uploads u JOIN jobs j ON j.id = u.job_id
+WHERE u.finished_at IS NULL AND u.active_at <= (SELECT clock_timestamp() - $1::interval) AND j.state = 'running'
+ORDER BY u.active_at
+LIMIT $2
+FOR UPDATE OF u SKIP LOCKED`
+
+// AbandonUploads implements store.Uploads.
+func (s *Store) AbandonUploads(ctx context.Context, idle time.Duration) ([]int64, error) {
+	reason := fmt.Sprintf("the upload was abandoned: nothing came for %v", idle)
+	var all []int64
+	for {
+		var idleJobs, stopped []int64
+		err := s.write(ctx, "abandon uploads", func(ctx context.Context, t *tx) error {
+			idleJobs, stopped = nil, nil
+			ids(t.queue(lockIdleUploads, idle, uploadsAtOnce), &idleJobs)
+			if err := t.send(ctx); err != nil {
+				return err
+			}
+			if len(idleJobs) == 0 {
+				return errNothing
+			}
+			ids(t.queue(stopJobs, idleJobs, string(job.Failed), reason), &stopped)
+			return nil
+		})
+		if err != nil {
+			return all, err
+		}
+		all = append(all, stopped...)
+		if len(idleJobs) < uploadsAtOnce {
+			return all, nil
+		}
+	}
+}

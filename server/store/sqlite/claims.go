@@ -1,0 +1,275 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// claim is a claim group under way.
+type claim struct {
+	*group
+	lease    time.Duration
+	requests []store.ClaimRequest
+	claimed  store.Claimed
+	open     []int // requests that may still get batches, in their order
+	next     int   // index in open of the one whose turn it is
+	wanted   int   // batches that all of them together may still get
+}
+
+// requestKey is what makes a request the same as another.
+type requestKey struct {
+	session int64
+	id      string
+}
+
+// Claim implements store.Leases.
+func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store.ClaimRequest, turns []store.Turn) (store.Claimed, error) {
+	if len(requests) == 0 {
+		return store.Claimed{}, nil
+	}
+	var c *claim
+	err := s.write(ctx, claiming, func(t *tx) error {
+		c = &claim{group: newGroup(t), lease: lease, requests: requests, claimed: store.Claimed{
+			Grants: make([][]store.Grant, len(requests)), Errs: make([]error, len(requests)), Fresh: map[int64]store.Took{},
+		}}
+		same, err := c.admit()
+		if err != nil {
+			return err
+		}
+		if err := c.returned(turns); err != nil {
+			return err
+		}
+		for _, turn := range turns {
+			if err := c.fresh(turn); err != nil {
+				return err
+			}
+		}
+		for i, first := range same {
+			c.repeat(i, c.claimed.Grants[first])
+			c.claimed.Errs[i] = c.claimed.Errs[first]
+		}
+		return c.flush()
+	})
+	if err != nil {
+		return store.Claimed{}, wrap("claim batches", err)
+	}
+	return c.claimed, nil
+}
+
+// admit answers the requests of ended sessions and those that were made before, and opens the others. same maps the
+// requests that repeat one of this group to that one.
+func (c *claim) admit() (same map[int]int, err error) {
+	same = map[int]int{}
+	first := map[requestKey]int{}
+	live := map[int64]bool{}
+	for i := range c.requests {
+		r := &c.requests[i]
+		key := requestKey{r.SessionID, store.CleanText(r.RequestID, store.MaxName)}
+		if f, ok := first[key]; ok {
+			same[i] = f
+			continue
+		}
+		first[key] = i
+		if _, known := live[r.SessionID]; !known {
+			if live[r.SessionID], err = c.living(r.SessionID); err != nil {
+				return nil, err
+			}
+		}
+		if !live[r.SessionID] {
+			c.claimed.Errs[i] = store.ErrSessionEnded
+			continue
+		}
+		holds, err := c.holds(key)
+		if err != nil {
+			return nil, err
+		}
+		if len(holds) > 0 {
+			c.repeat(i, holds)
+			continue
+		}
+		if r.Max > 0 {
+			c.open = append(c.open, i)
+			c.wanted += r.Max
+		}
+	}
+	return same, nil
+}
+
+// living reports whether a session has not ended.
+func (t *tx) living(session int64) (bool, error) {
+	var n int64
+	err := each(t, func(row scanner) error { return row.Scan(&n) },
+		"SELECT 1 FROM sessions WHERE id = ? AND ended_at IS NULL", session)
+	if err != nil {
+		return false, fmt.Errorf("read session %d: %w", session, err)
+	}
+	return n == 1, nil
+}
+
+func (c *claim) repeat(request int, grants []store.Grant) {
+	for _, g := range grants {
+		g.Repeated = true
+		c.claimed.Grants[request] = append(c.claimed.Grants[request], g)
+	}
+}
+
+// holds returns the leases that a session has under a request id.
+func (c *claim) holds(key requestKey) ([]store.Grant, error) {
+	list, err := collect(c, func(row scanner) (g store.Grant, err error) {
+		var expires int64
+		err = row.Scan(&g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal, &g.FirstItem, &g.ItemCount,
+			&g.DoneItems, &expires)
+		g.Remaining = max(time.UnixMicro(expires).Sub(c.now), 0)
+		return g, err
+	}, `SELECT id, attempt, session_id, job_id, ordinal, first_item, item_count, done_items, lease_expires_at
+		FROM batches WHERE session_id = ? AND claim_request_id = ? ORDER BY id`, key.session, key.id)
+	if err != nil {
+		return nil, fmt.Errorf("look for leases of a repeated claim: %w", err)
+	}
+	return list, nil
+}
+
+const candidateColumns = "b.id, b.attempt, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items"
+
+func scanCandidate(row scanner) (g store.Grant, err error) {
+	err = row.Scan(&g.BatchID, &g.Attempt, &g.JobID, &g.Ordinal, &g.FirstItem, &g.ItemCount, &g.DoneItems)
+	return g, err
+}
+
+// returned grants batches that came back from an attempt.
+func (c *claim) returned(turns []store.Turn) error {
+	if c.wanted == 0 || len(turns) == 0 {
+		return nil
+	}
+	var any int64
+	err := each(c, func(row scanner) error { return row.Scan(&any) },
+		"SELECT 1 FROM batches WHERE state = 0 AND available_at IS NOT NULL AND available_at <= ? LIMIT 1", micros(c.now))
+	if err != nil || any == 0 {
+		return err
+	}
+	ids := make([]int64, len(turns))
+	for i, t := range turns {
+		ids[i] = t.JobID
+	}
+	list, err := collect(c, scanCandidate, "SELECT "+candidateColumns+` FROM batches b
+		WHERE b.state = 0 AND b.available_at IS NOT NULL AND b.available_at <= ?
+			AND b.job_id IN (SELECT j.id FROM json_each(?) t JOIN jobs j ON j.id = t.value WHERE j.state = 'running')
+		ORDER BY b.available_at, b.id LIMIT ?`, micros(c.now), array(ids), c.wanted)
+	if err != nil {
+		return fmt.Errorf("look for returned batches: %w", err)
+	}
+	return c.grant(list)
+}
+
+// fresh grants a turn's fresh batches.
+func (c *claim) fresh(turn store.Turn) error {
+	if turn.Fresh <= 0 {
+		return nil
+	}
+	took := store.Took{}
+	defer func() { c.claimed.Fresh[turn.JobID] = took }()
+	most := min(turn.Fresh, c.wanted)
+	if most == 0 {
+		return nil
+	}
+	rules, err := c.rules(turn.JobID)
+	if err != nil || rules.state != job.Running {
+		return err
+	}
+	list, err := collect(c, scanCandidate, "SELECT "+candidateColumns+` FROM batches b
+		WHERE b.job_id = ? AND b.state = 0 AND b.available_at IS NULL AND b.ordinal >= ? ORDER BY b.ordinal LIMIT ?`,
+		turn.JobID, turn.Floor, most)
+	if err != nil {
+		return fmt.Errorf("look for fresh batches of job %d: %w", turn.JobID, err)
+	}
+	if err := c.grant(list); err != nil {
+		return err
+	}
+	if took.Batches = len(list); took.Batches > 0 {
+		took.Last = list[took.Batches-1].Ordinal
+	}
+	return nil
+}
+
+// grant deals batches to the open requests, in turns.
+func (c *claim) grant(list []store.Grant) error {
+	for _, g := range list {
+		i := c.open[c.next]
+		r := &c.requests[i]
+		g.SessionID = r.SessionID
+		err := c.only(`UPDATE batches SET state = 1, attempt = attempt + 1, session_id = ?, claim_request_id = ?,
+				lease_expires_at = ?, claimed_at = ?, available_at = NULL
+			WHERE id = ? AND attempt = ? AND state = 0`,
+			r.SessionID, store.CleanText(r.RequestID, store.MaxName), micros(c.now.Add(c.lease)), micros(c.now),
+			g.BatchID, g.Attempt)
+		if err != nil {
+			return fmt.Errorf("grant batch %d: %w", g.BatchID, err)
+		}
+		g.Attempt++
+		g.Remaining = c.lease
+		d := c.delta(g.JobID)
+		d.Move(job.BatchPending, job.BatchRunning)
+		d.ItemsInFlight += int64(g.ItemCount - g.DoneItems)
+		c.claimed.Grants[i] = append(c.claimed.Grants[i], g)
+		c.wanted--
+		if len(c.claimed.Grants[i]) == r.Max {
+			c.open = append(c.open[:c.next], c.open[c.next+1:]...)
+		} else {
+			c.next++
+		}
+		if c.next >= len(c.open) {
+			c.next = 0
+		}
+	}
+	return nil
+}
+
+// Payloads implements store.Leases.
+func (s *Store) Payloads(ctx context.Context, batches []int64, maxBytes int64) (map[int64][]byte, error) {
+	frames := make(map[int64][]byte, len(batches))
+	err := s.read(ctx, func(q *snapshot) error {
+		for _, id := range batches {
+			var size int64
+			var frame []byte
+			// The frame of a batch that is too large is not read: its length is in the row's header.
+			err := one(q, []any{&size, &frame}, `SELECT octet_length(p.frame), CASE WHEN octet_length(p.frame) <= ? THEN p.frame END
+				FROM batches b JOIN batch_payloads p ON p.batch_id = coalesce(b.root_id, b.id) WHERE b.id = ?`, maxBytes, id)
+			if errors.Is(err, sql.ErrNoRows) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if maxBytes -= size; maxBytes < 0 {
+				return nil
+			}
+			frames[id] = frame
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, wrap("read payloads", err)
+	}
+	return frames, nil
+}
+
+// Frame implements store.Leases.
+func (s *Store) Frame(ctx context.Context, lease job.Lease) ([]byte, error) {
+	var frame []byte
+	err := s.read(ctx, func(q *snapshot) error {
+		err := one(q, []any{&frame}, `SELECT p.frame
+			FROM batches b JOIN batch_payloads p ON p.batch_id = coalesce(b.root_id, b.id)
+			WHERE b.id = ? AND b.attempt = ? AND b.session_id = ?`, lease.BatchID, lease.Attempt, lease.SessionID)
+		if errors.Is(err, sql.ErrNoRows) {
+			return store.ErrNotFound
+		}
+		return err
+	})
+	return frame, wrap("read frame", err)
+}

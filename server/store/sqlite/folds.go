@@ -1,0 +1,155 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+)
+
+// foldColumns are set by a fold, in the order of folded.
+var foldColumns = func() string {
+	names := []string{"state", "revision", "started_at", "ended_at", "updated_at"}
+	for name := range strings.SplitSeq(counterColumns, ",") {
+		names = append(names, strings.TrimSpace(name))
+	}
+	return strings.Join(names, " = ?, ") + " = ?"
+}()
+
+// Fold implements store.Jobs. A delta of a version that this program does not know stays, for a newer program, and is
+// an error.
+func (s *Store) Fold(ctx context.Context, id int64) (j job.Job, changed bool, err error) {
+	err = s.write(ctx, settling, func(t *tx) (err error) {
+		changed = false
+		if j, err = getJob(t, id); err != nil {
+			return err
+		}
+		d, n, err := t.deltas(id)
+		if err != nil {
+			return err
+		}
+		if n == 0 && (j.State != job.Cancelling || j.BatchesOpen() > 0) {
+			return nil
+		}
+		j.Fold(d, t.now)
+		changed = true
+		if err := t.saveFold(&j); err != nil {
+			return fmt.Errorf("save job: %w", err)
+		}
+		if err := t.addMinute(id, d); err != nil {
+			return fmt.Errorf("count ended batches: %w", err)
+		}
+		if err := t.addSlowest(id, d.Slowest); err != nil {
+			return fmt.Errorf("keep slowest batches: %w", err)
+		}
+		return nil
+	})
+	return j, changed, wrap(fmt.Sprintf("fold job %d", id), err)
+}
+
+// deltas removes a job's deltas and returns their sum and number.
+func (t *tx) deltas(jobID int64) (*job.Delta, int, error) {
+	sum, n := new(job.Delta), 0
+	err := each(t, func(row scanner) error {
+		var id int64
+		var data []byte
+		if err := row.Scan(&id, &data); err != nil {
+			return err
+		}
+		d, err := job.ParseDelta(data)
+		if err != nil {
+			return fmt.Errorf("read delta %d: %w", id, err)
+		}
+		sum.Merge(d)
+		n++
+		return nil
+	}, "SELECT id, delta FROM job_deltas WHERE job_id = ? ORDER BY id", jobID)
+	if err != nil || n == 0 {
+		return sum, n, err
+	}
+	return sum, n, t.exec("DELETE FROM job_deltas WHERE job_id = ?", jobID)
+}
+
+func (t *tx) saveFold(j *job.Job) error {
+	args := append([]any{j.State, j.Revision, micros(j.StartedAt), micros(j.EndedAt), micros(j.UpdatedAt)}, counters(&j.Counters)...)
+	return t.only("UPDATE jobs SET "+foldColumns+" WHERE id = ?", append(args, j.ID)...)
+}
+
+// addMinute adds what ended to the statistics of the current minute.
+func (t *tx) addMinute(jobID int64, d *job.Delta) error {
+	var ended int64
+	for _, n := range d.Ended {
+		ended += n
+	}
+	if ended == 0 {
+		return nil
+	}
+	minute := micros(t.now.Truncate(time.Minute))
+	durations := job.Delta{Durations: d.Durations}
+	err := each(t, func(row scanner) error {
+		before, err := scanDelta(row)
+		if err == nil {
+			durations.Merge(before)
+		}
+		return err
+	}, "SELECT durations FROM job_minutes WHERE job_id = ? AND minute = ?", jobID, minute)
+	if err != nil {
+		return err
+	}
+	return t.exec(`INSERT INTO job_minutes (job_id, minute, completed, failed, crashed, cancelled, with_crash, durations)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (job_id, minute) DO UPDATE SET completed = completed + excluded.completed,
+			failed = failed + excluded.failed, crashed = crashed + excluded.crashed,
+			cancelled = cancelled + excluded.cancelled, with_crash = with_crash + excluded.with_crash,
+			durations = excluded.durations`,
+		jobID, minute, d.Ended[job.BatchCompleted], d.Ended[job.BatchFailed], d.Ended[job.BatchCrashed],
+		d.Ended[job.BatchCancelled], d.Crashed, durations.Append(nil))
+}
+
+// scanDelta reads a column in the stored form of a delta.
+func scanDelta(row scanner) (*job.Delta, error) {
+	var data []byte
+	if err := row.Scan(&data); err != nil {
+		return nil, err
+	}
+	return job.ParseDelta(data)
+}
+
+// addSlowest keeps the slowest of a job's batches.
+func (t *tx) addSlowest(jobID int64, slowest []job.Settled) error {
+	if len(slowest) == 0 {
+		return nil
+	}
+	kept, err := collect(t, func(row scanner) (s job.Settled, err error) {
+		var us int64
+		err = row.Scan(&s.BatchID, &us)
+		s.Duration = time.Duration(us) * time.Microsecond
+		return s, err
+	}, "SELECT batch_id, duration_us FROM slowest_batches WHERE job_id = ?", jobID)
+	if err != nil {
+		return err
+	}
+	merged := job.MergeSlowest(kept, slowest)
+	for _, k := range kept {
+		if !slices.ContainsFunc(merged, func(s job.Settled) bool { return s.BatchID == k.BatchID }) {
+			if err := t.exec("DELETE FROM slowest_batches WHERE job_id = ? AND batch_id = ?", jobID, k.BatchID); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range merged {
+		if slices.Contains(kept, s) {
+			continue
+		}
+		err := t.exec(`INSERT INTO slowest_batches (job_id, batch_id, duration_us, ended_at) VALUES (?, ?, ?, ?)
+			ON CONFLICT (job_id, batch_id) DO UPDATE SET duration_us = excluded.duration_us, ended_at = excluded.ended_at`,
+			jobID, s.BatchID, s.Duration.Microseconds(), micros(t.now))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

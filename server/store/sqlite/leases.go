@@ -1,0 +1,209 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// Beat implements store.Leases. Nothing is ever skipped: there is one writer.
+func (s *Store) Beat(ctx context.Context, lease time.Duration, beats []store.Beat) ([]store.BeatAnswer, []int, error) {
+	if len(beats) == 0 {
+		return nil, nil, nil
+	}
+	durable := false
+	for i := range beats {
+		durable = durable || len(beats[i].Outcomes) > 0
+	}
+	var answers []store.BeatAnswer
+	apply := func(t *tx) error {
+		g := newGroup(t)
+		answers = make([]store.BeatAnswer, len(beats))
+		for i := range beats {
+			var err error
+			if answers[i], err = g.beat(lease, &beats[i]); err != nil {
+				return err
+			}
+		}
+		return g.flush()
+	}
+	var err error
+	if durable {
+		err = s.write(ctx, renewing, apply)
+	} else {
+		err = s.renew(ctx, apply)
+	}
+	if err != nil {
+		return nil, nil, wrap("renew leases", err)
+	}
+	return answers, nil, nil
+}
+
+func (g *group) beat(lease time.Duration, b *store.Beat) (store.BeatAnswer, error) {
+	h := held{Lease: b.Lease}
+	live := false
+	err := each(g, func(row scanner) error {
+		live = true
+		return row.Scan(&h.jobID, &h.itemCount, &h.doneItems)
+	}, `UPDATE batches SET lease_expires_at = ? WHERE id = ? AND attempt = ? AND session_id = ?
+		RETURNING job_id, item_count, done_items`,
+		micros(g.now.Add(lease)), b.BatchID, b.Attempt, b.SessionID)
+	if err != nil {
+		return store.BeatAnswer{}, fmt.Errorf("renew batch %d: %w", b.BatchID, err)
+	}
+	if !live {
+		return store.BeatAnswer{Lost: true}, nil
+	}
+	rules, err := g.rules(h.jobID)
+	if err != nil {
+		return store.BeatAnswer{}, err
+	}
+	if runs, ok := h.news(b.From, b.Outcomes); ok && len(runs) > 0 {
+		if err := g.add(&h, runs, b.Findings); err != nil {
+			return store.BeatAnswer{}, err
+		}
+	}
+	return store.BeatAnswer{JobID: h.jobID, Cancelled: rules.state != job.Running, Acknowledged: h.doneItems}, nil
+}
+
+// news returns the part of a report from position from on that the batch has not recorded yet. ok is false when the
+// report leaves a gap or passes the end.
+func (h *held) news(from int32, runs []job.Run) (rest []job.Run, ok bool) {
+	if from > h.doneItems || int64(from)+int64(job.Items(runs)) > int64(h.itemCount) {
+		return nil, false
+	}
+	return job.SkipItems(runs, h.doneItems-from), true
+}
+
+// Settle implements store.Leases.
+func (s *Store) Settle(ctx context.Context, settlements []store.Settlement) ([]store.SettleAnswer, []store.Ended, error) {
+	if len(settlements) == 0 {
+		return nil, nil, nil
+	}
+	var answers []store.SettleAnswer
+	var ended []store.Ended
+	err := s.write(ctx, settling, func(t *tx) error {
+		g := newGroup(t)
+		answers = make([]store.SettleAnswer, len(settlements))
+		for i := range settlements {
+			var err error
+			if answers[i], err = g.settle(&settlements[i]); err != nil {
+				return err
+			}
+		}
+		ended = g.ended
+		return g.flush()
+	})
+	if err != nil {
+		return nil, nil, wrap("settle batches", err)
+	}
+	return answers, ended, nil
+}
+
+func (g *group) settle(s *store.Settlement) (store.SettleAnswer, error) {
+	h, found, err := g.batch(s.BatchID)
+	if err != nil {
+		return store.SettleAnswer{}, fmt.Errorf("read batch %d: %w", s.BatchID, err)
+	}
+	if !found {
+		return store.SettleAnswer{Lost: true}, nil
+	}
+	if !h.running || h.Lease != s.Lease {
+		return g.settled(&h, s)
+	}
+	runs, ok := h.news(s.From, s.Outcomes)
+	if !ok || s.Kind == job.EndCompleted && h.doneItems+job.Items(runs) != h.itemCount {
+		return store.SettleAnswer{State: h.state, Err: store.ErrIncomplete}, nil
+	}
+	state, err := g.end(&h, s.End, runs, s.Findings)
+	return store.SettleAnswer{JobID: h.jobID, State: state}, err
+}
+
+// settled answers a settlement of an attempt that has ended: equal to that end, or lost.
+func (g *group) settled(h *held, s *store.Settlement) (store.SettleAnswer, error) {
+	if s.Kind == job.EndCompleted {
+		if h.endedAs == job.EndCompleted && h.Attempt == s.Attempt && h.endedSession == s.SessionID {
+			return store.SettleAnswer{State: job.BatchCompleted}, nil
+		}
+		return store.SettleAnswer{Lost: true}, nil
+	}
+	answer := store.SettleAnswer{Lost: true}
+	err := each(g, func(row scanner) error {
+		answer.Lost = false
+		return row.Scan(&answer.State)
+	}, "SELECT state_after FROM attempts WHERE batch_id = ? AND attempt = ? AND session_id = ? AND ended_as = ?",
+		s.BatchID, s.Attempt, s.SessionID, s.Kind)
+	if err != nil {
+		return answer, fmt.Errorf("read attempt %d of batch %d: %w", s.Attempt, s.BatchID, err)
+	}
+	return answer, nil
+}
+
+// Reap implements store.Leases.
+func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Reaped, error) {
+	var r store.Reaped
+	err := s.write(ctx, settling, func(t *tx) error {
+		g := newGroup(t)
+		r = store.Reaped{Now: t.now}
+		expired, err := g.expired(batches, limit)
+		if err != nil {
+			return err
+		}
+		for i := range expired {
+			end := job.End{Kind: job.EndLost, Message: store.LostMessage}
+			if expired[i].broken {
+				end = job.End{Kind: job.EndDied, Message: store.BrokenMessage}
+			}
+			if _, err := g.end(&expired[i].held, end, nil, nil); err != nil {
+				return err
+			}
+		}
+		r.Ended = g.ended
+		return g.flush()
+	})
+	if err != nil {
+		return store.Reaped{}, wrap("end expired leases", err)
+	}
+	return r, nil
+}
+
+// overdue is a batch whose lease has run out.
+type overdue struct {
+	held
+	broken bool // its session's stream was closed by the worker's side
+}
+
+// expired returns expired leases, in the order of batch ids: of some batches, or with nil of all.
+func (g *group) expired(batches []int64, limit int) ([]overdue, error) {
+	const due = `session_id IS NOT NULL AND lease_expires_at <= ?1 ORDER BY id LIMIT ?2`
+	query, args := "SELECT "+heldColumns+" FROM batches INDEXED BY batches_running WHERE "+due, []any{micros(g.now), limit}
+	if batches != nil {
+		query = "SELECT " + heldColumns + " FROM batches WHERE id IN (SELECT value FROM json_each(?3)) AND " + due
+		args = append(args, array(batches))
+	}
+	list, err := collect(g, func(row scanner) (o overdue, err error) {
+		o.held, err = scanHeld(row)
+		return o, err
+	}, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("look for expired leases: %w", err)
+	}
+	broken := map[int64]bool{}
+	for i := range list {
+		id := list[i].SessionID
+		if _, known := broken[id]; !known {
+			var b bool
+			err := each(g, func(row scanner) error { return row.Scan(&b) },
+				"SELECT broken_at IS NOT NULL FROM sessions WHERE id = ?", id)
+			if err != nil {
+				return nil, fmt.Errorf("read session %d: %w", id, err)
+			}
+			broken[id] = b
+		}
+		list[i].broken = broken[id]
+	}
+	return list, nil
+}

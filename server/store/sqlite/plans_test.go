@@ -1,0 +1,160 @@
+package sqlite
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// large are the tables that grow with what was uploaded: no statement may walk through one.
+var large = []string{"batches", "batch_payloads", "batch_documents", "attempts", "findings", "rejected_items", "jobs", "uploads", "sessions"}
+
+// exercise makes a store run every statement that writes.
+func exercise(t *testing.T, s *Store) {
+	t.Helper()
+	jobID := uploaded(t, s, "a", 9)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	grants := claimed(t, s, jobID, time.Microsecond)
+	session := grants[0].SessionID
+	settle := func(i int, kind job.EndKind) {
+		t.Helper()
+		end := job.End{Kind: kind, Retryable: true}
+		if kind == job.EndCompleted {
+			end.Outcomes = []job.Run{{Count: 1, Outcome: job.Stored}}
+		}
+		for range 2 { // the second is answered from what was kept
+			_, _, err := s.Settle(t.Context(), []store.Settlement{{Lease: grants[i].Lease, End: end, Findings: []store.Finding{{Severity: store.Error}}}})
+			must(err)
+		}
+	}
+	settle(0, job.EndCompleted)
+	settle(1, job.EndFailed)
+	settle(2, job.EndReleased)
+	for _, outcomes := range [][]job.Run{nil, {{Count: 1, Outcome: job.Stored}}} {
+		_, _, err := s.Beat(t.Context(), time.Microsecond, []store.Beat{{Lease: grants[3].Lease, Outcomes: outcomes}})
+		must(err)
+	}
+	epoch, err := s.OpenStream(t.Context(), session)
+	must(err)
+	must(s.BreakStream(t.Context(), session, epoch, time.Microsecond))
+	_, err = s.Reap(t.Context(), []int64{grants[4].BatchID}, 5)
+	must(err)
+	_, err = s.Reap(t.Context(), nil, 1)
+	must(err)
+	claimed(t, s, jobID, time.Minute) // also registers the worker again, and takes returned batches
+	must(s.TouchSessions(t.Context(), []int64{session}))
+	_, err = s.EndSession(t.Context(), session+1, "")
+	must(err)
+	_, err = s.EndSilentSessions(t.Context(), time.Hour)
+	must(err)
+	_, err = s.StopJob(t.Context(), jobID, job.Cancelled, "")
+	must(err)
+	_, err = s.AbandonUploads(t.Context(), time.Hour)
+	must(err)
+	for range 2 {
+		_, err = s.SweepJob(t.Context(), jobID, 100)
+		must(err)
+	}
+	_, _, err = s.Fold(t.Context(), jobID)
+	must(err)
+	must(s.DeleteJob(t.Context(), jobID))
+	for more := true; more; {
+		more, err = s.DeleteStep(t.Context(), 5)
+		must(err)
+	}
+}
+
+func TestNoStatementWalksThroughALargeTable(t *testing.T) {
+	t.Parallel()
+	s := opened(t)
+	exercise(t, s)
+	queries := []string{batchQuery, placesAll, placesFresh, placesRunning, placesDone, fmt.Sprintf(placesBad, 3)}
+	for query := range s.writer.stmts {
+		queries = append(queries, query)
+	}
+	for _, query := range queries {
+		if verb, _, _ := strings.Cut(query, " "); verb == "BEGIN" || verb == "COMMIT" || verb == "PRAGMA" {
+			continue
+		}
+		for _, step := range plan(t, s, query) {
+			for _, table := range large {
+				alias := table[:1]
+				if strings.HasPrefix(step, "SCAN "+table) && !strings.Contains(step, "USING") || step == "SCAN "+alias {
+					t.Errorf("%s: %s", step, query)
+				}
+			}
+		}
+	}
+}
+
+// The statements that run for every batch must find it by the index made for that.
+func TestHotStatementsUseTheirIndexes(t *testing.T) {
+	t.Parallel()
+	s := opened(t)
+	exercise(t, s)
+	for _, want := range []struct {
+		name, part string
+		steps      []string
+	}{
+		{"fresh", "ORDER BY b.ordinal LIMIT ?", []string{"SEARCH b USING INDEX batches_fresh (job_id=? AND ordinal>?)"}},
+		{"returned", "ORDER BY b.available_at, b.id LIMIT ?", []string{"SEARCH b USING INDEX batches_returned (available_at>? AND available_at<?)"}},
+		{"repeated claim", "claim_request_id = ? ORDER BY id", []string{"SEARCH batches USING INDEX batches_running (session_id=? AND claim_request_id=?)"}},
+		{"grant", "SET state = 1, attempt", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
+		{"beat", "SET lease_expires_at = ? WHERE id", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
+		{"settle: read", "FROM batches WHERE id = ?", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
+		{"settle: write", "SET state = ?, failures", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
+		{"reap by key", "json_each(?3)", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
+		{"reap all", "INDEXED BY batches_running", []string{"SEARCH batches USING INDEX batches_running (session_id>?)"}},
+		{"break", "min(lease_expires_at, ?)", []string{"SEARCH batches USING INDEX batches_running (session_id=?)"}},
+		{"deltas", "FROM job_deltas WHERE job_id = ? ORDER BY id", []string{"SEARCH job_deltas USING INDEX job_deltas_job (job_id=?)"}},
+	} {
+		found := false
+		for query := range s.writer.stmts {
+			if !strings.Contains(query, want.part) {
+				continue
+			}
+			found = true
+			steps := plan(t, s, query)
+			for _, step := range want.steps {
+				if !strings.Contains(strings.Join(steps, "\n"), step) {
+					t.Errorf("%s: plan %q, want %q", want.name, steps, step)
+				}
+			}
+			if strings.Contains(strings.Join(steps, "\n"), "TEMP B-TREE") && !strings.HasPrefix(want.name, "reap") {
+				t.Errorf("%s: sorts: %q", want.name, steps)
+			}
+		}
+		if !found {
+			t.Errorf("%s: no statement with %q was run", want.name, want.part)
+		}
+	}
+}
+
+// plan returns the steps of a statement's plan.
+func plan(t *testing.T, s *Store, query string) []string {
+	t.Helper()
+	var steps []string
+	err := s.read(t.Context(), func(q *snapshot) error {
+		args := make([]any, strings.Count(query, "?"))
+		var err error
+		steps, err = collect(q, func(row scanner) (step string, err error) {
+			var id, parent, unused int64
+			err = row.Scan(&id, &parent, &unused, &step)
+			return step, err
+		}, "EXPLAIN QUERY PLAN "+query, args...)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("explain %s: %v", query, err)
+	}
+	return steps
+}

@@ -1,0 +1,467 @@
+// Package store says what a coordinator must remember, as interfaces by consumer. The packages postgres and sqlite
+// implement all of them; storetest is the suite that both pass and the specification of what is written here.
+//
+// Three rules hold for every method:
+//
+//   - It returns after the commit, or it changed nothing.
+//   - It may be repeated: the second call gives the first one's answer or changes nothing.
+//   - Its write repeats its own condition, so that any number of coordinators may call it at once.
+//
+// Decisions are package job's; a store applies them under the lock of the row they are about. Errors of a driver never
+// leave a store as such: they are wrapped in one of the errors below, or are none of a caller's business.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+)
+
+// Errors that callers tell apart, with errors.Is.
+var (
+	ErrNotFound       = errors.New("not found")
+	ErrUploadFenced   = errors.New("the upload was opened again by a newer stream")
+	ErrUploadMismatch = errors.New("the upload id belongs to an upload with another header")
+	ErrSessionEnded   = errors.New("the session has ended")
+	ErrJobOpen        = errors.New("the job has not ended")
+	ErrUnavailable    = errors.New("the database cannot be reached") // transient; retry
+	ErrFull           = errors.New("the database has no space left") // transient; retry when somebody made room
+	ErrSchema         = errors.New("the database schema is not this program's")
+)
+
+// Store is all of it.
+type Store interface {
+	Uploads
+	Leases
+	Sessions
+	Jobs
+	Listings
+	Upkeep
+	Wakeups
+
+	// ClusterID names this database for ever; stores of annotations bind themselves to it.
+	ClusterID(ctx context.Context) (string, error)
+	// Check returns nil when the database is reachable and its schema is this program's.
+	Check(ctx context.Context) error
+	Close() error
+}
+
+// Finding is a warning or an error about one item, or about an upload (Item 0), with its exact place.
+type Finding struct {
+	ID       int64 // of the row; set by the store
+	JobID    int64
+	BatchID  int64 // 0 when found at ingest
+	Item     int64 // number in the upload, from 1
+	Severity Severity
+	Code     string
+	File     string
+	Line     int64
+	Offset   int64
+	Document string
+	Path     string
+	Message  string
+
+	// Position of the item in its batch, from 0, in what a worker reports; not kept. The report by which the outcome of
+	// the item at this position becomes final records the finding; every other one drops it.
+	Position int32
+}
+
+// Severity of a finding. The numbers are those of the protocol and are kept in the database.
+type Severity uint8
+
+// The severities.
+const (
+	Warning Severity = 1
+	Error   Severity = 2
+)
+
+// NewJob is what an upload's header says of its job.
+type NewJob struct {
+	UploadID   string
+	Project    string
+	Kind       string
+	Mode       string
+	Parameters map[string]string
+	Labels     map[string]string
+	Priority   int32
+	FileName   string
+	Size       int64
+	Policy     job.Policy
+}
+
+// Upload is where an upload stands.
+type Upload struct {
+	JobID    int64
+	UploadID string
+	Epoch    int64 // of the stream that may add to it
+	Position Position
+	Items    int64 // counted so far
+	Batches  int64
+	Finished bool
+	State    job.State
+}
+
+// Position is up to where an upload is committed.
+type Position struct {
+	Offset   int64  // bytes of the decompressed input
+	Received int64  // bytes as received, for progress
+	Line     int64  // lines before Offset
+	Item     int64  // items before Offset, rejected ones included
+	Batch    int32  // batches cut; the store counts them itself
+	Document string // of the item before Offset
+	Hash     []byte // state of the hash over the input before Offset
+	Encoding string // "" when the input is plain, so that Offset is one in the file as sent; else "gzip", "zstd", …
+}
+
+// NewBatch is a batch as ingest cut it.
+type NewBatch struct {
+	FirstItem int64 // number of its first item; numbers inside may have gaps where items were rejected
+	Items     int32
+	Weight    int32
+	Frame     []byte   // its payload
+	Documents []string // distinct document keys in order of appearance
+}
+
+// RejectedItems is a frame of items that ingest rejected.
+type RejectedItems struct {
+	FirstItem int64
+	Items     int32
+	Frame     []byte
+}
+
+// IngestGroup is what ingest commits at once.
+type IngestGroup struct {
+	JobID    int64
+	Epoch    int64
+	Batches  []NewBatch
+	Rejected []RejectedItems
+	Findings []Finding
+	Position Position // after this group
+	Finished bool     // nothing follows
+	Fail     string   // not "": the upload cannot be read; the job stops as failed with this reason
+}
+
+// Uploads is what ingest needs.
+type Uploads interface {
+	// OpenUpload creates the job and the upload, or, when the upload id is known, opens it again: the epoch grows and
+	// streams of before can add nothing any more. A finished upload is returned as it is. ErrUploadMismatch when
+	// project, kind or mode differ from the first header's.
+	OpenUpload(ctx context.Context, n NewJob) (Upload, error)
+	// GetUpload returns where an upload stands. ErrNotFound.
+	GetUpload(ctx context.Context, uploadID string) (Upload, error)
+	// CommitIngest adds a group, on the condition that its epoch is the upload's; ErrUploadFenced otherwise, or when
+	// the upload is finished. In one transaction: batches with ordinals from Position.Batch of the row on, payloads,
+	// document keys, rejected items, findings, the position, and a delta. When the job is no longer running the group
+	// changes nothing and ErrJobStopped is returned. A group that was committed before, known by its Position (or, the
+	// last one, by Finished), changes nothing and succeeds; a Position before the committed one is an error.
+	CommitIngest(ctx context.Context, g IngestGroup) error
+	// AbandonUploads stops as failed the running jobs of unfinished uploads into which nothing was committed, and which
+	// nobody opened, for idle. It returns their job ids.
+	AbandonUploads(ctx context.Context, idle time.Duration) ([]int64, error)
+}
+
+// ErrJobStopped says that a job takes no more items since it is being stopped or has ended.
+var ErrJobStopped = errors.New("the job is being stopped or has ended")
+
+// ClaimRequest is one caller that waits for work.
+type ClaimRequest struct {
+	SessionID int64
+	RequestID string // repeating it returns the same leases
+	Max       int
+}
+
+// Turn is a job from which a claim group may take.
+type Turn struct {
+	JobID int64
+	Floor int32 // no fresh batch lies before this ordinal
+	Fresh int   // most fresh batches to take
+}
+
+// Grant is a lease as it was granted.
+type Grant struct {
+	job.Lease
+	JobID     int64
+	Ordinal   int32
+	FirstItem int64
+	ItemCount int32
+	DoneItems int32         // items at its front whose outcome is final already: not to be handled again
+	Remaining time.Duration // of the lease, when the store answered
+	Repeated  bool          // the answer to a repeated request
+}
+
+// Claimed is what a claim group got.
+type Claimed struct {
+	Grants [][]Grant      // by request
+	Errs   []error        // by request: nil or ErrSessionEnded
+	Fresh  map[int64]Took // by job id, for each turn with Fresh > 0
+}
+
+// Took says how many fresh batches a turn gave, and the last one's ordinal. That they are fewer than the turn's Fresh
+// means that the job has no more from the floor on only when requests were left unfilled.
+type Took struct {
+	Batches int
+	Last    int32
+}
+
+// Beat renews one lease, and may bring outcomes that have become final.
+type Beat struct {
+	job.Lease
+	From     int32     // position, in items of the batch, from which Outcomes count
+	Outcomes []job.Run // empty for a mere renewal
+	Findings []Finding
+}
+
+// BeatAnswer is what became of a beat.
+type BeatAnswer struct {
+	JobID        int64 // 0 when lost
+	Lost         bool  // the lease is not the session's any more
+	Cancelled    bool  // the job is being stopped
+	Acknowledged int32 // the batch's done items
+}
+
+// Settlement ends one attempt.
+type Settlement struct {
+	job.Lease
+	job.End
+	Findings []Finding
+}
+
+// SettleAnswer is what became of a settlement.
+type SettleAnswer struct {
+	JobID int64          // 0 when nothing changed
+	Lost  bool           // the lease was not the session's: nothing changed
+	State job.BatchState // of the batch right after this end
+	Err   error          // ErrIncomplete: completed with items that have no outcome
+}
+
+// ErrIncomplete says that an attempt was settled as completed while items lack outcomes, or its outcomes leave a gap or
+// pass the end.
+var ErrIncomplete = errors.New("the outcomes do not cover the batch's items exactly")
+
+// Ended is an attempt that was ended by the coordinator, or by a settlement that did not complete, for the log.
+type Ended struct {
+	job.Lease
+	JobID     int64
+	Kind      job.EndKind
+	Message   string
+	State     job.BatchState
+	WorkerID  string
+	Documents []string // the first ten
+	Total     int      // documents of the batch
+}
+
+// Reaped is the result of one round of the reaper.
+type Reaped struct {
+	Ended []Ended
+	Now   time.Time // the database's clock
+}
+
+// Leases is what claims, heartbeats, settles and the reaper need. Each call takes a group and is one transaction;
+// rows are locked in id order.
+type Leases interface {
+	// Claim gives pending batches to the requests, in turns over the requests, so that callers waiting together share.
+	// Batches of the turns' jobs that were returned come first, then the fresh ones, turn by turn; only of jobs that are
+	// running. A request id that its session already used returns the leases it still holds under that id, if any.
+	Claim(ctx context.Context, lease time.Duration, requests []ClaimRequest, turns []Turn) (Claimed, error)
+	// Payloads returns the frames of as many of the batches, from the first on, as have at most maxBytes together, by
+	// batch id. Not even one may fit.
+	Payloads(ctx context.Context, batches []int64, maxBytes int64) (map[int64][]byte, error)
+	// Frame returns one batch's frame on the condition that lease is live; ErrNotFound otherwise.
+	Frame(ctx context.Context, lease job.Lease) ([]byte, error)
+	// Beat renews leases to end in lease from now, and records outcomes and findings. A renewal after expiry, but
+	// before the reaper, succeeds. Outcomes that are repeated in part count from the first new one on; those that leave
+	// a gap, or pass the end of the batch, are not recorded, and Acknowledged tells where to go on. A group of renewals
+	// without outcomes does not wait for the disk. A lease that somebody else has locked at the moment is skipped, in
+	// which case it is neither lost nor renewed: skipped tells their indexes.
+	Beat(ctx context.Context, lease time.Duration, beats []Beat) (answers []BeatAnswer, skipped []int, err error)
+	// Settle ends attempts, each on its own: one that is lost or incomplete spoils no other. One of the same kind as the
+	// end already recorded for the same lease gets that end's answer again, whatever became of the batch since. A batch
+	// that ends with items undone gives these the outcome that package job decides, so that its outcomes are complete.
+	// ended lists the attempts ended now that did not complete.
+	Settle(ctx context.Context, settlements []Settlement) (answers []SettleAnswer, ended []Ended, err error)
+	// Reap ends leases that have expired: of the given batches, or with nil of all there are, at most limit. Rows that
+	// are locked are left for the next round. An expired lease whose session's stream is broken died, others are lost.
+	Reap(ctx context.Context, batches []int64, limit int) (Reaped, error)
+}
+
+// Session is one life of a worker process.
+type Session struct {
+	ID           int64
+	WorkerID     string
+	Host         string
+	PID          int32
+	Version      string
+	Kinds        []string
+	Slots        int32
+	RegisteredAt time.Time
+	BeatAt       time.Time // last beat known to the database
+	EndedAt      time.Time // zero while it lives
+	EndReason    string
+	Running      int64 // leases held
+	Completed    int64 // batches completed
+	Crashed      int64 // attempts that died or were lost
+}
+
+// Sessions is what worker sessions need.
+type Sessions interface {
+	// RegisterSession starts a session and ends an earlier one of the same worker id: what that one held has died.
+	RegisterSession(ctx context.Context, s Session) (id int64, ended []Ended, err error)
+	// GetSession returns a live session. ErrSessionEnded or ErrNotFound otherwise.
+	GetSession(ctx context.Context, id int64) (Session, error)
+	// OpenStream notes that a session has opened a heartbeat stream and returns its number, which only grows. A
+	// reconnect grace that runs is called off. ErrSessionEnded.
+	OpenStream(ctx context.Context, session int64) (epoch int64, err error)
+	// BreakStream notes that the worker's side closed the stream: the session's leases are shortened to end in grace,
+	// unless it has opened a newer stream than epoch. It lengthens none, and is nothing for a session that has ended.
+	BreakStream(ctx context.Context, session, epoch int64, grace time.Duration) error
+	// TouchSessions notes that sessions have beaten. Not waited for by anybody.
+	TouchSessions(ctx context.Context, sessions []int64) error
+	// EndSession ends a session that deregistered: what it still holds is released.
+	EndSession(ctx context.Context, session int64, reason string) ([]Ended, error)
+	// EndSilentSessions ends sessions of which nothing was heard for so long; what they still hold, if anything, is
+	// lost.
+	EndSilentSessions(ctx context.Context, silent time.Duration) ([]Ended, error)
+	// ListSessions returns live sessions, and with all also those that ended and are still kept, newest first.
+	ListSessions(ctx context.Context, all bool, page Page) ([]Session, error)
+}
+
+// Jobs is what the life of a job needs.
+type Jobs interface {
+	// GetJob returns a job as of its last fold. ErrNotFound, also when it is being deleted.
+	GetJob(ctx context.Context, id int64) (job.Job, error)
+	// ListJobs returns jobs, newest first.
+	ListJobs(ctx context.Context, f JobFilter, page Page) ([]job.Job, error)
+	// ClaimableJobs returns the jobs that are running, in no order: for the dispatcher's turns.
+	ClaimableJobs(ctx context.Context) ([]job.Job, error)
+	// StopJob makes a running job cancelling, with how it will end and why. A job already being stopped stays as it
+	// is; an ended job is returned as it is.
+	StopJob(ctx context.Context, id int64, as job.State, reason string) (job.Job, error)
+	// SweepJob cancels at most limit pending batches of a cancelling job, with their items, and returns how many.
+	SweepJob(ctx context.Context, id int64, limit int) (int, error)
+	// CancellingJobs returns the ids of jobs being stopped.
+	CancellingJobs(ctx context.Context) ([]int64, error)
+	// DeleteJob hides an ended job with all that belongs to it; DeleteStep removes it later. Its upload id may be used
+	// for another job at once. ErrJobOpen, ErrNotFound.
+	DeleteJob(ctx context.Context, id int64) error
+	// Fold moves the deltas of a job into it and may end it. changed is false when there were none.
+	Fold(ctx context.Context, id int64) (j job.Job, changed bool, err error)
+	// DirtyJobs returns the ids of jobs that have deltas, or that are cancelling with nothing open.
+	DirtyJobs(ctx context.Context) ([]int64, error)
+}
+
+// JobFilter narrows a list of jobs; zero values narrow nothing.
+type JobFilter struct {
+	Project string
+	Kind    string
+	States  []job.State
+}
+
+// Page bounds a list. After is the sort key of the last entry already seen, 0 for the first page. A Size below 1 is 1.
+type Page struct {
+	Size  int
+	After int64
+}
+
+// BatchRow is a batch with what lists show of it.
+type BatchRow struct {
+	job.Batch
+	WorkerID  string
+	Documents []string // at most ten
+	Total     int      // distinct documents
+}
+
+// BatchFilter narrows a list of batches; zero values narrow nothing.
+type BatchFilter struct {
+	JobID    int64
+	States   []job.BatchState
+	Document string // batches that hold this document, across jobs when JobID is 0
+	Slowest  bool   // the slowest first, a bounded number; needs JobID, no paging
+}
+
+// Attempt is one ended attempt that did not complete.
+type Attempt struct {
+	BatchID   int64
+	Attempt   int32
+	SessionID int64
+	WorkerID  string
+	Kind      job.EndKind
+	Message   string
+	ClaimedAt time.Time
+	EndedAt   time.Time
+	State     job.BatchState // that the batch got
+}
+
+// FindingFilter narrows a list of findings; zero values narrow nothing but JobID, which is needed.
+type FindingFilter struct {
+	JobID    int64
+	BatchID  int64
+	Item     int64
+	Code     string
+	Severity Severity
+}
+
+// StatisticsFilter narrows statistics; zero values narrow nothing. Window reaches back from now.
+type StatisticsFilter struct {
+	Window  time.Duration
+	JobID   int64
+	Project string
+}
+
+// Statistics over a window, from the start of its first minute on; the batches as of the last folds.
+type Statistics struct {
+	Ended     [6]int64 // batches that ended, by job.BatchState
+	Crashed   int64    // of those, with at least one crashed (not lost) attempt
+	Durations job.Histogram
+	Slowest   []BatchRow     // slowest first, at most 20
+	Failures  []FailureGroup // attempts that failed, died or were lost, most frequent first, at most 20 groups
+}
+
+// FailureGroup counts attempts that ended with the same message.
+type FailureGroup struct {
+	Message string
+	Kind    job.EndKind
+	Count   int64
+	Example int64 // a batch id
+	LastAt  time.Time
+}
+
+// Listings is what people look at. All are paged and none counts rows.
+type Listings interface {
+	// ListBatches returns batches by ordinal within a job (Page.After is ordinal+1 of the last), or newest first by id
+	// across jobs (Page.After is the id of the last).
+	ListBatches(ctx context.Context, f BatchFilter, page Page) ([]BatchRow, error)
+	// GetBatch returns one batch with its ended attempts, oldest first. ErrNotFound.
+	GetBatch(ctx context.Context, id int64) (BatchRow, []Attempt, error)
+	// ListFindings returns findings by item number, then in the order they were recorded. The token is opaque.
+	ListFindings(ctx context.Context, f FindingFilter, size int, token string) (findings []Finding, next string, err error)
+	// GetStatistics adds up what ended in a window.
+	GetStatistics(ctx context.Context, f StatisticsFilter) (Statistics, error)
+	// LastCrashes returns the last attempts of a job that crashed, newest first, at most limit.
+	LastCrashes(ctx context.Context, jobID int64, limit int) ([]Attempt, error)
+}
+
+// Upkeep is what runs in the background, in small steps.
+type Upkeep interface {
+	// DeleteStep removes at most limit rows of jobs marked as deleted, children before parents, and tells whether
+	// anything is left.
+	DeleteStep(ctx context.Context, limit int) (more bool, err error)
+	// Now returns the database's clock.
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// Change tells other coordinators what to look at.
+type Change struct {
+	Jobs []int64 // snapshots, or claimable batches, have changed
+	All  bool    // too many to name
+}
+
+// Wakeups carries changes between coordinators. A lost one costs at most the poll interval, never correctness.
+type Wakeups interface {
+	// Notify sends a change to the other coordinators. The caller bounds how often.
+	Notify(ctx context.Context, c Change) error
+	// Listen calls f, one call at a time, for every change of other coordinators until ctx ends. It reconnects by
+	// itself and calls f with All after it did. With an engine that has no other coordinators it just waits.
+	Listen(ctx context.Context, f func(Change)) error
+}
