@@ -1,0 +1,242 @@
+package passages
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// composed is the definition: what Compose must come to.
+func composed(items []Item) (string, []Anchor) {
+	items = slices.SortedFunc(slices.Values(items), func(a, b Item) int { return cmp.Compare(a.Number, b.Number) })
+	var text strings.Builder
+	var anchors []Anchor
+	length := 0
+	for i, it := range items {
+		if i > 0 && items[i-1].Text == it.Text {
+			anchors = append(anchors, Anchor{it.Number, anchors[i-1].Begin, it.Length})
+			continue
+		}
+		if i > 0 {
+			text.WriteString("\n")
+			length++
+		}
+		anchors = append(anchors, Anchor{it.Number, length, it.Length})
+		text.WriteString(it.Text)
+		length += it.Length
+	}
+	return text.String(), anchors
+}
+
+func items(texts ...string) []Item {
+	var list []Item
+	for i, text := range texts {
+		list = append(list, Item{Number: int64(i + 1), Text: text, Length: utf8.RuneCountInString(text)})
+	}
+	return list
+}
+
+var texts = rapid.SampledFrom([]string{"a", "b", "ab", "aa", "é", "日本", "a\nb", "b ", "\na", "x𝄞y", strings.Repeat("ü", 700)})
+
+// document is what a store keeps of a document between calls.
+type document struct {
+	text    string
+	anchors []Anchor
+}
+
+func (d *document) merge(added, moved []Anchor) {
+	for _, m := range moved {
+		i := slices.IndexFunc(d.anchors, func(a Anchor) bool { return a.Item == m.Item })
+		d.anchors[i] = m
+	}
+	for _, a := range added {
+		if a.Length > 0 {
+			d.anchors = append(d.anchors, a)
+		}
+	}
+	slices.SortFunc(d.anchors, func(a, b Anchor) int { return cmp.Compare(a.Item, b.Item) })
+}
+
+func TestComposeInAnyOrder(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		all := items(rapid.SliceOfN(texts, 1, 12).Draw(t, "texts")...)
+		wantText, wantAnchors := composed(all)
+		order := rapid.Permutation(all).Draw(t, "order")
+
+		var doc document
+		var foreign []placedText // stretches that another job has anchored, which must keep what they cover
+		for len(order) > 0 {
+			n := rapid.IntRange(1, len(order)).Draw(t, "n")
+			step := slices.SortedFunc(slices.Values(order[:n]), func(a, b Item) int { return cmp.Compare(a.Number, b.Number) })
+			order = order[n:]
+			c, err := Compose(doc.text, doc.anchors, step)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Changed != (c.Text != doc.text) || c.Length != utf8.RuneCountInString(c.Text) {
+				t.Fatalf("changed %v, length %d: %q after %q", c.Changed, c.Length, c.Text, doc.text)
+			}
+			foreign = follow(t, foreign, c)
+			doc.text = c.Text
+			doc.merge(c.Added, c.Moved)
+			if runes := []rune(doc.text); len(runes) > 0 {
+				begin := rapid.IntRange(0, len(runes)-1).Draw(t, "begin")
+				foreign = append(foreign, placedText{begin, runes[begin]})
+			}
+		}
+		if diff := gocmp.Diff(document{wantText, wantAnchors}, doc, gocmp.AllowUnexported(document{})); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+type placedText struct {
+	at        int
+	character rune
+}
+
+// follow moves stretches by the insertions, one after the other as a store does.
+func follow(t *rapid.T, stretches []placedText, c Composition) []placedText {
+	for i := 1; i < len(c.Insertions); i++ {
+		if c.Insertions[i-1].At <= c.Insertions[i].At {
+			t.Fatalf("insertions do not fall: %v", c.Insertions)
+		}
+	}
+	runes := []rune(c.Text)
+	for i, s := range stretches {
+		for _, in := range c.Insertions {
+			if s.at >= in.At {
+				s.at += in.Length
+			}
+		}
+		if runes[s.at] != s.character {
+			t.Fatalf("after %v, %q stands where %q was", c.Insertions, runes[s.at], s.character)
+		}
+		stretches[i] = s
+	}
+	return stretches
+}
+
+func TestPlaceInAnyOrder(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(texts, 1, 12).Draw(t, "document"), "\n")
+		all := items(rapid.SliceOfN(texts, 1, 12).Draw(t, "texts")...)
+		var want document
+		p, err := Place(text, nil, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want.merge(p.Added, p.Moved)
+		for i, a := range p.Added {
+			if contained := strings.Contains(text, all[i].Text); contained != (a.Length > 0) {
+				t.Fatalf("item %d: contained %v, placed at %v", i+1, contained, a)
+			}
+			if a.Length > 0 && string([]rune(text)[a.Begin:a.Begin+a.Length]) != all[i].Text {
+				t.Fatalf("%q is not at %v of %q", all[i].Text, a, text)
+			}
+		}
+
+		order := rapid.Permutation(all).Draw(t, "order")
+		var got document
+		for len(order) > 0 {
+			n := rapid.IntRange(1, len(order)).Draw(t, "n")
+			step := slices.SortedFunc(slices.Values(order[:n]), func(a, b Item) int { return cmp.Compare(a.Number, b.Number) })
+			order = order[n:]
+			p, err := Place(text, got.anchors, step)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.merge(p.Added, p.Moved)
+		}
+		if diff := gocmp.Diff(want, got, gocmp.AllowUnexported(document{})); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A text and its passages sent once more must come to lie where they were composed.
+func TestPlaceAgreesWithCompose(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		all := items(rapid.SliceOfN(texts.Filter(func(s string) bool { return strings.TrimSpace(s) != "" }), 1, 12).Draw(t, "texts")...)
+		text, want := composed(all)
+		p, err := Place(text, nil, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := gocmp.Diff(want, p.Added); diff != "" {
+			t.Fatalf("in %q (-want +got):\n%s", text, diff)
+		}
+	})
+}
+
+func TestPlaceSuccessively(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, text string
+		items      []string
+		want       []int
+	}{
+		{"whole", "abc", []string{"abc"}, []int{0}},
+		{"successive places", "x y x z x", []string{"x", "y", "x", "z", "x"}, []int{0, 2, 4, 6, 8}},
+		{"the last when none is left", "x y x", []string{"x", "y", "x", "y", "x"}, []int{0, 2, 4, 2, 4}},
+		{"the same passage again", "x y x", []string{"x", "x", "y"}, []int{0, 0, 2}},
+		{"behind the item before", "ab b", []string{"ab", "b"}, []int{0, 3}},
+		{"out of order", "p q r", []string{"r", "p", "q"}, []int{4, 0, 2}},
+		{"same text when out of order", "a b a", []string{"b", "a", "b", "a"}, []int{2, 4, 2, 4}},
+		{"code points", "𝄞é x𝄞é", []string{"𝄞é", "x𝄞é"}, []int{0, 3}},
+	} {
+		p, err := Place(test.text, nil, items(test.items...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, a := range p.Added {
+			got = append(got, a.Begin)
+		}
+		if diff := gocmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+}
+
+func TestInconsistentAnchors(t *testing.T) {
+	t.Parallel()
+	for _, anchors := range [][]Anchor{
+		nil,
+		{{1, 0, 2}},
+		{{1, 1, 2}},
+		{{1, 0, 1}, {2, 3, 1}},
+		{{1, 0, 9}},
+	} {
+		if _, err := Compose("a\nb", anchors, items("", "", "c")[2:]); err == nil {
+			t.Errorf("Compose takes %v for the passages of %q", anchors, "a\nb")
+		}
+	}
+	if _, err := Place("ab", []Anchor{{1, 1, 5}}, nil); err == nil {
+		t.Error("Place takes an anchor behind the end")
+	}
+}
+
+func TestIndex(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("a𝄞é日", 1000)
+	x := newIndex(text)
+	points := 0
+	for at := range text {
+		if x.points(at) != points || x.bytes(points) != at {
+			t.Fatalf("byte %d, code point %d: points %d, bytes %d", at, points, x.points(at), x.bytes(points))
+		}
+		points++
+	}
+	if x.bytes(points) != len(text) {
+		t.Errorf("the end is at byte %d, want %d", x.bytes(points), len(text))
+	}
+}

@@ -1,0 +1,221 @@
+package write
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/annotation"
+	"github.com/tallyman-dev/tallyman/annotation/store"
+)
+
+// Writer is a [store.Writer] on an engine.
+type Writer struct {
+	engine Engine
+	pace   pace
+	closed atomic.Bool
+}
+
+var _ store.Writer = (*Writer)(nil)
+
+// New returns a writer. Closing it leaves the engine open.
+func New(engine Engine) *Writer { return &Writer{engine: engine, pace: newPace()} }
+
+var errClosed = errors.New("the writer is closed")
+
+// Begin implements [store.Writer].
+func (w *Writer) Begin(ctx context.Context, lease store.Lease) error {
+	if err := checkLease(lease); err != nil {
+		return err
+	}
+	err := w.retry(ctx, lease, func(ctx context.Context) error { return w.engine.Raise(ctx, lease) })
+	if err != nil {
+		return fmt.Errorf("begin attempt %d of batch %d: %w", lease.Attempt, lease.Batch, err)
+	}
+	return nil
+}
+
+// Store implements [store.Writer].
+func (w *Writer) Store(ctx context.Context, lease store.Lease, job store.Job, entries []store.Entry, durable func([]store.Result)) error {
+	if err := check(lease, job, entries); err != nil {
+		return fmt.Errorf("store items of batch %d: %w", lease.Batch, err)
+	}
+	if durable == nil {
+		durable = func([]store.Result) {}
+	}
+	s := storing{w, lease, job, durable}
+	for len(entries) > 0 {
+		n := w.pace.take(entries)
+		if err := s.all(ctx, entries[:n]); err != nil {
+			return fmt.Errorf("store items %d to %d of job %d, batch %d: %w",
+				entries[0].Number, entries[n-1].Number, job.ID, lease.Batch, err)
+		}
+		entries = entries[n:]
+	}
+	return nil
+}
+
+// Close implements [store.Writer].
+func (w *Writer) Close() error {
+	if w.closed.Swap(true) {
+		return errClosed
+	}
+	return nil
+}
+
+func checkLease(lease store.Lease) error {
+	if lease.Deadline == nil || lease.Batch <= 0 || lease.Attempt <= 0 {
+		return fmt.Errorf("batch %d, attempt %d: not a lease", lease.Batch, lease.Attempt)
+	}
+	return nil
+}
+
+func check(lease store.Lease, job store.Job, entries []store.Entry) error {
+	if err := checkLease(lease); err != nil {
+		return err
+	}
+	if job.ID <= 0 || job.Project == "" {
+		return fmt.Errorf("job %d of project %q: not a job", job.ID, job.Project)
+	}
+	if job.Mode != store.ModeReplace {
+		return fmt.Errorf("mode %q is unknown", job.Mode)
+	}
+	before := int64(0)
+	for _, e := range entries {
+		if e.Item == nil || e.Item.Length <= 0 {
+			return fmt.Errorf("item %d is empty", e.Number)
+		}
+		if e.Number <= before {
+			return fmt.Errorf("item %d comes after item %d", e.Number, before)
+		}
+		if annotation.HasError(e.Warnings) {
+			return fmt.Errorf("item %d is rejected by its findings", e.Number)
+		}
+		before = e.Number
+	}
+	return nil
+}
+
+// storing is one call of Store.
+type storing struct {
+	*Writer
+	lease   store.Lease
+	job     store.Job
+	durable func([]store.Result)
+}
+
+// all stores entries in one transaction if the database takes it, otherwise in halves, so that an item which it refuses
+// is found and the others are stored.
+func (s storing) all(ctx context.Context, entries []store.Entry) error {
+	var results []store.Result
+	began := time.Now()
+	err := s.retry(ctx, s.lease, func(ctx context.Context) (err error) {
+		results, err = s.transact(ctx, entries)
+		return err
+	})
+	if err == nil {
+		s.pace.took(entries, time.Since(began))
+		s.durable(results)
+		return nil
+	}
+	fault, reason := s.fault(err)
+	switch {
+	case fault != Refused:
+		return err
+	case len(entries) == 1:
+		return s.refuse(ctx, entries[0], reason)
+	}
+	half := len(entries) / 2
+	if err := s.all(ctx, entries[:half]); err != nil {
+		return err
+	}
+	return s.all(ctx, entries[half:])
+}
+
+// transact stores entries in one transaction.
+func (s storing) transact(ctx context.Context, entries []store.Entry) ([]store.Result, error) {
+	plan, err := newPlan(s.job, entries)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := s.engine.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	if err := plan.load(ctx, tx, s.lease); err != nil {
+		return nil, err
+	}
+	changed, err := plan.decide(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	if changed {
+		if err := tx.Commit(ctx, &plan.changes, s.lease.Deadline); err != nil {
+			return nil, err
+		}
+	}
+	results := make([]store.Result, len(entries))
+	for i, e := range plan.entries {
+		results[i] = e.result
+	}
+	return results, nil
+}
+
+// refuse records that the database does not take an item.
+func (s storing) refuse(ctx context.Context, e store.Entry, reason string) error {
+	var result store.Result
+	err := s.retry(ctx, s.lease, func(ctx context.Context) error {
+		tx, err := s.engine.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		state, err := tx.Load(ctx, s.lease, s.job, []int64{e.Number}, nil)
+		if err != nil {
+			return err
+		}
+		if first, ok := state.Decided[e.Number]; ok {
+			result = first
+			return nil
+		}
+		result = conclude([]annotation.Finding{{
+			Code:     store.StoreRefused,
+			Severity: annotation.Error,
+			Message:  fmt.Sprintf("The database refuses this item: %s.", reason),
+		}}, 0)
+		encoded, err := EncodeFindings(result.Findings)
+		if err != nil {
+			return err
+		}
+		row := Row{Item: e.Number, Outcome: result.Outcome, Findings: encoded}
+		return tx.Commit(ctx, &Changes{Job: s.job, Items: []Row{row}}, s.lease.Deadline)
+	})
+	if err != nil {
+		return fmt.Errorf("record that item %d is refused: %w", e.Number, err)
+	}
+	s.durable([]store.Result{result})
+	return nil
+}
+
+// retry does something with the lease until it works, fails for good, or has failed for too long.
+func (w *Writer) retry(ctx context.Context, lease store.Lease, do func(context.Context) error) error {
+	return Retry(ctx, w.fault, func(ctx context.Context) error {
+		if w.closed.Load() {
+			return errClosed
+		}
+		if !time.Now().Before(lease.Deadline()) {
+			return fmt.Errorf("%w: it has run out", store.ErrFenced)
+		}
+		return do(ctx)
+	})
+}
+
+func (w *Writer) fault(err error) (Fault, string) {
+	if errors.Is(err, store.ErrFenced) || errors.Is(err, errClosed) {
+		return Broken, ""
+	}
+	return w.engine.Fault(err)
+}

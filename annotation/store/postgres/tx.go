@@ -1,0 +1,374 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/tallyman-dev/tallyman/annotation"
+	"github.com/tallyman-dev/tallyman/annotation/store"
+	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
+	"github.com/tallyman-dev/tallyman/annotation/store/internal/passages"
+	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
+)
+
+// engine is a [write.Engine].
+type engine struct {
+	pool   *pgxpool.Pool
+	limits limits
+}
+
+// limits bounds waits inside the database. Their order matters: who waits for a lock gives up, and gives whoever holds
+// it away if that one is silent for too long, several times within the writer's patience.
+type limits struct {
+	lock      time.Duration // for a lock
+	idle      time.Duration // for the next statement of a transaction
+	statement time.Duration // for the end of a statement
+	silent    time.Duration // age of a transaction that says nothing, from which on it may be ended to get its locks
+}
+
+var defaultLimits = limits{lock: 5 * time.Second, idle: 10 * time.Second, statement: 2 * time.Minute, silent: 15 * time.Second}
+
+// application names connections while they write.
+const application = "tallyman store"
+
+// settings are the parameters of sqlSettings.
+func (l limits) settings() []any {
+	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+	return []any{application, ms(l.lock), ms(l.statement), ms(l.idle)}
+}
+
+// sqlSettings bounds every wait of the transaction, and makes the planner walk indexes: statistics of young tables are
+// missing, and a plan made while a table was empty stays in the connection while it grows.
+const sqlSettings = `
+SELECT set_config('application_name', $1, true),
+       set_config('lock_timeout', $2, true),
+       set_config('statement_timeout', $3, true),
+       set_config('idle_in_transaction_session_timeout', $4, true),
+       set_config('plan_cache_mode', 'force_generic_plan', true),
+       set_config('enable_seqscan', 'off', true),
+       set_config('enable_hashjoin', 'off', true),
+       set_config('enable_mergejoin', 'off', true),
+       set_config('jit', 'off', true)`
+
+// sqlEvict ends transactions of writers that have not said anything for long: a frozen process keeps its connection, and
+// its transaction would keep the fence. One that is frozen in the middle of a statement is not idle to Postgres.
+const sqlEvict = `
+SELECT pg_terminate_backend(pid)
+FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = $1
+  AND pid <> pg_backend_pid() AND wait_event = 'ClientRead' AND xact_start < clock_timestamp() - $2::interval`
+
+const (
+	sqlRaise = `
+INSERT INTO fences (batch_id, attempt) VALUES ($1, $2)
+ON CONFLICT (batch_id) DO UPDATE SET attempt = excluded.attempt
+WHERE fences.attempt <= excluded.attempt AND NOT fences.closed
+RETURNING attempt`
+
+	sqlCloseFences = `
+INSERT INTO fences (batch_id, attempt, closed)
+SELECT b, 0, true FROM unnest($1::bigint[]) b GROUP BY b ORDER BY b
+ON CONFLICT (batch_id) DO UPDATE SET closed = true WHERE NOT fences.closed`
+
+	sqlFence = `SELECT true FROM fences WHERE batch_id = $1 AND attempt = $2 AND NOT closed FOR NO KEY UPDATE`
+
+	sqlCreate = `
+INSERT INTO documents (sourcedb, sourceid, text, length, text_sha256, composed_by)
+SELECT k.db, k.id, k.text, k.length, k.hash, $6
+FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bytea[]) k (db, id, text, length, hash)
+ORDER BY k.db COLLATE "C", k.id COLLATE "C"
+ON CONFLICT (sourcedb, sourceid) DO NOTHING
+RETURNING id`
+
+	// A subquery with OFFSET 0 is run for each key, whatever the planner believes; so the keys' order is that of the locks.
+	sqlLock = `
+SELECT count(*) FROM unnest($1::text[], $2::text[]) k (db, id)
+CROSS JOIN LATERAL (SELECT FROM documents WHERE sourcedb = k.db AND sourceid = k.id OFFSET 0 FOR NO KEY UPDATE) d`
+
+	sqlDocuments = `
+SELECT d.id, d.text_sha256 = k.hash, d.length, d.composed_by,
+       coalesce(p.id, nextval(pg_get_serial_sequence('project_documents', 'id'))), p.id IS NOT NULL, coalesce(p.replaced_by, 0)
+FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY k (db, id, hash, n)
+CROSS JOIN LATERAL (
+	SELECT id, text_sha256, length, composed_by FROM documents WHERE sourcedb = k.db AND sourceid = k.id OFFSET 0) d
+LEFT JOIN LATERAL (
+	SELECT id, replaced_by FROM project_documents WHERE project = $4 AND sourcedb = k.db AND sourceid = k.id OFFSET 0) p ON true
+ORDER BY k.n`
+
+	sqlDecided = `
+SELECT i.item, i.outcome, coalesce(i.findings, '')
+FROM unnest($2::bigint[]) k (item)
+CROSS JOIN LATERAL (SELECT item, outcome, findings FROM store_items WHERE job_id = $1 AND item = k.item OFFSET 0) i`
+
+	sqlAnchors = `
+SELECT k.n, i.item, i.text_begin, i.text_length
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY k (db, id, n)
+CROSS JOIN LATERAL (SELECT id FROM documents WHERE sourcedb = k.db AND sourceid = k.id OFFSET 0) d
+CROSS JOIN LATERAL (
+	SELECT item, text_begin, text_length FROM store_items WHERE document_id = d.id AND job_id = $3 OFFSET 0) i
+ORDER BY k.n, i.item`
+
+	sqlClock = `SELECT clock_timestamp()`
+)
+
+// Raise implements [write.Engine].
+func (e *engine) Raise(ctx context.Context, lease store.Lease) error {
+	tx, err := e.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	raised := false
+	b := &pgx.Batch{}
+	b.Queue("begin")
+	b.Queue(sqlSettings, e.limits.settings()...)
+	if len(lease.Ancestors) > 0 {
+		b.Queue(sqlCloseFences, lease.Ancestors)
+	}
+	b.Queue(sqlRaise, lease.Batch, lease.Attempt).Query(func(rows pgx.Rows) error {
+		raised = rows.Next()
+		rows.Close()
+		return rows.Err()
+	})
+	b.Queue("commit")
+	if err := tx.send(ctx, b); err != nil {
+		return fmt.Errorf("raise fence: %w", err)
+	}
+	if !raised {
+		return fmt.Errorf("%w: a later attempt has begun, or the batch was split", store.ErrFenced)
+	}
+	return nil
+}
+
+// Begin implements [write.Engine].
+func (e *engine) Begin(ctx context.Context) (write.Tx, error) { return e.begin(ctx) }
+
+func (e *engine) begin(ctx context.Context) (*tx, error) {
+	conn, err := e.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to annotation store: %w", err)
+	}
+	return &tx{engine: e, conn: conn}, nil
+}
+
+// Fault implements [write.Engine].
+func (e *engine) Fault(err error) (write.Fault, string) { return fault(err) }
+
+// evict makes way for the next try. That it failed shows in that try.
+func (e *engine) evict(ctx context.Context) {
+	_, _ = e.pool.Exec(ctx, sqlEvict, application, e.limits.silent)
+}
+
+// tx is a [write.Tx]. Statements are sent in batches, each in one round trip.
+type tx struct {
+	engine *engine
+	conn   *pgxpool.Conn // nil once the transaction has ended
+
+	// The database's clock showed clock no later than this process's showed read. What is left of a lease, counted from
+	// read on, therefore ends in the database no later than the lease does.
+	clock, read time.Time
+}
+
+// send sends a batch and reads its answers.
+func (t *tx) send(ctx context.Context, b *pgx.Batch) error {
+	err := t.conn.SendBatch(ctx, b).Close()
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code {
+		case codeDeadline:
+			return fmt.Errorf("%w: it has run out", store.ErrFenced)
+		case codeLockTimeout:
+			t.Rollback()
+			t.engine.evict(ctx)
+		}
+	}
+	return err
+}
+
+// Load implements [write.Tx].
+func (t *tx) Load(ctx context.Context, lease store.Lease, job store.Job, items []int64, drafts []write.Draft) (write.State, error) {
+	state := write.State{Decided: make(map[int64]store.Result), Documents: make([]write.Document, 0, len(drafts))}
+	fenced := true
+	b := &pgx.Batch{}
+	b.Queue("begin")
+	b.Queue(sqlSettings, t.engine.limits.settings()...)
+	b.Queue(sqlFence, lease.Batch, lease.Attempt).Query(func(rows pgx.Rows) error {
+		fenced = !rows.Next()
+		rows.Close()
+		return rows.Err()
+	})
+	if len(drafts) > 0 {
+		t.queueDocuments(b, job, drafts, &state)
+	}
+	b.Queue(sqlDecided, job.ID, items).Query(func(rows pgx.Rows) error {
+		var item int64
+		var outcome annotation.Outcome
+		var findings string
+		_, err := pgx.ForEachRow(rows, []any{&item, (*uint8)(&outcome), &findings}, func() error {
+			list, err := write.DecodeFindings(findings)
+			state.Decided[item] = store.Result{Outcome: outcome, Findings: list}
+			return err
+		})
+		return err
+	})
+	b.Queue(sqlClock).QueryRow(func(row pgx.Row) error { return row.Scan(&t.clock) })
+	if err := t.send(ctx, b); err != nil {
+		return write.State{}, fmt.Errorf("load documents: %w", err)
+	}
+	t.read = time.Now()
+	if fenced {
+		return write.State{}, fmt.Errorf("%w: a later attempt has begun, or the batch was split", store.ErrFenced)
+	}
+	if len(state.Documents) != len(drafts) {
+		return write.State{}, fmt.Errorf("load documents: %d of %d are there", len(state.Documents), len(drafts))
+	}
+	return state, nil
+}
+
+func (t *tx) queueDocuments(b *pgx.Batch, job store.Job, drafts []write.Draft, state *write.State) {
+	columns := newDocumentColumns(drafts)
+	created := make(map[int64]bool)
+	b.Queue(sqlCreate, columns.dbs, columns.ids, columns.texts, columns.lengths, columns.hashes, job.ID).Query(func(rows pgx.Rows) error {
+		var id int64
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { created[id] = true; return nil })
+		return err
+	})
+	b.Queue(sqlLock, columns.dbs, columns.ids)
+	b.Queue(sqlDocuments, columns.dbs, columns.ids, columns.hashes, job.Project).Query(func(rows pgx.Rows) error {
+		var d write.Document
+		_, err := pgx.ForEachRow(rows, []any{&d.ID, &d.Same, &d.Length, &d.ComposedBy, &d.Home, &d.HomeKnown, &d.ReplacedBy}, func() error {
+			d.Created = created[d.ID]
+			state.Documents = append(state.Documents, d)
+			return nil
+		})
+		return err
+	})
+	b.Queue(sqlAnchors, columns.dbs, columns.ids, job.ID).Query(func(rows pgx.Rows) error {
+		var n int
+		var a passages.Anchor
+		_, err := pgx.ForEachRow(rows, []any{&n, &a.Item, &a.Begin, &a.Length}, func() error {
+			d := &state.Documents[n-1]
+			d.Anchors = append(d.Anchors, a)
+			return nil
+		})
+		return err
+	})
+}
+
+// Texts implements [write.Tx].
+func (t *tx) Texts(ctx context.Context, documents []int64) ([]string, error) {
+	texts := make([]string, 0, len(documents))
+	b := &pgx.Batch{}
+	for _, id := range documents {
+		b.Queue(`SELECT text FROM documents WHERE id = $1`, id).Query(func(rows pgx.Rows) error {
+			var text string
+			_, err := pgx.ForEachRow(rows, []any{&text}, func() error { texts = append(texts, text); return nil })
+			return err
+		})
+	}
+	if err := t.send(ctx, b); err != nil {
+		return nil, fmt.Errorf("read texts: %w", err)
+	}
+	if len(texts) != len(documents) {
+		return nil, fmt.Errorf("read texts: %d of %d documents are there", len(texts), len(documents))
+	}
+	return texts, nil
+}
+
+// sqlHolders finds annotations of a class by id.
+func sqlHolders(class ids.Class) string {
+	block := "false"
+	if class == ids.Spans {
+		block = "block"
+	}
+	return `
+SELECT q.n, a.job_id, a.item, a.block, a.ordinal, coalesce(a.given_id, a.id), a.id
+FROM unnest($1::integer[], $2::bigint[], $3::text[]) q (n, home, id)
+CROSS JOIN LATERAL (
+	SELECT job_id, item, ` + block + ` AS block, ordinal, given_id, id FROM ` + tables[class] + `
+	WHERE project_document_id = q.home AND id = q.id OFFSET 0) a`
+}
+
+// Holders implements [write.Tx].
+func (t *tx) Holders(ctx context.Context, queries []write.Names) ([][]*ids.Claim, error) {
+	holders := make([][]*ids.Claim, len(queries))
+	b := &pgx.Batch{}
+	for _, class := range classes {
+		var ns []int32
+		var homes []int64
+		var names []string
+		for n, q := range queries {
+			for _, name := range q.Names {
+				if name.Class == class {
+					ns, homes, names = append(ns, int32(n)), append(homes, q.Home), append(names, name.ID)
+				}
+			}
+		}
+		if len(ns) == 0 {
+			continue
+		}
+		b.Queue(sqlHolders(class), ns, homes, names).Query(func(rows pgx.Rows) error {
+			var n int
+			var c ids.Claim
+			_, err := pgx.ForEachRow(rows, []any{&n, &c.Job, &c.Item, &c.Block, &c.Ordinal, &c.Given, &c.ID}, func() error {
+				holder := c
+				holder.Class = class
+				holders[n] = append(holders[n], &holder)
+				return nil
+			})
+			return err
+		})
+	}
+	if err := t.send(ctx, b); err != nil {
+		return nil, fmt.Errorf("look up ids: %w", err)
+	}
+	return holders, nil
+}
+
+// Commit implements [write.Tx].
+func (t *tx) Commit(ctx context.Context, changes *write.Changes, deadline func() time.Time) error {
+	b := &pgx.Batch{}
+	queue(b, changes)
+	b.Queue(`SELECT store_check_deadline($1)`, t.clock.Add(deadline().Sub(t.read)))
+	committed := false
+	b.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
+		committed = tag.String() == "COMMIT"
+		return nil
+	})
+	if err := t.send(ctx, b); err != nil {
+		return fmt.Errorf("write annotations: %w", err)
+	}
+	if !committed {
+		return errors.New("write annotations: the transaction was rolled back")
+	}
+	t.release()
+	return nil
+}
+
+// rollbackTime bounds giving up a transaction; a connection that does not answer is closed.
+const rollbackTime = 5 * time.Second
+
+// Rollback implements [write.Tx].
+func (t *tx) Rollback() {
+	if t.conn == nil {
+		return
+	}
+	if c := t.conn.Conn(); !c.IsClosed() && c.PgConn().TxStatus() != 'I' {
+		ctx, cancel := context.WithTimeout(context.Background(), rollbackTime)
+		defer cancel()
+		_, _ = t.conn.Exec(ctx, "rollback") // a connection on which it fails is not put back into the pool
+	}
+	t.release()
+}
+
+func (t *tx) release() {
+	t.conn.Release()
+	t.conn = nil
+}

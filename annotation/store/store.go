@@ -1,0 +1,144 @@
+// Package store is where annotations are kept: documents with their texts, and what each project says about them. This
+// package says what a store does; packages postgres and sqlite do it, and package open chooses between them.
+//
+// # What is promised
+//
+//   - Every item is decided once. Its first answer is kept with it; storing it again, by whatever worker or attempt, gives
+//     that answer and changes nothing.
+//   - All changes that an item makes lie in one transaction: nothing of an item is half stored, and of a document nothing
+//     is half replaced.
+//   - Only the latest attempt of a batch writes, and only while its lease lasts; see [Lease].
+//   - What a job's items leave behind does not depend on the order in which they come, on how they are cut into batches,
+//     nor on how many workers store them at once. What the answers of its items say may: where an item takes an id that
+//     another item's annotation had until then, it is the answer of the later to arrive that says so.
+//
+// docs/annotation-store.md has the tables, the rules and queries to read them by.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/annotation"
+)
+
+// ModeReplace is the mode of a job whose items replace what the project's earlier jobs said about their documents.
+const ModeReplace = "replace"
+
+// Lease is the right of one attempt to write the items of one batch.
+type Lease struct {
+	Batch   int64
+	Attempt int32
+
+	// Deadline returns when the lease ends as known now, by this process's monotonic clock. Renewals move it. It is called
+	// at any time from any goroutine, and must not be nil.
+	Deadline func() time.Time
+
+	// Ancestors are the batches that this one was split from. None of their attempts may write any more.
+	Ancestors []int64
+}
+
+// Job is the upload that items belong to.
+type Job struct {
+	ID      int64 // positive; a job with a greater number was submitted later
+	Project string
+	Mode    string // ModeReplace
+}
+
+// Entry is an item to be stored.
+type Entry struct {
+	Number   int64 // of the item in its upload; positive
+	Item     *annotation.Item
+	Warnings []annotation.Finding // of its validation; they are kept with its answer
+}
+
+// Result is what became of an item. It is final.
+type Result struct {
+	Outcome  annotation.Outcome // Stored, StoredWarnings or Rejected
+	Findings []annotation.Finding
+}
+
+// The codes of findings that storing gives.
+const (
+	TextMismatch     annotation.Code = "TEXT_MISMATCH"      // rejects: the document's text does not hold the item's
+	DocumentTooLarge annotation.Code = "DOCUMENT_TOO_LARGE" // rejects: the passages would exceed MaxDocumentBytes
+	StoreRefused     annotation.Code = "STORE_REFUSED"      // rejects: the database does not take the item as it is
+	Superseded       annotation.Code = "SUPERSEDED"         // warns: a later job has replaced the document's annotations
+	IDChanged        annotation.Code = "ID_CHANGED"         // warns: an id was taken, so an annotation has another one
+)
+
+// MaxDocumentBytes bounds the text of a document that is composed of passages.
+const MaxDocumentBytes = 256 << 20
+
+var (
+	// ErrFenced is returned when a lease no longer gives the right to write: a later attempt has started, the batch was
+	// split, or the lease has run out. Nothing is written after it.
+	ErrFenced = errors.New("the lease is lost")
+
+	// ErrUnavailable is returned when the database could not be reached, or did not get further, for as long as is tried.
+	// It says nothing about the items.
+	ErrUnavailable = errors.New("the annotation store is unavailable")
+
+	// ErrOwner is returned when the store belongs to another coordinator's database.
+	ErrOwner = errors.New("the annotation store belongs to another coordinator database")
+)
+
+// Store is an open annotation store. It is safe for concurrent use.
+type Store interface {
+	Reader
+
+	// Writer returns a writer for the jobs of the coordinator database with this id. The first one ever makes the store
+	// belong to that database; a later one with another id gets ErrOwner. Any number of writers may be open, in any
+	// number of processes.
+	Writer(ctx context.Context, cluster string) (Writer, error)
+
+	// Close waits for calls to end and closes the store with its writers.
+	Close() error
+}
+
+// Writer stores items. It is safe for concurrent use; calls for the same batch should not overlap, since they would
+// only wait for each other.
+type Writer interface {
+	// Begin starts an attempt: from then on no earlier attempt of the batch writes, and none of its ancestors. It waits
+	// for transactions of theirs that are under way. Repeating it changes nothing. ErrFenced: a later attempt has begun,
+	// or the batch itself was split.
+	Begin(ctx context.Context, lease Lease) error
+
+	// Store stores items, which must be in order of their numbers, in as few transactions as keep each of them short. After
+	// each it calls durable, which may be nil, with the results of the entries that have become durable, in order; the
+	// slice is the callee's. It returns nil when all have been reported, or the first error: ErrFenced, ErrUnavailable, the
+	// cause of ctx when that ended, or another if the store is damaged. What was reported is final even so. Failures that
+	// pass are retried inside, for about half a minute and not beyond the lease. An item that the database refuses for
+	// what it is becomes Rejected and its neighbors are stored.
+	Store(ctx context.Context, lease Lease, job Job, entries []Entry, durable func([]Result)) error
+
+	// Close releases the writer; calls after it are an error.
+	Close() error
+}
+
+// Reader reads what projects say. It sees what is committed, a document at a time: of a document either all or nothing
+// of what an item brought.
+type Reader interface {
+	// Export calls yield with every document of a project, in order of sourcedb and sourceid (by bytes), as one item each:
+	// offsets are those in the document's text, ids those of the document, and every collection is in order of job, item
+	// number and the order within the item. Documents whose annotations were cleared come with empty collections. It uses
+	// memory for a bounded number of documents. An error of yield ends it and is returned as it is. An unknown project
+	// has no documents.
+	Export(ctx context.Context, project string, yield func(*annotation.Item) error) error
+
+	// Count counts what a project has. It reads all of it.
+	Count(ctx context.Context, project string) (Counts, error)
+}
+
+// Counts are the numbers of a project.
+type Counts struct {
+	Documents   int64
+	Denotations int64
+	Blocks      int64
+	Relations   int64
+	Attributes  int64
+}
+
+// Annotations returns the number of annotations of all kinds.
+func (c Counts) Annotations() int64 { return c.Denotations + c.Blocks + c.Relations + c.Attributes }
