@@ -1,0 +1,133 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+const (
+	// maxMessage bounds what is received at once, in bytes: a page of 1,000 batches or findings with long names.
+	maxMessage = 64 << 20
+
+	// keepaliveTime and keepaliveTimeout end a connection whose other side is gone without a word.
+	keepaliveTime    = 30 * time.Second
+	keepaliveTimeout = 15 * time.Second
+)
+
+// Config says how a coordinator is reached. One of Address and Conn is required; the rest may be zero.
+type Config struct {
+	Address string                   // host:port; the client makes the connection and closes it
+	Conn    grpc.ClientConnInterface // used as it is and not closed
+	Dial    []grpc.DialOption        // further options for Address; without any, the connection is not encrypted
+
+	RetryFor    time.Duration // how long a call goes on without success; default 1 min
+	CallTimeout time.Duration // for one answer, except to uploads and watches; default 30 s
+}
+
+// Validate reports the first field that cannot be used.
+func (c Config) Validate() error {
+	switch {
+	case c.Address == "" && c.Conn == nil:
+		return errors.New("no address and no connection of a coordinator")
+	case c.Address != "" && c.Conn != nil:
+		return errors.New("both an address and a connection of a coordinator; one is needed")
+	case c.RetryFor < 0:
+		return fmt.Errorf("retry for %v: must not be negative", c.RetryFor)
+	case c.CallTimeout < 0:
+		return fmt.Errorf("call timeout %v: must not be negative", c.CallTimeout)
+	}
+	return nil
+}
+
+// Client talks to coordinators. It is safe for concurrent use.
+type Client struct {
+	config  Config
+	close   func() error
+	jobs    tallymanv1.JobServiceClient
+	admin   tallymanv1.AdminServiceClient
+	reached atomic.Bool // something was answered, so that the address is right
+}
+
+// New returns a client. It does not wait for a connection: the first call finds out.
+func New(config Config) (*Client, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("configure client: %w", err)
+	}
+	if config.RetryFor == 0 {
+		config.RetryFor = time.Minute
+	}
+	if config.CallTimeout == 0 {
+		config.CallTimeout = 30 * time.Second
+	}
+	c := &Client{config: config, close: func() error { return nil }}
+	conn := config.Conn
+	if conn == nil {
+		options := append([]grpc.DialOption{
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		}, config.Dial...)
+		dialed, err := grpc.NewClient(config.Address, options...)
+		if err != nil {
+			return nil, fmt.Errorf("connect to %s: %w", config.Address, err)
+		}
+		conn, c.close = dialed, dialed.Close
+	}
+	c.jobs = tallymanv1.NewJobServiceClient(conn)
+	c.admin = tallymanv1.NewAdminServiceClient(conn)
+	return c, nil
+}
+
+// Close ends the connection the client made, and with it the calls in progress.
+func (c *Client) Close() error { return c.close() }
+
+// Job returns a job as it is now. JOB_NOT_FOUND.
+func (c *Client) Job(ctx context.Context, jobID int64) (*tallymanv1.Job, error) {
+	response, err := call(ctx, c, fmt.Sprintf("get job %d", jobID), c.jobs.GetJob,
+		&tallymanv1.GetJobRequest{JobId: jobID})
+	return response.GetJob(), err
+}
+
+// Batch returns a batch with its attempts that did not complete. BATCH_NOT_FOUND.
+func (c *Client) Batch(ctx context.Context, batchID int64) (*tallymanv1.GetBatchResponse, error) {
+	return call(ctx, c, fmt.Sprintf("get batch %d", batchID), c.jobs.GetBatch,
+		&tallymanv1.GetBatchRequest{BatchId: batchID})
+}
+
+// UploadStatus tells where an upload stands: what a call of Upload with this id would be told. UPLOAD_NOT_FOUND.
+func (c *Client) UploadStatus(ctx context.Context, uploadID string) (*tallymanv1.SubmitUploadResponse, error) {
+	response, err := call(ctx, c, "get upload "+uploadID, c.jobs.GetUpload,
+		&tallymanv1.GetUploadRequest{UploadId: uploadID})
+	return response.GetUpload(), err
+}
+
+// Cancel stops a job and returns it as it is right after; Watch tells when it has ended. Cancelling a job that has
+// ended changes nothing. JOB_NOT_FOUND.
+func (c *Client) Cancel(ctx context.Context, jobID int64, reason string) (*tallymanv1.Job, error) {
+	response, err := call(ctx, c, fmt.Sprintf("cancel job %d", jobID), c.jobs.CancelJob,
+		&tallymanv1.CancelJobRequest{JobId: jobID, Reason: reason})
+	return response.GetJob(), err
+}
+
+// Delete removes an ended job with everything the coordinator knows of it; what its handler stored stays. JOB_OPEN,
+// JOB_NOT_FOUND.
+func (c *Client) Delete(ctx context.Context, jobID int64) error {
+	_, err := call(ctx, c, fmt.Sprintf("delete job %d", jobID), c.jobs.DeleteJob,
+		&tallymanv1.DeleteJobRequest{JobId: jobID})
+	return err
+}
+
+// Statistics adds up what ended in a window of time.
+func (c *Client) Statistics(ctx context.Context, request *tallymanv1.GetStatisticsRequest) (
+	*tallymanv1.GetStatisticsResponse, error,
+) {
+	return call(ctx, c, "get statistics", c.admin.GetStatistics, request)
+}

@@ -1,0 +1,174 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// source hands out the bytes of an upload in chunks, again where needed. seek and next are called by one goroutine,
+// release by any.
+type source interface {
+	// seek makes the next chunk start at an offset from the beginning of the upload.
+	seek(offset int64) error
+	// next returns the next chunk, which nobody writes to any more, or io.EOF, perhaps with the last one.
+	next() ([]byte, error)
+	// release says that what precedes an offset will not be asked for again.
+	release(offset int64)
+}
+
+// sourceError marks errors that are not the coordinator's.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
+// newSource returns a source and the number of bytes in it, 0 when unknown.
+func newSource(r io.Reader, chunk int, keep int64) (source, int64, error) {
+	seeker, ok := r.(io.ReadSeeker)
+	if !ok {
+		return &keptSource{r: r, chunk: chunk, keep: keep}, 0, nil
+	}
+	begin, err := seeker.Seek(0, io.SeekCurrent)
+	if err != nil { // a pipe is an *os.File, too
+		return &keptSource{r: r, chunk: chunk, keep: keep}, 0, nil
+	}
+	end, err := seeker.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, 0, fmt.Errorf("find the size: %w", err)
+	}
+	return &seekSource{r: seeker, begin: begin, chunk: chunk}, end - begin, nil
+}
+
+// seekSource reads again what is asked for again.
+type seekSource struct {
+	r     io.ReadSeeker
+	begin int64 // where the upload begins in r
+	chunk int
+}
+
+func (s *seekSource) seek(offset int64) error {
+	if _, err := s.r.Seek(s.begin+offset, io.SeekStart); err != nil {
+		return fmt.Errorf("go to byte %d: %w", offset, err)
+	}
+	return nil
+}
+
+func (s *seekSource) next() ([]byte, error) { return read(s.r, s.chunk) }
+
+func (s *seekSource) release(int64) {}
+
+// read returns what one Read yields, so that a slow source's bytes go out as they come.
+func read(r io.Reader, chunk int) ([]byte, error) {
+	// Its own memory for every chunk: the message may be looked at after it was sent.
+	buffer := make([]byte, chunk)
+	for range maxEmptyReads {
+		n, err := r.Read(buffer)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("read: %w", err)
+		}
+		if n > 0 || err != nil {
+			return buffer[:n:n], err
+		}
+	}
+	return nil, fmt.Errorf("read: %w", io.ErrNoProgress)
+}
+
+const maxEmptyReads = 100
+
+// keptSource keeps what was read and not yet released, up to a bound.
+type keptSource struct {
+	r     io.Reader
+	chunk int
+	keep  int64
+
+	at  int64 // where the next chunk starts
+	end int64 // bytes read
+	eof bool
+
+	mu    sync.Mutex
+	begin int64    // where the first kept chunk starts
+	kept  [][]byte // from begin to end without a gap
+}
+
+func (s *keptSource) seek(offset int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if offset < s.begin {
+		return fmt.Errorf("resume from byte %d: the source cannot be read again and only what follows byte %d was kept "+
+			"(the bound is %d bytes); send it again from a file", offset, s.begin, s.keep)
+	}
+	if offset > s.end {
+		// A resumed upload of another call: what is committed is skipped once more.
+		if _, err := io.CopyN(io.Discard, s.r, offset-s.end); err != nil {
+			return fmt.Errorf("skip to byte %d, where the upload was interrupted: %w", offset, err)
+		}
+		s.begin, s.end, s.kept = offset, offset, nil
+	}
+	s.at = offset
+	return nil
+}
+
+func (s *keptSource) next() ([]byte, error) {
+	if chunk, ok := s.again(); ok {
+		return chunk, nil
+	}
+	if s.eof {
+		return nil, io.EOF
+	}
+	chunk, err := read(s.r, s.chunk)
+	s.eof = errors.Is(err, io.EOF)
+	if len(chunk) < s.chunk/2 {
+		chunk = bytes.Clone(chunk) // without the memory that was not needed
+	}
+	if len(chunk) > 0 {
+		s.add(chunk)
+	}
+	return chunk, err
+}
+
+// again returns kept bytes from s.at on.
+func (s *keptSource) again() ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at >= s.end {
+		return nil, false
+	}
+	start := s.begin
+	for _, chunk := range s.kept {
+		if end := start + int64(len(chunk)); s.at < end {
+			chunk = chunk[s.at-start:]
+			s.at = end
+			return chunk, true
+		}
+		start += int64(len(chunk))
+	}
+	return nil, false
+}
+
+func (s *keptSource) add(chunk []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = append(s.kept, chunk)
+	s.end += int64(len(chunk))
+	s.at = s.end
+	for s.end-s.begin > s.keep && len(s.kept) > 0 {
+		s.drop()
+	}
+}
+
+func (s *keptSource) release(offset int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.kept) > 0 && s.begin+int64(len(s.kept[0])) <= offset {
+		s.drop()
+	}
+}
+
+func (s *keptSource) drop() {
+	s.begin += int64(len(s.kept[0]))
+	s.kept[0] = nil
+	s.kept = s.kept[1:]
+}

@@ -1,0 +1,261 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+const (
+	defaultChunk = 256 << 10
+
+	defaultKeep = 64 << 20
+)
+
+// Upload says what is sent and what is to be done with it. Only Project is required, and that only for kind
+// annotations.
+type Upload struct {
+	ID         string            // names the upload, for resuming it; a random one when empty
+	Project    string            // owns the annotations: 5 to 40 of a-z, 0-9, "_" and "-"
+	Kind       string            // handler the batches need; default annotations
+	Mode       string            // default replace
+	Parameters map[string]string // for the handler
+	Labels     map[string]string // for people
+	Priority   int32             // higher is done first; -100 to 100
+	Policy     *tallymanv1.Policy
+	FileName   string // as findings give it; default upload
+	Size       int64  // bytes that will be sent; found out for a source that can seek, otherwise 0 for unknown
+
+	// Progress is called with every answer of the coordinator, one call at a time. It must not block for long, since
+	// the upload waits for it.
+	Progress func(UploadProgress)
+
+	ChunkBytes int // bytes sent at once, at most 1 MiB; default 256 KiB
+	// KeepBytes bounds what is kept of a source that cannot seek, so that it can be sent again after a cut connection.
+	// Default 64 MiB.
+	KeepBytes int64
+}
+
+// UploadProgress says how far an upload is.
+type UploadProgress struct {
+	UploadID  string
+	JobID     int64
+	Committed int64 // bytes that are safe
+	Size      int64 // bytes in all; 0 when unknown
+	Items     int64 // found so far
+	Batches   int64 // cut so far
+}
+
+// UploadResult is what became of an upload. With an error it holds what was known until then.
+type UploadResult struct {
+	UploadProgress
+	// Stopped says that the job takes no more items, because it was stopped or the file cannot be read; the job's
+	// reason and findings say which.
+	Stopped bool
+}
+
+// Validate reports the first field that cannot be used. What the coordinator decides is left to it.
+func (u Upload) Validate() error {
+	switch {
+	case u.ChunkBytes < 0 || u.ChunkBytes > tallymanv1.MaxChunk:
+		return fmt.Errorf("chunk of %d bytes: must be 1 to %d", u.ChunkBytes, tallymanv1.MaxChunk)
+	case u.KeepBytes < 0:
+		return fmt.Errorf("keep %d bytes: must not be negative", u.KeepBytes)
+	case u.Size < 0:
+		return fmt.Errorf("size of %d bytes: must not be negative", u.Size)
+	}
+	return nil
+}
+
+// Upload sends all of r and returns when it is committed; the job is then being worked on, or has even ended. An
+// upload that was interrupted, in this process or another, goes on when it is called again with the same ID and r at
+// the beginning of the same content. UPLOAD_MISMATCH, UPLOAD_CHANGED, UPLOAD_FENCED, INVALID_ARGUMENT.
+//
+// After a cut connection it resumes by itself: from r, if r is an io.Seeker that can seek, otherwise from what it kept.
+// Upload does not close r, and returns only when a Read in progress has returned; close r to interrupt one.
+func (c *Client) Upload(ctx context.Context, r io.Reader, u Upload) (UploadResult, error) {
+	if err := u.Validate(); err != nil {
+		return UploadResult{}, fmt.Errorf("upload: %w", err)
+	}
+	if u.ID == "" {
+		u.ID = uuid.NewString()
+	}
+	if u.ChunkBytes == 0 {
+		u.ChunkBytes = defaultChunk
+	}
+	if u.KeepBytes == 0 {
+		u.KeepBytes = defaultKeep
+	}
+	source, size, err := newSource(r, u.ChunkBytes, u.KeepBytes)
+	if err != nil {
+		return UploadResult{}, fmt.Errorf("upload %s: %w", u.FileName, err)
+	}
+	if u.Size == 0 {
+		u.Size = size
+	}
+	operation := "upload"
+	if u.FileName != "" {
+		operation += " " + u.FileName
+	}
+	up := &uploader{client: c, upload: u, source: source, retry: c.newRetry(operation)}
+	up.result.UploadID, up.result.Size = u.ID, u.Size
+	for {
+		err := up.stream(ctx)
+		if err == nil {
+			return up.result, nil
+		}
+		if local, ok := errors.AsType[*sourceError](err); ok {
+			return up.result, fmt.Errorf("%s: %w", operation, local.err)
+		}
+		if err := up.retry.after(ctx, err); err != nil {
+			return up.result, err
+		}
+	}
+}
+
+// uploader is one call of Upload. Its result is written by whoever receives.
+type uploader struct {
+	client *Client
+	upload Upload
+	source source
+	retry  *retry
+	result UploadResult
+}
+
+// stream sends, in one stream, what is not yet committed. Without error the upload is complete.
+func (u *uploader) stream(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stream, err := u.client.jobs.SubmitUpload(ctx)
+	if err != nil {
+		return err
+	}
+	watchdog := time.AfterFunc(u.client.config.CallTimeout, func() { cancel(errNoAnswer) })
+	defer watchdog.Stop()
+	// An error of Send is io.EOF; Recv says what it was.
+	_ = stream.Send(&tallymanv1.SubmitUploadRequest{Message: &tallymanv1.SubmitUploadRequest_Header{Header: u.header()}})
+	first, err := stream.Recv()
+	watchdog.Stop()
+	if err != nil {
+		return blame(ctx, fromEOF(err))
+	}
+	if finished := u.heard(first); finished {
+		return nil
+	}
+	received := make(chan error, 1)
+	go func() { received <- u.receive(stream) }()
+	if err := u.send(stream, first.GetResumeOffset(), received); err != nil {
+		cancel(nil)
+		<-received
+		return err
+	}
+	return <-received
+}
+
+func (u *uploader) header() *tallymanv1.UploadHeader {
+	return &tallymanv1.UploadHeader{
+		UploadId:   u.upload.ID,
+		Project:    u.upload.Project,
+		Kind:       u.upload.Kind,
+		Mode:       u.upload.Mode,
+		Parameters: u.upload.Parameters,
+		Labels:     u.upload.Labels,
+		Priority:   u.upload.Priority,
+		Policy:     u.upload.Policy,
+		FileName:   u.upload.FileName,
+		Size:       u.upload.Size,
+	}
+}
+
+// uploadStream is what an uploader needs of the generated stream.
+type uploadStream interface {
+	Send(*tallymanv1.SubmitUploadRequest) error
+	Recv() (*tallymanv1.SubmitUploadResponse, error)
+	CloseSend() error
+}
+
+// send sends everything from offset on. Only errors of the source are its own; those of the stream are the receiver's.
+func (u *uploader) send(stream uploadStream, offset int64, received chan error) error {
+	if err := u.source.seek(offset); err != nil {
+		return &sourceError{err}
+	}
+	for {
+		select {
+		case err := <-received: // the stream is over
+			received <- err
+			return nil
+		default:
+		}
+		data, err := u.source.next()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return &sourceError{err}
+		}
+		if len(data) > 0 {
+			chunk := &tallymanv1.UploadChunk{Offset: offset, Data: data}
+			if stream.Send(&tallymanv1.SubmitUploadRequest{
+				Message: &tallymanv1.SubmitUploadRequest_Chunk{Chunk: chunk},
+			}) != nil {
+				return nil
+			}
+			offset += int64(len(data))
+		}
+		if err != nil {
+			break
+		}
+	}
+	finish := &tallymanv1.UploadFinish{Size: offset}
+	if stream.Send(&tallymanv1.SubmitUploadRequest{
+		Message: &tallymanv1.SubmitUploadRequest_Finish{Finish: finish},
+	}) != nil {
+		return nil
+	}
+	_ = stream.CloseSend() // as above
+	return nil
+}
+
+// receive takes the answers of a stream until it ends. Without error the upload is complete.
+func (u *uploader) receive(stream uploadStream) error {
+	for {
+		response, err := stream.Recv()
+		if err != nil {
+			return fromEOF(err)
+		}
+		if finished := u.heard(response); finished {
+			return nil
+		}
+	}
+}
+
+// heard takes one answer and reports whether it is the last.
+func (u *uploader) heard(response *tallymanv1.SubmitUploadResponse) bool {
+	before := u.result
+	u.result.JobID = response.GetJobId()
+	u.result.Committed = max(before.Committed, response.GetCommittedOffset())
+	u.result.Items = max(before.Items, response.GetItems())
+	u.result.Batches = max(before.Batches, response.GetBatches())
+	u.result.Stopped = response.GetJobStopped()
+	u.source.release(u.result.Committed)
+	// A stream that is opened, answered and cut again and again has not got anywhere.
+	if before.JobID == 0 || u.result.Committed > before.Committed || u.result.Items > before.Items {
+		u.retry.progressed()
+	}
+	if u.upload.Progress != nil {
+		u.upload.Progress(u.result.UploadProgress)
+	}
+	return response.GetFinished()
+}
+
+func fromEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return status.Error(codes.Unavailable, "the coordinator ended the stream before the upload was committed")
+	}
+	return err
+}
