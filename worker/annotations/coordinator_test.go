@@ -1,0 +1,101 @@
+package annotations_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallyman-dev/tallyman/client"
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/sample"
+	"github.com/tallyman-dev/tallyman/server"
+	"github.com/tallyman-dev/tallyman/worker"
+)
+
+// TestWithACoordinator has two workers store a generated collection that a real coordinator cuts into batches.
+func TestWithACoordinator(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	coordinator, err := server.Open(ctx, server.Config{
+		Database: "sqlite:" + filepath.Join(t.TempDir(), "coordinator.db"), Migrate: true, Logger: log,
+		Lease: 3 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving, stopServing := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := coordinator.Run(serving); err != nil {
+			t.Errorf("coordinator: %v", err)
+		}
+	})
+	defer running.Wait()
+	defer stopServing()
+	conn, err := coordinator.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+
+	h, st := open(t)
+	working, stopWorking := context.WithCancel(ctx)
+	var workers sync.WaitGroup
+	for range 2 {
+		w, err := worker.New(worker.Config{
+			Conn: conn, Handlers: map[string]worker.Handler{pb.KindAnnotations: h}, Slots: 2, Logger: log,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		workers.Go(func() {
+			if err := w.Run(working); err != nil {
+				t.Errorf("worker: %v", err)
+			}
+		})
+	}
+	defer workers.Wait()
+	defer stopWorking()
+
+	var collection bytes.Buffer
+	summary, err := sample.Generate(&collection, sample.Config{Documents: 500, Bad: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(client.Config{Conn: conn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	upload, err := c.Upload(ctx, &collection, client.Upload{Project: "genes", FileName: "up.jsonl"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var job *pb.Job
+	for j, err := range c.Watch(ctx, upload.JobID) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		job = j
+	}
+	outcomes := map[pb.Outcome]int64{}
+	for _, o := range job.GetProgress().GetItemsByOutcome() {
+		outcomes[o.GetOutcome()] += o.GetItems()
+	}
+	stored := outcomes[pb.Outcome_OUTCOME_STORED] + outcomes[pb.Outcome_OUTCOME_STORED_WITH_WARNINGS]
+	n := count(t, st)
+	got := []int64{job.GetProgress().GetItemsTotal(), stored, outcomes[pb.Outcome_OUTCOME_REJECTED], n.Documents, n.Annotations()}
+	want := []int64{summary.Items, summary.Items - summary.Bad, summary.Bad, summary.Documents, summary.Annotations}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("items, stored, rejected, documents, annotations (-want +got)\n%s\n%v", d, job)
+	}
+	if job.GetState() != pb.JobState_JOB_STATE_COMPLETED_WITH_ERRORS {
+		t.Errorf("the job ended as %v", job.GetState())
+	}
+}

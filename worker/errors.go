@@ -1,0 +1,103 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+// Why the context of a handler ended, to be asked for by errors.Is(context.Cause(ctx), …).
+var (
+	// ErrLeaseLost means that the batch is not this attempt's any more. Nothing it still does counts.
+	ErrLeaseLost = errors.New("the lease is lost")
+	// ErrJobCancelled means that the job is being stopped. What was reported counts.
+	ErrJobCancelled = errors.New("the job is being stopped")
+	// ErrDraining means that the worker is shutting down. What was reported counts; the rest is given back.
+	ErrDraining = errors.New("the worker is shutting down")
+)
+
+// interrupted reports whether the context of a handler has ended for one of these reasons.
+func interrupted(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	return errors.Is(cause, ErrLeaseLost) || errors.Is(cause, ErrJobCancelled) || errors.Is(cause, ErrDraining)
+}
+
+// ErrSessionEnded is returned by Run when the coordinator has ended the session: the worker's id was registered by
+// another process, or nothing was heard of this one for too long. The process should exit, not register again.
+var ErrSessionEnded = errors.New("the coordinator has ended this worker's session")
+
+// permanentError marks a failure that no other attempt would mend.
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// Permanent marks an error of Handle: the batch is not tried again, and what was not reported of it ends as failed.
+// Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+func isPermanent(err error) bool {
+	_, ok := errors.AsType[*permanentError](err)
+	return ok
+}
+
+// errSilent is the cause of contexts that end because the coordinator does not answer.
+var errSilent = errors.New("the coordinator does not answer")
+
+// blame turns the end of a call because of errSilent into what it means, and keeps every other error.
+func blame(bounded context.Context, err error) error {
+	code := status.Code(err)
+	if (code == codes.DeadlineExceeded || code == codes.Canceled) && errors.Is(context.Cause(bounded), errSilent) {
+		return status.Error(codes.Unavailable, errSilent.Error())
+	}
+	return err
+}
+
+// errorDomain is that of the reasons the coordinator gives.
+const errorDomain = "tallyman"
+
+// reasonOf returns the reason that the coordinator gave with an error, unspecified if it gave none.
+func reasonOf(err error) pb.ErrorReason {
+	for _, detail := range status.Convert(err).Details() {
+		if d, ok := detail.(*errdetails.ErrorInfo); ok && d.GetDomain() == errorDomain {
+			return pb.ErrorReason(pb.ErrorReason_value["ERROR_REASON_"+d.GetReason()])
+		}
+	}
+	return pb.ErrorReason_ERROR_REASON_UNSPECIFIED
+}
+
+// passing reports whether the way to the coordinator, or its load, made a call fail: it says nothing about the call.
+func passing(err error) bool {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted, codes.ResourceExhausted:
+		return true
+	default:
+		return false
+	}
+}
+
+// final returns the error with which a worker ends because a call will never succeed, or nil if it may.
+func final(operation string, err error) error {
+	code := status.Code(err)
+	switch {
+	case passing(err):
+		return nil
+	case code == codes.Internal, code == codes.Unknown, code == codes.DataLoss:
+		return nil // a defect of the coordinator, which may be mended while this worker waits
+	case reasonOf(err) == pb.ErrorReason_ERROR_REASON_SESSION_ENDED:
+		return fmt.Errorf("%s: %w", operation, ErrSessionEnded)
+	default:
+		return fmt.Errorf("%s: %w", operation, err)
+	}
+}

@@ -1,0 +1,109 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+const (
+	// maxMessage bounds what is received at once, in bytes: payloads of 3 MiB beside the parameters of 1000 jobs.
+	maxMessage = 32 << 20
+
+	// keepaliveTime and keepaliveTimeout end a connection whose other side is gone without a word, so that there is time
+	// for another one within a lease.
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 5 * time.Second
+)
+
+// Worker claims batches and has them handled. It works once.
+type Worker struct {
+	config  Config
+	started atomic.Bool
+	hurry   chan struct{} // closed by StopNow
+	once    sync.Once
+}
+
+// New returns a worker. It does not connect yet.
+func New(config Config) (*Worker, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("configure worker: %w", err)
+	}
+	if config.WorkerID == "" {
+		// Drawn here rather than by the coordinator, so that a registration which is repeated because its answer was lost
+		// ends the session that nobody uses.
+		config.WorkerID = uuid.NewString()
+	}
+	return &Worker{config: config.withDefaults(), hurry: make(chan struct{})}, nil
+}
+
+// ID returns the worker's id, given or drawn.
+func (w *Worker) ID() string { return w.config.WorkerID }
+
+// StopNow shortens a stop: handlers are interrupted at once rather than after Config.DrainTimeout. It does not begin
+// one. It does not block, may be called from any goroutine, and more than once.
+func (w *Worker) StopNow() { w.once.Do(func() { close(w.hurry) }) }
+
+// Run registers the worker and works until ctx ends or, with Config.ExitWhenIdle, until there is nothing to do; then it
+// returns nil. It waits for as long as no coordinator can be reached.
+//
+// When ctx ends it claims no more and lets handlers go on for Config.DrainTimeout; then it interrupts them with
+// ErrDraining, gives back what is not done, and deregisters. That takes at most Config.DrainTimeout, Config.StopTimeout
+// and ten seconds more.
+//
+// Run returns an error that wraps ErrSessionEnded when the coordinator ends the session, and others when it is refused
+// for good, when a Preparer fails, or when handlers do not return though their contexts have ended; these still run, and
+// the process should end. It may be called once.
+func (w *Worker) Run(ctx context.Context) (err error) {
+	if w.started.Swap(true) {
+		return errors.New("run worker: it has been run before")
+	}
+	conn := w.config.Conn
+	if conn == nil {
+		dialed, err := dial(w.config)
+		if err != nil {
+			return err
+		}
+		// Closing it can only say that it was closed before, which nobody else does.
+		defer dialed.Close()
+		conn = dialed
+	}
+	s, err := register(ctx, w.config, pb.NewWorkerServiceClient(conn))
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, w.hurry)
+}
+
+func dial(config Config) (*grpc.ClientConn, error) {
+	options := append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true,
+		}),
+		// Leases run out while a worker waits to connect again: gRPC's own pauses grow to two minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: firstPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longPause},
+			MinConnectTimeout: keepaliveTimeout,
+		}),
+	}, config.Dial...)
+	conn, err := grpc.NewClient(config.Address, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", config.Address, err)
+	}
+	return conn, nil
+}
