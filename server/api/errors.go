@@ -1,0 +1,122 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/dispatch"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// Domain of the google.rpc.ErrorInfo in every error status.
+const Domain = "tallyman"
+
+// apiError is an error with its place in the protocol. What is not one is mapped by rewrite.
+type apiError struct {
+	code     codes.Code
+	reason   pb.ErrorReason
+	message  string
+	metadata map[string]string
+	details  []protoadapt.MessageV1
+}
+
+func (e *apiError) Error() string { return e.message }
+
+func fail(code codes.Code, reason pb.ErrorReason, format string, args ...any) *apiError {
+	return &apiError{code: code, reason: reason, message: fmt.Sprintf(format, args...)}
+}
+
+func jobNotFound(id int64) error {
+	return fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_JOB_NOT_FOUND, "there is no job %d", id)
+}
+
+func invalid(field, format string, args ...any) error {
+	description := fmt.Sprintf(format, args...)
+	return &pb.ValidationError{Violations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: description}}}
+}
+
+// panicked is what recovery makes of a panic.
+type panicked struct {
+	value any
+	stack string
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// rewrite maps any error of a handler to the status that the client gets. It is the only place where that is decided,
+// and where an unexpected error is logged.
+func rewrite(ctx context.Context, logger *slog.Logger, method string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var (
+		api     *apiError
+		bad     *pb.ValidationError
+		crashed *panicked
+	)
+	switch {
+	case errors.As(err, &api):
+	case errors.As(err, &bad):
+		api = fail(codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_INVALID_ARGUMENT, "%v", bad)
+		api.details = append(api.details, &errdetails.BadRequest{FieldViolations: bad.Violations})
+	case errors.Is(err, dispatch.ErrStopped), errors.Is(err, errDraining):
+		api = fail(codes.Unavailable, pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, "the coordinator is shutting down; repeat the call")
+	case errors.Is(err, store.ErrUnavailable):
+		logger.WarnContext(ctx, "database unavailable", "method", method, "error", err)
+		api = fail(codes.Unavailable, pb.ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE,
+			"the coordinator cannot reach its database at the moment; repeat the call")
+	case errors.Is(err, store.ErrFull):
+		logger.ErrorContext(ctx, "database has no space left", "method", method, "error", err)
+		api = fail(codes.Unavailable, pb.ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE,
+			"the coordinator's database has no space left; make room, then repeat the call")
+	case errors.Is(err, store.ErrSessionEnded):
+		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_SESSION_ENDED,
+			"the session has ended; the worker process should exit")
+	case errors.Is(err, store.ErrUploadFenced):
+		api = fail(codes.Aborted, pb.ErrorReason_ERROR_REASON_UPLOAD_FENCED, "the upload was opened again by a newer stream")
+	case errors.Is(err, store.ErrUploadMismatch):
+		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_UPLOAD_MISMATCH,
+			"this upload_id belongs to an upload with another project, kind or mode; choose a new one")
+	case errors.Is(err, store.ErrJobOpen):
+		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_JOB_OPEN, "the job has not ended; cancel it first")
+	case errors.Is(err, context.Canceled):
+		return status.Error(codes.Canceled, "the call was cancelled")
+	case errors.Is(err, context.DeadlineExceeded):
+		return status.Error(codes.DeadlineExceeded, "the call's deadline passed")
+	case errors.As(err, &crashed):
+		logger.ErrorContext(ctx, "handler panicked", "method", method, "panic", crashed.value, "stack", crashed.stack)
+	default:
+		// A status is what gRPC itself made, of a broken stream for example.
+		if _, ok := status.FromError(err); ok {
+			return err
+		}
+		logger.ErrorContext(ctx, "request failed", "method", method, "error", err)
+	}
+	if api == nil {
+		api = fail(codes.Internal, pb.ErrorReason_ERROR_REASON_INTERNAL, "internal error; the coordinator's log says more")
+	}
+	return api.status().Err()
+}
+
+func (e *apiError) status() *status.Status {
+	info := &errdetails.ErrorInfo{
+		Reason:   strings.TrimPrefix(e.reason.String(), "ERROR_REASON_"),
+		Domain:   Domain,
+		Metadata: e.metadata,
+	}
+	s := status.New(e.code, e.message)
+	with, err := s.WithDetails(append([]protoadapt.MessageV1{info}, e.details...)...)
+	if err != nil {
+		return s
+	}
+	return with
+}

@@ -1,0 +1,160 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+type heartbeatStream = grpc.BidiStreamingServer[pb.HeartbeatRequest, pb.HeartbeatResponse]
+
+// breakWait bounds noting in the database that a stream broke. If it fails, the leases end by their own time.
+const breakWait = 10 * time.Second
+
+func (s *workerService) Heartbeat(stream heartbeatStream) error {
+	ctx, done := s.draining(stream.Context())
+	defer done()
+	first, err := recv(ctx, stream.Recv)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	session := first.GetSessionId()
+	epoch, err := s.cfg.Store.OpenStream(ctx, session)
+	if err != nil {
+		return asSession(err)
+	}
+	b := s.beating.open(session, epoch)
+	defer s.beating.close(session, b)
+	err = s.beat(ctx, stream, session, b, first)
+	if errors.Is(err, errBroken) && s.drain.Err() == nil {
+		s.broken(stream.Context(), session, epoch)
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// errBroken says that it was the worker's side that ended its stream, or the network in between.
+var errBroken = errors.New("the heartbeat stream broke")
+
+func brokenBy(err error) error { return fmt.Errorf("%w: %w", errBroken, err) }
+
+// broken notes that the worker's side ended its stream. The coordinator's own end, or its database's, shortens nothing.
+func (s *workerService) broken(parent context.Context, session, epoch int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), breakWait)
+	defer cancel()
+	if err := s.cfg.Store.BreakStream(ctx, session, epoch, s.cfg.Grace); err != nil {
+		s.cfg.Logger.Warn("note broken heartbeat stream", "session_id", session, "error", err)
+		return
+	}
+	s.cfg.Dispatcher.Ledger().Shorten(session, s.cfg.Grace)
+}
+
+// beat answers the beats of a stream until it ends: with nil when a newer stream took its place, and with errBroken and
+// io.EOF when the worker closed it.
+func (s *workerService) beat(
+	ctx context.Context, stream heartbeatStream, session int64, b *beatStream, first *pb.HeartbeatRequest,
+) error {
+	beats := make(chan *pb.HeartbeatRequest, 1)
+	ended := make(chan error, 1)
+	beats <- first
+	// The goroutine ends with the stream, which is when the call returns.
+	go func() {
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				ended <- err
+				return
+			}
+			select {
+			case beats <- m:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			if s.drain.Err() != nil {
+				return errDraining
+			}
+			return brokenBy(context.Cause(ctx))
+		case <-b.over:
+			return nil
+		case err := <-ended:
+			return brokenBy(err)
+		case push := <-b.push:
+			if err := stream.Send(push); err != nil {
+				return brokenBy(err)
+			}
+		case m := <-beats:
+			answer, err := s.answer(ctx, session, m)
+			if err != nil && ctx.Err() != nil {
+				continue // which of them ended it is decided in one place
+			}
+			if err != nil {
+				return err
+			}
+			if err := stream.Send(answer); err != nil {
+				return brokenBy(err)
+			}
+		}
+	}
+}
+
+func (s *workerService) answer(ctx context.Context, session int64, m *pb.HeartbeatRequest) (*pb.HeartbeatResponse, error) {
+	if m.GetSessionId() != session {
+		return nil, invalid("session_id", "must be %d in every beat of this stream", session)
+	}
+	beats := make([]store.Beat, len(m.GetLeases()))
+	for i, l := range m.GetLeases() {
+		beats[i] = store.Beat{
+			Lease: job.Lease{BatchID: l.GetBatchId(), Attempt: l.GetAttempt(), SessionID: session},
+			From:  l.GetFromItem(), Outcomes: fromRuns(l.GetOutcomes()), Findings: fromFindings(l.GetBatchId(), l.GetFindings()),
+		}
+	}
+	answers, err := s.cfg.Dispatcher.Beat(ctx, session, beats)
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+		return nil, err
+	}
+	resp := &pb.HeartbeatResponse{Sequence: m.GetSequence(), NextInterval: durationpb.New(s.nextInterval())}
+	for i, l := range m.GetLeases() {
+		a := &pb.LeaseAnswer{BatchId: l.GetBatchId(), Attempt: l.GetAttempt(), Verdict: pb.LeaseVerdict_LEASE_VERDICT_CONTINUE}
+		switch {
+		case err != nil || answers[i].Unknown:
+			// With the database away nobody's lease is known to be lost, and nobody is accused.
+			a.Verdict = pb.LeaseVerdict_LEASE_VERDICT_UNKNOWN
+			a.AcknowledgedItems = l.GetFromItem()
+		case answers[i].Lost:
+			a.Verdict = pb.LeaseVerdict_LEASE_VERDICT_LOST
+		default:
+			a.AcknowledgedItems = answers[i].Acknowledged
+			if answers[i].Cancelled {
+				a.Verdict = pb.LeaseVerdict_LEASE_VERDICT_CANCEL
+			}
+		}
+		resp.Leases = append(resp.Leases, a)
+	}
+	return resp, nil
+}
+
+// nextInterval is the time between beats, give or take a tenth, so that workers that started together do not go on so.
+func (s *workerService) nextInterval() time.Duration {
+	i := s.cfg.Dispatcher.Interval()
+	return i*9/10 + rand.N(i/5+1)
+}

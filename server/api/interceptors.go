@@ -1,0 +1,210 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/auth"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/ratelimit"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/validator"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+// Caller is who makes a call. Without tokens and certificates it is known by its address only.
+type Caller struct {
+	Name string // what rate limits are counted by
+}
+
+type callerKey struct{}
+
+// CallerOf returns who makes the call.
+func CallerOf(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}
+
+// Authenticate says who makes a call, or refuses it with an error that is mapped like any other.
+type Authenticate func(ctx context.Context) (Caller, error)
+
+// byAddress knows a caller by its host and lets everybody in.
+func byAddress(ctx context.Context) (Caller, error) {
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return Caller{Name: "unknown"}, nil
+	}
+	host, _, err := net.SplitHostPort(p.Addr.String())
+	if err != nil {
+		host = p.Addr.String()
+	}
+	return Caller{Name: host}, nil
+}
+
+// ServerOptions returns the interceptors as options of a gRPC server.
+func ServerOptions(logger *slog.Logger, authenticate Authenticate, limit Limit) []grpc.ServerOption {
+	if authenticate == nil {
+		authenticate = byAddress
+	}
+	authFunc := func(ctx context.Context) (context.Context, error) {
+		c, err := authenticate(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return context.WithValue(ctx, callerKey{}, c), nil
+	}
+	limiter := newLimiter(limit)
+	logged := logging.LoggerFunc(func(ctx context.Context, _ logging.Level, msg string, fields ...any) {
+		logger.DebugContext(ctx, "rpc", append(fields, "event", msg)...)
+	})
+	logWhat := logging.WithLogOnEvents(logging.FinishCall)
+	recovered := recovery.WithRecoveryHandler(func(p any) error {
+		return &panicked{value: p, stack: string(debug.Stack())}
+	})
+	keep := validator.WithOnValidationErrCallback(func(ctx context.Context, err error) {
+		keepViolation(ctx, err)
+	})
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(
+			logging.UnaryServerInterceptor(logged, logWhat),
+			rewriteUnary(logger),
+			recovery.UnaryServerInterceptor(recovered),
+			auth.UnaryServerInterceptor(authFunc),
+			ratelimit.UnaryServerInterceptor(limiter),
+			validator.UnaryServerInterceptor(keep),
+		),
+		grpc.ChainStreamInterceptor(
+			logging.StreamServerInterceptor(logged, logWhat),
+			rewriteStream(logger),
+			recovery.StreamServerInterceptor(recovered),
+			auth.StreamServerInterceptor(authFunc),
+			ratelimit.StreamServerInterceptor(limiter),
+			validator.StreamServerInterceptor(keep),
+		),
+	}
+}
+
+// violationKey leads to where the error of an interceptor is kept whole: the middleware's own status has its text only.
+// A stream's messages may still be checked while its handler returns.
+type violationKey struct{}
+
+type violation = atomic.Pointer[error]
+
+func keepViolation(ctx context.Context, err error) {
+	if kept, ok := ctx.Value(violationKey{}).(*violation); ok {
+		kept.Store(&err)
+	}
+}
+
+func rewriteUnary(logger *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		kept := new(violation)
+		resp, err := handler(context.WithValue(ctx, violationKey{}, kept), req)
+		if v := kept.Load(); err != nil && v != nil {
+			err = *v
+		}
+		return resp, rewrite(ctx, logger, info.FullMethod, err)
+	}
+}
+
+func rewriteStream(logger *slog.Logger) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		kept := new(violation)
+		err := handler(srv, &contextStream{stream, context.WithValue(stream.Context(), violationKey{}, kept)})
+		if v := kept.Load(); err != nil && v != nil {
+			err = *v
+		}
+		return rewrite(stream.Context(), logger, info.FullMethod, err)
+	}
+}
+
+type contextStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *contextStream) Context() context.Context { return s.ctx }
+
+// Limit bounds the calls of one client. Zero values mean the defaults; a negative PerSecond means no limit.
+type Limit struct {
+	PerSecond float64 // calls, in the long run; default 10,000
+	Burst     int     // calls at once; default twice as many
+}
+
+// Names of the settings, for the error.
+const limitSetting = "rate-limit"
+
+// clientsKept bounds the memory of the limiter: who was not heard of for long is forgotten first.
+const clientsKept = 10_000
+
+type limiter struct {
+	limit Limit
+	mu    sync.Mutex
+	seen  map[string]*client
+}
+
+type client struct {
+	bucket *rate.Limiter
+	at     time.Time
+}
+
+func newLimiter(l Limit) *limiter {
+	if l.PerSecond == 0 {
+		l.PerSecond = 10_000
+	}
+	if l.Burst <= 0 {
+		l.Burst = max(int(2*l.PerSecond), 1)
+	}
+	return &limiter{limit: l, seen: map[string]*client{}}
+}
+
+// Limit implements ratelimit.Limiter, by caller.
+func (l *limiter) Limit(ctx context.Context) error {
+	if l.limit.PerSecond < 0 || l.of(CallerOf(ctx).Name).Allow() {
+		return nil
+	}
+	err := fail(codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_RATE_LIMITED,
+		"more than %g calls a second from this client; slow down, or raise the coordinator's setting %s",
+		l.limit.PerSecond, limitSetting)
+	err.metadata = map[string]string{"setting": limitSetting}
+	keepViolation(ctx, err)
+	return err
+}
+
+func (l *limiter) of(name string) *rate.Limiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	c := l.seen[name]
+	if c == nil {
+		if len(l.seen) >= clientsKept {
+			l.forget(now)
+		}
+		c = &client{bucket: rate.NewLimiter(rate.Limit(l.limit.PerSecond), l.limit.Burst)}
+		l.seen[name] = c
+	}
+	c.at = now
+	return c.bucket
+}
+
+// forget makes room: those that have been quiet for a minute, or else all. A bucket that is forgotten starts full.
+func (l *limiter) forget(now time.Time) {
+	for name, c := range l.seen {
+		if now.Sub(c.at) > time.Minute {
+			delete(l.seen, name)
+		}
+	}
+	if len(l.seen) >= clientsKept {
+		clear(l.seen)
+	}
+}

@@ -1,0 +1,192 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/tallyman-dev/tallyman/annotation"
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+	"github.com/tallyman-dev/tallyman/server/watch"
+)
+
+type jobService struct {
+	pb.UnsafeJobServiceServer
+	*Services
+}
+
+var _ pb.JobServiceServer = (*jobService)(nil)
+
+func (s *jobService) GetJob(ctx context.Context, r *pb.GetJobRequest) (*pb.GetJobResponse, error) {
+	snapshot, err := s.cfg.Hub.Look(ctx, r.GetJobId())
+	if err != nil {
+		return nil, asJob(r.GetJobId(), err)
+	}
+	return &pb.GetJobResponse{Job: toSnapshot(snapshot)}, nil
+}
+
+func (s *jobService) ListJobs(ctx context.Context, r *pb.ListJobsRequest) (*pb.ListJobsResponse, error) {
+	const list = "jobs"
+	p, err := page(list, r.GetPageSize(), 50, r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	f := store.JobFilter{Project: r.GetProject(), Kind: r.GetKind()}
+	for _, state := range r.GetStates() {
+		if known, ok := statesByProto[state]; ok {
+			f.States = append(f.States, known)
+		}
+	}
+	jobs, err := s.cfg.Store.ListJobs(ctx, f, p)
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.ListJobsResponse{}
+	for i := range jobs {
+		resp.Jobs = append(resp.Jobs, toJob(&jobs[i]))
+		resp.NextPageToken = nextPage(list, p, len(jobs), jobs[i].ID)
+	}
+	return resp, nil
+}
+
+func (s *jobService) WatchJob(r *pb.WatchJobRequest, stream grpc.ServerStreamingServer[pb.WatchJobResponse]) error {
+	ctx, done := s.draining(stream.Context())
+	defer done()
+	sub, err := s.cfg.Hub.Subscribe(ctx, r.GetJobId(), r.GetAfterRevision())
+	if err != nil {
+		return asJob(r.GetJobId(), err)
+	}
+	defer sub.Close()
+	for {
+		snapshot, ended, err := s.next(ctx, sub)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			if err := stream.Send(&pb.WatchJobResponse{}); err != nil {
+				return err
+			}
+			continue
+		case err != nil && ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return asJob(r.GetJobId(), err)
+		case ended:
+			return nil
+		}
+		if err := stream.Send(&pb.WatchJobResponse{Job: toSnapshot(snapshot)}); err != nil {
+			return err
+		}
+		if snapshot.Job.State.Ended() {
+			return nil
+		}
+	}
+}
+
+// next waits for a snapshot, at most until a sign of life is due.
+func (s *jobService) next(ctx context.Context, sub *watch.Subscription) (*watch.Snapshot, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Idle)
+	defer cancel()
+	return sub.Next(ctx)
+}
+
+func (s *jobService) CancelJob(ctx context.Context, r *pb.CancelJobRequest) (*pb.CancelJobResponse, error) {
+	reason := r.GetReason()
+	if reason == "" {
+		reason = "cancelled by the user"
+	}
+	j, err := s.cfg.Store.StopJob(ctx, r.GetJobId(), job.Cancelled, reason)
+	if err != nil {
+		return nil, asJob(r.GetJobId(), err)
+	}
+	s.cfg.Events.Stopping(j.ID)
+	s.cfg.Hub.Publish(ctx, j)
+	return &pb.CancelJobResponse{Job: toJob(&j)}, nil
+}
+
+func (s *jobService) DeleteJob(ctx context.Context, r *pb.DeleteJobRequest) (*pb.DeleteJobResponse, error) {
+	if err := s.cfg.Store.DeleteJob(ctx, r.GetJobId()); err != nil {
+		return nil, asJob(r.GetJobId(), err)
+	}
+	return &pb.DeleteJobResponse{}, nil
+}
+
+func (s *jobService) GetBatch(ctx context.Context, r *pb.GetBatchRequest) (*pb.GetBatchResponse, error) {
+	b, attempts, err := s.cfg.Store.GetBatch(ctx, r.GetBatchId())
+	if errors.Is(err, store.ErrNotFound) {
+		err = fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_BATCH_NOT_FOUND, "there is no batch %d", r.GetBatchId())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetBatchResponse{Batch: toBatch(&b), Attempts: toAttempts(attempts)}, nil
+}
+
+func (s *jobService) ListBatches(ctx context.Context, r *pb.ListBatchesRequest) (*pb.ListBatchesResponse, error) {
+	const list = "batches"
+	p, err := page(list, r.GetPageSize(), 50, r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	f := store.BatchFilter{
+		JobID: r.GetJobId(), States: fromBatchStates(r.GetStates()), Document: canonical(r.GetDocument()), Slowest: r.GetSlowest(),
+	}
+	if f.JobID != 0 {
+		if _, err := s.cfg.Store.GetJob(ctx, f.JobID); err != nil {
+			return nil, asJob(f.JobID, err)
+		}
+	}
+	rows, err := s.cfg.Store.ListBatches(ctx, f, p)
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.ListBatchesResponse{Batches: toBatches(rows)}
+	if n := len(rows); n > 0 && !f.Slowest {
+		last := rows[n-1].ID
+		if f.JobID != 0 {
+			last = int64(rows[n-1].Ordinal) + 1
+		}
+		resp.NextPageToken = nextPage(list, p, n, last)
+	}
+	return resp, nil
+}
+
+// canonical writes a document's key as it is kept, where it is one of the kind annotations.
+func canonical(document string) string {
+	if key, err := annotation.ParseKey(document); err == nil {
+		return key.String()
+	}
+	return document
+}
+
+func (s *jobService) ListFindings(ctx context.Context, r *pb.ListFindingsRequest) (*pb.ListFindingsResponse, error) {
+	const list = "findings"
+	token := ""
+	if r.GetPageToken() != "" {
+		var err error
+		if token, err = openToken(list, r.GetPageToken()); err != nil {
+			return nil, err
+		}
+	}
+	size := int(r.GetPageSize())
+	if size == 0 {
+		size = 100
+	}
+	if _, err := s.cfg.Store.GetJob(ctx, r.GetJobId()); err != nil {
+		return nil, asJob(r.GetJobId(), err)
+	}
+	findings, next, err := s.cfg.Store.ListFindings(ctx, store.FindingFilter{
+		JobID: r.GetJobId(), BatchID: r.GetBatchId(), Item: r.GetItem(), Code: r.GetCode(),
+		Severity: store.Severity(r.GetSeverity()),
+	}, size, token)
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.ListFindingsResponse{NextPageToken: sealToken(list, next)}
+	for i := range findings {
+		resp.Findings = append(resp.Findings, toFinding(&findings[i]))
+	}
+	return resp, nil
+}

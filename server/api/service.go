@@ -1,0 +1,123 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/dispatch"
+	"github.com/tallyman-dev/tallyman/server/ingest"
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+	"github.com/tallyman-dev/tallyman/server/watch"
+)
+
+// Store is what the services need of the coordinator's store, beside what they reach through the dispatcher.
+type Store interface {
+	store.Uploads
+	store.Sessions
+	store.Listings
+	GetJob(ctx context.Context, id int64) (job.Job, error)
+	ListJobs(ctx context.Context, f store.JobFilter, page store.Page) ([]job.Job, error)
+	StopJob(ctx context.Context, id int64, as job.State, reason string) (job.Job, error)
+	DeleteJob(ctx context.Context, id int64) error
+	Payloads(ctx context.Context, batches []int64, maxBytes int64) (map[int64][]byte, error)
+	Frame(ctx context.Context, lease job.Lease) ([]byte, error)
+	ClusterID(ctx context.Context) (string, error)
+}
+
+// Events tells the rest of the coordinator what the services did. Its methods must not block.
+type Events interface {
+	// Changed says that a job's counters or state have changed; mayEnd that nothing of it seems to be left.
+	Changed(jobID int64, mayEnd bool)
+	// Stopping says that a job is being stopped.
+	Stopping(jobID int64)
+}
+
+// Config of the services. Store, Dispatcher, Hub and Events are needed.
+type Config struct {
+	Store      Store
+	Dispatcher *dispatch.Dispatcher
+	Hub        *watch.Hub
+	Events     Events
+	Logger     *slog.Logger
+
+	Grace  time.Duration       // for which leases outlive a stream that the worker's side closed; default 5 s
+	Reader ingest.ReaderConfig // limits of what is uploaded
+	Idle   time.Duration       // after which a quiet WatchJob shows a sign of life; default 15 s
+}
+
+// Services are the three services on one coordinator.
+type Services struct {
+	cfg     Config
+	beating *Beating
+	kinds   *kindCache
+	drain   context.Context
+}
+
+// errDraining ends streams when the coordinator shuts down.
+var errDraining = errors.New("the coordinator is shutting down")
+
+// New returns the services. When drain ends, streams end with UNAVAILABLE and waiting claims are answered.
+func New(drain context.Context, cfg Config) *Services {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Grace <= 0 {
+		cfg.Grace = 5 * time.Second
+	}
+	if cfg.Idle <= 0 {
+		cfg.Idle = 15 * time.Second
+	}
+	return &Services{cfg: cfg, beating: newBeating(), kinds: newKindCache(), drain: drain}
+}
+
+// Register adds the services to a gRPC server.
+func (s *Services) Register(r grpc.ServiceRegistrar) {
+	pb.RegisterJobServiceServer(r, &jobService{Services: s})
+	pb.RegisterWorkerServiceServer(r, &workerService{Services: s})
+	pb.RegisterAdminServiceServer(r, &adminService{Services: s})
+}
+
+// Beating returns the heartbeat streams that are open here.
+func (s *Services) Beating() *Beating { return s.beating }
+
+// draining returns a context that ends with parent, and with cause errDraining when the coordinator shuts down.
+func (s *Services) draining(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	stop := context.AfterFunc(s.drain, func() { cancel(errDraining) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// recv receives the first message of a stream, or returns when ctx ends. The goroutine ends with the stream, which is
+// when the call returns.
+func recv[M any](ctx context.Context, from func() (M, error)) (M, error) {
+	type received struct {
+		message M
+		err     error
+	}
+	got := make(chan received, 1)
+	go func() {
+		m, err := from()
+		got <- received{m, err}
+	}()
+	select {
+	case r := <-got:
+		return r.message, r.err
+	case <-ctx.Done():
+		var none M
+		return none, context.Cause(ctx)
+	}
+}
+
+// asJob turns the store's "not found" into a job that is not there.
+func asJob(id int64, err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return jobNotFound(id)
+	}
+	return err
+}

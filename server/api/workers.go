@@ -1,0 +1,230 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+type workerService struct {
+	pb.UnsafeWorkerServiceServer
+	*Services
+}
+
+var _ pb.WorkerServiceServer = (*workerService)(nil)
+
+// asSession: a session that is not there, or not any more, has ended.
+func asSession(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return store.ErrSessionEnded
+	}
+	return err
+}
+
+func (s *workerService) RegisterWorker(ctx context.Context, r *pb.RegisterWorkerRequest) (*pb.RegisterWorkerResponse, error) {
+	cluster, err := s.cfg.Store.ClusterID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := store.Session{
+		WorkerID: r.GetWorkerId(), Host: r.GetHost(), PID: r.GetPid(), Version: r.GetVersion(), Kinds: r.GetKinds(),
+		Slots: r.GetSlots(),
+	}
+	if w.WorkerID == "" {
+		w.WorkerID = uuid.NewString()
+	}
+	id, ended, err := s.cfg.Store.RegisterSession(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Dispatcher.Returned(ended)
+	s.cfg.Logger.InfoContext(ctx, "worker registered", "worker_id", w.WorkerID, "session_id", id, "kinds", w.Kinds,
+		"slots", w.Slots, "host", w.Host, "pid", w.PID)
+	return &pb.RegisterWorkerResponse{
+		SessionId: id, WorkerId: w.WorkerID, HeartbeatInterval: durationpb.New(s.cfg.Dispatcher.Interval()),
+		LeaseDuration: durationpb.New(s.cfg.Dispatcher.Lease()), ClusterId: cluster,
+	}, nil
+}
+
+// kindsOf returns the kinds that a session serves, which never change while it lives. Whether it lives is the claim's
+// own condition.
+func (s *workerService) kindsOf(ctx context.Context, session int64) ([]string, error) {
+	if kinds, ok := s.kinds.get(session); ok {
+		return kinds, nil
+	}
+	w, err := s.cfg.Store.GetSession(ctx, session)
+	if err != nil {
+		return nil, asSession(err)
+	}
+	s.kinds.put(session, w.Kinds)
+	return w.Kinds, nil
+}
+
+// Bounds of a claim's wait: an answer must reach the caller before its deadline, and a caller without one does not
+// wait for ever.
+const (
+	claimMargin = 200 * time.Millisecond
+	claimMost   = time.Minute
+)
+
+// payloadMost bounds the payloads that ride along with a grant, in bytes.
+const payloadMost = 3 << 20
+
+func (s *workerService) ClaimBatches(ctx context.Context, r *pb.ClaimBatchesRequest) (*pb.ClaimBatchesResponse, error) {
+	began := time.Now()
+	kinds, err := s.kindsOf(ctx, r.GetSessionId())
+	if err != nil {
+		return nil, err
+	}
+	wait := claimMost
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)-claimMargin)
+	}
+	waiting, cancel := context.WithTimeout(ctx, max(wait, 0))
+	defer cancel()
+	waiting, done := s.draining(waiting)
+	defer done()
+	request := store.ClaimRequest{SessionID: r.GetSessionId(), RequestID: r.GetRequestId(), Max: int(r.GetMaxBatches())}
+	grants, err := s.cfg.Dispatcher.Claim(waiting, request, kinds)
+	if err != nil {
+		s.kinds.forget(r.GetSessionId())
+		return nil, asSession(err)
+	}
+	granted := time.Now()
+	resp, err := s.grants(ctx, grants)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		s.giveBack(ctx, grants)
+		return nil, err
+	}
+	resp.Waited = durationpb.New(granted.Sub(began))
+	return resp, nil
+}
+
+func (s *workerService) grants(ctx context.Context, grants []store.Grant) (*pb.ClaimBatchesResponse, error) {
+	resp := &pb.ClaimBatchesResponse{}
+	if len(grants) == 0 {
+		return resp, nil
+	}
+	ids := make([]int64, len(grants))
+	for i, g := range grants {
+		ids[i] = g.BatchID
+	}
+	frames, err := s.cfg.Store.Payloads(ctx, ids, payloadMost)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range grants {
+		j, err := s.cfg.Dispatcher.Job(ctx, g.JobID, s.cfg.Store.GetJob)
+		if err != nil {
+			return nil, err
+		}
+		resp.Grants = append(resp.Grants, &pb.Grant{
+			BatchId: g.BatchID, Attempt: g.Attempt, JobId: g.JobID, Kind: j.Kind, Project: j.Project, Mode: j.Mode,
+			Parameters: j.Parameters, DefaultSourcedb: j.Policy.DefaultSourceDB, ItemCount: g.ItemCount,
+			DoneItems: g.DoneItems, Remaining: durationpb.New(g.Remaining), Payload: frames[g.BatchID],
+		})
+	}
+	return resp, nil
+}
+
+// giveBack releases grants whose caller is gone. If that fails, they are released when beats do not name them.
+func (s *workerService) giveBack(parent context.Context, grants []store.Grant) {
+	if len(grants) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), breakWait)
+	defer cancel()
+	ends := make([]store.Settlement, len(grants))
+	for i, g := range grants {
+		ends[i] = store.Settlement{Lease: g.Lease, End: job.End{
+			Kind: job.EndReleased, Message: "the worker was gone before it got the grant", From: g.DoneItems}}
+	}
+	if _, err := s.cfg.Dispatcher.Settle(ctx, ends); err != nil {
+		s.cfg.Logger.Warn("release grants whose caller is gone", "batches", len(ends), "error", err)
+	}
+}
+
+// readChunk is the size of a piece of a payload.
+const readChunk = 256 << 10
+
+func (s *workerService) ReadBatch(r *pb.ReadBatchRequest, stream grpc.ServerStreamingServer[pb.ReadBatchResponse]) error {
+	lease := job.Lease{BatchID: r.GetBatchId(), Attempt: r.GetAttempt(), SessionID: r.GetSessionId()}
+	frame, err := s.cfg.Store.Frame(stream.Context(), lease)
+	if errors.Is(err, store.ErrNotFound) {
+		return leaseLost(lease)
+	}
+	if err != nil {
+		return err
+	}
+	for len(frame) > 0 {
+		n := min(len(frame), readChunk)
+		if err := stream.Send(&pb.ReadBatchResponse{Data: frame[:n]}); err != nil {
+			return err
+		}
+		frame = frame[n:]
+	}
+	return nil
+}
+
+func leaseLost(l job.Lease) error {
+	return fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_LEASE_LOST,
+		"attempt %d at batch %d is not session %d's any more", l.Attempt, l.BatchID, l.SessionID)
+}
+
+func (s *workerService) SettleBatches(ctx context.Context, r *pb.SettleBatchesRequest) (*pb.SettleBatchesResponse, error) {
+	settlements := make([]store.Settlement, len(r.GetSettlements()))
+	for i, x := range r.GetSettlements() {
+		settlements[i] = store.Settlement{
+			Lease: job.Lease{BatchID: x.GetBatchId(), Attempt: x.GetAttempt(), SessionID: r.GetSessionId()},
+			End: job.End{
+				Kind: endsByProto[x.GetEnd()], Retryable: x.GetRetryable(), Message: x.GetMessage(),
+				From: x.GetFromItem(), Outcomes: fromRuns(x.GetOutcomes()),
+			},
+			Findings: fromFindings(x.GetBatchId(), x.GetFindings()),
+		}
+	}
+	answers, err := s.cfg.Dispatcher.Settle(ctx, settlements)
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.SettleBatchesResponse{}
+	for i, a := range answers {
+		out := &pb.SettleAnswer{BatchId: settlements[i].BatchID, Attempt: settlements[i].Attempt}
+		switch {
+		case a.Lost:
+			out.Status = pb.SettleStatus_SETTLE_STATUS_LEASE_LOST
+		case a.Err != nil:
+			out.Status = pb.SettleStatus_SETTLE_STATUS_OUTCOMES_INCOMPLETE
+		default:
+			out.Status = pb.SettleStatus_SETTLE_STATUS_SETTLED
+			out.BatchState = batchState(a.State)
+		}
+		resp.Answers = append(resp.Answers, out)
+	}
+	return resp, nil
+}
+
+func (s *workerService) DeregisterWorker(
+	ctx context.Context, r *pb.DeregisterWorkerRequest,
+) (*pb.DeregisterWorkerResponse, error) {
+	ended, err := s.cfg.Store.EndSession(ctx, r.GetSessionId(), r.GetReason())
+	if err != nil && !errors.Is(err, store.ErrSessionEnded) && !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	s.kinds.forget(r.GetSessionId())
+	s.cfg.Dispatcher.Returned(ended)
+	s.cfg.Logger.InfoContext(ctx, "worker deregistered", "session_id", r.GetSessionId(), "reason", r.GetReason())
+	return &pb.DeregisterWorkerResponse{}, nil
+}

@@ -1,0 +1,111 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/api"
+	"github.com/tallyman-dev/tallyman/server/ingest"
+)
+
+// Config of a Server. Database is needed; zero values of the rest mean the defaults.
+type Config struct {
+	Database string // "postgres://…" or "sqlite:PATH"
+	Migrate  bool   // bring the schema up to date instead of refusing an old one
+	Listen   string // gRPC address; "" serves in process only
+	Insecure bool   // permits a Listen beyond loopback, which has neither encryption nor authentication
+
+	Lease             time.Duration // for which leases are granted and renewed; default 30 s
+	HeartbeatInterval time.Duration // between beats; default 5 s, at most a third of the lease
+	ReconnectGrace    time.Duration // for which leases outlive a broken heartbeat stream; default 5 s
+	UploadTimeout     time.Duration // for which an interrupted upload waits to be resumed; default 1 h
+	DrainTimeout      time.Duration // for open calls when the server stops; default 10 s
+
+	Reader    ingest.ReaderConfig // limits of what is uploaded
+	RateLimit api.Limit           // calls of one client
+
+	Logger  *slog.Logger
+	Version string
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Config) Validate() error {
+	if !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://") &&
+		!strings.HasPrefix(c.Database, "sqlite:") {
+		return fmt.Errorf("database %q must be postgres://… or sqlite:PATH", redact(c.Database))
+	}
+	for name, d := range map[string]time.Duration{
+		"lease": c.Lease, "heartbeat-interval": c.HeartbeatInterval, "reconnect-grace": c.ReconnectGrace,
+		"upload-timeout": c.UploadTimeout, "drain-timeout": c.DrainTimeout,
+	} {
+		if d < 0 {
+			return fmt.Errorf("%s must not be negative", name)
+		}
+	}
+	w := c.withDefaults()
+	if w.HeartbeatInterval > w.Lease/3 {
+		return fmt.Errorf("heartbeat-interval %v must be at most a third of lease %v", w.HeartbeatInterval, w.Lease)
+	}
+	if err := c.Reader.Validate(); err != nil {
+		return err
+	}
+	if c.Listen == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen address: %w", err)
+	}
+	if !c.Insecure && !loopback(host) {
+		return errors.New("without encryption and authentication the server listens on loopback only: choose --listen 127.0.0.1:PORT, " +
+			"or say --insecure if everybody who reaches " + c.Listen + " may do everything")
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// redact keeps a database's address without its password and parameters.
+func redact(dsn string) string {
+	scheme, rest, ok := strings.Cut(dsn, "://")
+	if !ok {
+		return dsn
+	}
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		rest = rest[at+1:]
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	return scheme + "://" + rest
+}
+
+func (c Config) withDefaults() Config {
+	if c.Lease == 0 {
+		c.Lease = 30 * time.Second
+	}
+	if c.HeartbeatInterval == 0 {
+		c.HeartbeatInterval = min(5*time.Second, c.Lease/6)
+	}
+	if c.ReconnectGrace == 0 {
+		c.ReconnectGrace = min(5*time.Second, c.Lease)
+	}
+	if c.UploadTimeout == 0 {
+		c.UploadTimeout = time.Hour
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = 10 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

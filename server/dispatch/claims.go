@@ -1,0 +1,295 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// claims is the loop that gives batches to waiting callers.
+type claims struct {
+	d     *Dispatcher
+	board *board
+
+	mu      sync.Mutex
+	waiting []*waiter // in order of arrival
+	stirred map[int64]struct{}
+	stale   bool // the board must be read again
+	closed  bool
+	wake    chan struct{}
+}
+
+// waiter is one caller of Claim.
+type waiter struct {
+	ctx     context.Context
+	request store.ClaimRequest
+	kinds   []string // sorted
+	grants  []store.Grant
+	err     error
+	asked   bool          // the store has seen the request
+	done    chan struct{} // closed with grants or err set
+}
+
+func newClaims(d *Dispatcher) *claims {
+	return &claims{d: d, board: newBoard(), stirred: map[int64]struct{}{}, stale: true, wake: make(chan struct{}, 1)}
+}
+
+func (c *claims) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (c *claims) stir(jobID int64) {
+	c.mu.Lock()
+	c.stirred[jobID] = struct{}{}
+	waiting := len(c.waiting) > 0
+	c.mu.Unlock()
+	if waiting {
+		c.signal()
+	}
+}
+
+func (c *claims) claim(ctx context.Context, r store.ClaimRequest, kinds []string) ([]store.Grant, error) {
+	w := &waiter{ctx: ctx, request: r, kinds: slices.Sorted(slices.Values(kinds)), done: make(chan struct{})}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, ErrStopped
+	}
+	c.waiting = append(c.waiting, w)
+	c.mu.Unlock()
+	c.signal()
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		if c.withdraw(w) {
+			return nil, nil
+		}
+		// A claim for it is under way: its answer is bounded by the store's own limits.
+		<-w.done
+	}
+	return w.grants, w.err
+}
+
+// withdraw takes a waiter out of the queue; false means that it is being served.
+func (c *claims) withdraw(w *waiter) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.waiting, w)
+	if i < 0 {
+		return false
+	}
+	c.waiting = slices.Delete(c.waiting, i, i+1)
+	return true
+}
+
+func (c *claims) run(ctx context.Context) {
+	defer c.close()
+	poll := time.NewTicker(c.d.cfg.Poll)
+	defer poll.Stop()
+	for {
+		polled := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+		case <-poll.C:
+			polled = true
+		}
+		c.round(ctx, polled)
+	}
+}
+
+// round serves the waiters, those that serve the same kinds together.
+func (c *claims) round(ctx context.Context, polled bool) {
+	groups := c.take()
+	if len(groups) == 0 {
+		return
+	}
+	if err := c.refresh(ctx, polled); err != nil {
+		c.back(groups, err)
+		return
+	}
+	for i, g := range groups {
+		if err := c.serve(ctx, g); err != nil {
+			c.back(groups[i:], err)
+			return
+		}
+		c.back([][]*waiter{g}, nil)
+	}
+}
+
+// take removes the waiters from the queue, grouped by kinds.
+func (c *claims) take() [][]*waiter {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	by := map[string]int{}
+	var groups [][]*waiter
+	for _, w := range c.waiting {
+		key := strings.Join(w.kinds, "\n")
+		i, ok := by[key]
+		if !ok {
+			i = len(groups)
+			by[key] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], w)
+	}
+	c.waiting = nil
+	return groups
+}
+
+// back answers the waiters that were served, and puts the others at the head of the queue again. With an error they
+// are all answered with it, unless the store cannot be reached: waiting goes on then until a caller's own deadline.
+func (c *claims) back(groups [][]*waiter, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var still []*waiter
+	for _, g := range groups {
+		for _, w := range g {
+			switch {
+			case len(w.grants) > 0 || w.err != nil:
+				close(w.done)
+			case err != nil && !errors.Is(err, store.ErrUnavailable):
+				w.err = err
+				close(w.done)
+			case w.ctx.Err() != nil || c.closed:
+				close(w.done)
+			default:
+				still = append(still, w)
+			}
+		}
+	}
+	c.waiting = append(still, c.waiting...)
+	if err != nil {
+		c.stale = true
+	} else if len(still) > 0 && len(c.stirred) > 0 {
+		// What was committed while these were being served woke nobody: the queue was empty.
+		c.signal()
+	}
+}
+
+// refresh reads which jobs are running when something happened to them, or at a poll.
+func (c *claims) refresh(ctx context.Context, polled bool) error {
+	c.mu.Lock()
+	stirred, stale := c.stirred, c.stale || polled
+	c.stirred = map[int64]struct{}{}
+	for id := range stirred {
+		if id == 0 || c.board.jobs[id] == nil {
+			stale = true
+		}
+	}
+	c.stale = false
+	c.mu.Unlock()
+	if stale {
+		jobs, err := c.d.cfg.Store.ClaimableJobs(ctx)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		c.board.refresh(jobs)
+		c.mu.Unlock()
+	}
+	if polled {
+		c.board.rewind()
+	}
+	for id := range stirred {
+		c.board.stir(id)
+	}
+	return nil
+}
+
+// serve claims for waiters of the same kinds, as often as jobs that were not asked yet may have more. The store is
+// asked about a new waiter even when there is no job: its session may have ended, or it may repeat a request.
+func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
+	kinds := map[string]bool{}
+	for _, k := range waiters[0].kinds {
+		kinds[k] = true
+	}
+	for {
+		var open []*waiter
+		var requests []store.ClaimRequest
+		want, asked := 0, true
+		for _, w := range waiters {
+			// A waiter that got something is done, if it could take more or not: a second claim under its request id
+			// would be taken for a repetition.
+			if len(w.grants) == 0 && w.err == nil && w.ctx.Err() == nil {
+				r := w.request
+				r.Max = min(r.Max, c.d.cfg.GroupSize)
+				if want += r.Max; len(requests) > 0 && want > c.d.cfg.GroupSize {
+					want -= r.Max
+					break
+				}
+				open, requests = append(open, w), append(requests, r)
+				asked = asked && w.asked
+			}
+		}
+		turns := c.board.deal(kinds, want)
+		if len(requests) == 0 || len(turns) == 0 && asked {
+			return nil
+		}
+		claimed, err := c.d.cfg.Store.Claim(ctx, c.d.cfg.Lease, requests, turns)
+		if err != nil {
+			return err
+		}
+		got := 0
+		jobs := map[int64]bool{}
+		for i, w := range open {
+			w.asked = true
+			w.err = claimed.Errs[i]
+			w.grants = claimed.Grants[i]
+			got += len(claimed.Grants[i])
+			for _, g := range claimed.Grants[i] {
+				c.d.ledger.Hold(g.Lease, g.JobID, g.Remaining)
+				jobs[g.JobID] = true
+			}
+			if w.err != nil {
+				got += requests[i].Max
+			}
+		}
+		for id := range jobs {
+			c.d.cfg.Events.Changed(id, false)
+		}
+		c.board.took(turns, claimed.Fresh)
+		if got < want && !c.board.dried(turns, claimed.Fresh) {
+			return nil
+		}
+	}
+}
+
+func (c *claims) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, w := range c.waiting {
+		w.err = ErrStopped
+		close(w.done)
+	}
+	c.waiting = nil
+}
+
+// Job tells what a grant's caller must know of its job, from the board or the store.
+func (d *Dispatcher) Job(ctx context.Context, id int64, get func(context.Context, int64) (job.Job, error)) (job.Job, error) {
+	if j, ok := d.claims.job(id); ok {
+		return j, nil
+	}
+	return get(ctx, id)
+}
+
+func (c *claims) job(id int64) (job.Job, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.board.jobs[id]
+	if s == nil {
+		return job.Job{}, false
+	}
+	return s.job, true
+}

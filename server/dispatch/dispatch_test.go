@@ -1,0 +1,301 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+func TestGroupSharesATransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var sizes []int
+		gate := make(chan struct{})
+		g := newGroup(100, func(int) int { return 1 }, func(_ context.Context, q []int) ([]int, error) {
+			sizes = append(sizes, len(q))
+			if len(sizes) == 1 {
+				<-gate
+			}
+			out := make([]int, len(q))
+			for i, v := range q {
+				out[i] = 2 * v
+			}
+			return out, nil
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() { g.Run(ctx) })
+		call := func(v int) {
+			wg.Go(func() {
+				if got, err := g.Call(ctx, v); err != nil || got != 2*v {
+					t.Errorf("call %d: %d, %v", v, got, err)
+				}
+			})
+		}
+		call(1)
+		synctest.Wait()
+		for v := range 50 {
+			call(v)
+		}
+		synctest.Wait()
+		close(gate)
+		synctest.Wait()
+		if diff := cmp.Diff([]int{1, 50}, sizes); diff != "" {
+			t.Errorf("groups (-want +got):\n%s", diff)
+		}
+		cancel()
+		wg.Wait()
+		if _, err := g.Call(t.Context(), 1); !errors.Is(err, ErrStopped) {
+			t.Errorf("call after the end: %v", err)
+		}
+	})
+}
+
+func TestGroupHalvesUntilTheGuiltyCallFailsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		guilty := errors.New("guilty")
+		gate := make(chan struct{})
+		g := newGroup(100, func(int) int { return 1 }, func(_ context.Context, q []int) ([]int, error) {
+			<-gate
+			for _, v := range q {
+				if v == 13 {
+					return nil, guilty
+				}
+			}
+			return q, nil
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() { g.Run(ctx) })
+		var mu sync.Mutex
+		failed := map[int]error{}
+		for v := range 40 {
+			wg.Go(func() {
+				if _, err := g.Call(ctx, v); err != nil {
+					mu.Lock()
+					failed[v] = err
+					mu.Unlock()
+				}
+			})
+		}
+		synctest.Wait()
+		close(gate)
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		if len(failed) != 1 || !errors.Is(failed[13], guilty) {
+			t.Errorf("failed: %v, want only 13", failed)
+		}
+	})
+}
+
+func TestGroupDoesNotHalveWhenTheStoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		calls := 0
+		gate := make(chan struct{})
+		g := newGroup(100, func(int) int { return 1 }, func(_ context.Context, q []int) ([]int, error) {
+			<-gate
+			calls++
+			return nil, fmt.Errorf("claim: %w", store.ErrUnavailable)
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() { g.Run(ctx) })
+		for v := range 8 {
+			wg.Go(func() {
+				if _, err := g.Call(ctx, v); !errors.Is(err, store.ErrUnavailable) {
+					t.Errorf("call %d: %v", v, err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(gate)
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		if calls > 2 {
+			t.Errorf("%d attempts, want one for each group", calls)
+		}
+	})
+}
+
+func TestGroupForgetsCallersThatLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		seen := 0
+		g := newGroup(100, func(int) int { return 1 }, func(_ context.Context, q []int) ([]int, error) {
+			seen += len(q)
+			return q, nil
+		})
+		leaving, leave := context.WithCancel(ctx)
+		leave()
+		if _, err := g.Call(leaving, 1); !errors.Is(err, context.Canceled) {
+			t.Errorf("call of one who left: %v", err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { g.Run(ctx) })
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		if seen != 0 {
+			t.Errorf("%d calls were made for callers that had left", seen)
+		}
+	})
+}
+
+func jobs(specs ...job.Job) []job.Job {
+	for i := range specs {
+		specs[i].Kind = "k"
+		specs[i].State = job.Running
+	}
+	return specs
+}
+
+// give lets the board deal n batches one at a time and returns how many each job got.
+func give(b *board, n int) map[int64]int {
+	got := map[int64]int{}
+	for range n {
+		turns := b.deal(map[string]bool{"k": true}, 1)
+		fresh := map[int64]store.Took{}
+		for _, turn := range turns {
+			if turn.Fresh > 0 {
+				got[turn.JobID] += turn.Fresh
+				fresh[turn.JobID] = store.Took{Batches: turn.Fresh, Last: turn.Floor}
+			}
+		}
+		b.took(turns, fresh)
+	}
+	return got
+}
+
+func TestBoardTakesTurns(t *testing.T) {
+	tests := []struct {
+		name string
+		jobs []job.Job
+		want map[int64]int
+	}{
+		{"jobs of one project", jobs(job.Job{ID: 1, Project: "a"}, job.Job{ID: 2, Project: "a"}), map[int64]int{1: 6, 2: 6}},
+		{"projects first, then their jobs",
+			jobs(job.Job{ID: 1, Project: "a"}, job.Job{ID: 2, Project: "b"}, job.Job{ID: 3, Project: "b"}),
+			map[int64]int{1: 6, 2: 3, 3: 3}},
+		{"priority before all", jobs(job.Job{ID: 1, Project: "a"}, job.Job{ID: 2, Project: "b", Priority: 1}),
+			map[int64]int{2: 12}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBoard()
+			b.refresh(test.jobs)
+			if diff := cmp.Diff(test.want, give(b, 12)); diff != "" {
+				t.Errorf("one at a time (-want +got):\n%s", diff)
+			}
+			b = newBoard()
+			b.refresh(test.jobs)
+			got := map[int64]int{}
+			for _, turn := range b.deal(map[string]bool{"k": true}, 12) {
+				if turn.Fresh > 0 {
+					got[turn.JobID] = turn.Fresh
+				}
+			}
+			if diff := cmp.Diff(test.want, got); len(test.jobs) == 2 && diff != "" {
+				t.Errorf("all at once (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestBoardNewcomerNeitherWaitsNorCatchesUp(t *testing.T) {
+	b := newBoard()
+	old := job.Job{ID: 1, Project: "big"}
+	b.refresh(jobs(old))
+	give(b, 1000)
+	b.refresh(jobs(old, job.Job{ID: 2, Project: "small"}))
+	if diff := cmp.Diff(map[int64]int{1: 5, 2: 5}, give(b, 10)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestBoardAsksLowerPriorityWhenTheHigherIsDry(t *testing.T) {
+	b := newBoard()
+	b.refresh(jobs(job.Job{ID: 1, Project: "a", Priority: 5}, job.Job{ID: 2, Project: "b"}))
+	turns := b.deal(map[string]bool{"k": true}, 4)
+	if !b.dried(turns, map[int64]store.Took{}) {
+		t.Error("nobody was left to ask")
+	}
+	if diff := cmp.Diff(map[int64]int{2: 4}, give(b, 4)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	b.stir(1)
+	if diff := cmp.Diff(map[int64]int{1: 2}, give(b, 2)); diff != "" {
+		t.Errorf("after new batches came (-want +got):\n%s", diff)
+	}
+}
+
+func TestBoardOffersOnlyKindsServed(t *testing.T) {
+	b := newBoard()
+	b.refresh([]job.Job{{ID: 1, Kind: "other", State: job.Running}})
+	if turns := b.deal(map[string]bool{"k": true}, 4); len(turns) != 0 {
+		t.Errorf("turns %v", turns)
+	}
+}
+
+func TestLedgerFindsWhatIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLedger()
+		a := job.Lease{BatchID: 1, Attempt: 1, SessionID: 7}
+		b := job.Lease{BatchID: 2, Attempt: 1, SessionID: 7}
+		l.Hold(a, 9, 10*time.Second)
+		l.Hold(b, 9, 30*time.Second)
+		due, next := l.Due(10, time.Second)
+		if len(due) != 0 || next != 10*time.Second {
+			t.Errorf("due %v, next in %v", due, next)
+		}
+		time.Sleep(10 * time.Second)
+		if due, _ = l.Due(10, time.Second); !cmp.Equal(due, []int64{1}) {
+			t.Errorf("after 10 s due is %v, want batch 1", due)
+		}
+		if due, _ = l.Due(10, time.Second); len(due) != 0 {
+			t.Errorf("asked again at once: %v", due)
+		}
+		l.Shorten(7, 5*time.Second)
+		time.Sleep(5 * time.Second)
+		if due, _ = l.Due(10, time.Second); len(due) != 2 {
+			t.Errorf("after the grace due is %v, want both", due)
+		}
+		l.Drop(a)
+		l.Drop(job.Lease{BatchID: 2, Attempt: 0})
+		if l.Len() != 1 {
+			t.Errorf("%d leases left, want the one of a newer attempt", l.Len())
+		}
+	})
+}
+
+func TestLedgerReleasesWhatTwoBeatsDoNotName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLedger()
+		held := job.Lease{BatchID: 1, Attempt: 1, SessionID: 7}
+		forgotten := job.Lease{BatchID: 2, Attempt: 3, SessionID: 7}
+		l.Hold(held, 9, time.Minute)
+		l.Hold(forgotten, 9, time.Minute)
+		named := map[int64]bool{1: true}
+		for range 3 {
+			if got := l.Named(7, named, 5*time.Second); len(got) != 0 {
+				t.Fatalf("released %v while the grant may still be on its way", got)
+			}
+		}
+		time.Sleep(6 * time.Second)
+		if got := l.Named(7, named, 5*time.Second); len(got) != 0 {
+			t.Fatalf("released %v after one beat", got)
+		}
+		if diff := cmp.Diff([]job.Lease{forgotten}, l.Named(7, named, 5*time.Second)); diff != "" {
+			t.Errorf("after two beats (-want +got):\n%s", diff)
+		}
+	})
+}

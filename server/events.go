@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/api"
+	"github.com/tallyman-dev/tallyman/server/dispatch"
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/reaper"
+	"github.com/tallyman-dev/tallyman/server/store"
+	"github.com/tallyman-dev/tallyman/server/watch"
+)
+
+// events carries what one part of the coordinator did to the others, and into the log. It is what the parts know of
+// each other.
+type events struct {
+	logger     *slog.Logger
+	dispatcher *dispatch.Dispatcher
+	hub        *watch.Hub
+	folder     *watch.Folder
+	reaper     *reaper.Reaper
+	beating    *api.Beating
+	jobs       store.Store
+
+	mu       sync.Mutex
+	progress map[int64]time.Time // when the progress of a job was last logged
+}
+
+var (
+	_ dispatch.Events = (*events)(nil)
+	_ reaper.Events   = (*events)(nil)
+	_ api.Events      = (*events)(nil)
+)
+
+func (e *events) run(ctx context.Context, wg *sync.WaitGroup) {
+	wg.Go(func() { e.dispatcher.Run(ctx) })
+	wg.Go(func() { e.hub.Run(ctx) })
+	wg.Go(func() { e.folder.Run(ctx) })
+	wg.Go(func() { e.reaper.Run(ctx) })
+	wg.Go(func() { e.listen(ctx) })
+}
+
+// Changed implements the parts' Events.
+func (e *events) Changed(jobID int64, mayEnd bool) { e.folder.Changed(jobID, mayEnd) }
+
+// Returned implements reaper.Events.
+func (e *events) Returned(ended []store.Ended) { e.dispatcher.Returned(ended) }
+
+// Stopping implements api.Events.
+func (e *events) Stopping(jobID int64) {
+	e.reaper.Stopping()
+	e.beating.Cancel(e.dispatcher.Ledger().OfJob(jobID))
+	// The other coordinators have workers to tell, even when there is nothing to fold.
+	e.folder.Announce(jobID)
+	e.folder.Changed(jobID, true)
+}
+
+// AttemptsEnded implements dispatch.Events: one line for every attempt that crashed or failed, for people who grep.
+func (e *events) AttemptsEnded(ended []store.Ended) {
+	for _, x := range ended {
+		attrs := []any{
+			"job_id", x.JobID, "batch_id", x.BatchID, "attempt", x.Attempt, "worker_id", x.WorkerID,
+			"documents", x.Documents, "document_count", x.Total, "reason", x.Message, "batch_state", x.State.String(),
+		}
+		switch {
+		case x.Kind.Crashed():
+			e.logger.Warn("batch crashed", append(attrs, "end", string(x.Kind))...)
+		case x.Kind == job.EndFailed:
+			e.logger.Warn("batch failed", attrs...)
+		default:
+			e.logger.Debug("batch returned", append(attrs, "end", string(x.Kind))...)
+		}
+	}
+}
+
+// jobEnded is called once for every job that this coordinator ended.
+func (e *events) jobEnded(j job.Job) {
+	e.logger.Info("job ended", "job_id", j.ID, "project", j.Project, "state", string(j.State), "reason", j.Reason,
+		"items", j.ItemsTotal, "batches", j.BatchesTotal(), "errors", j.Errors, "warnings", j.Warnings)
+	e.mu.Lock()
+	delete(e.progress, j.ID)
+	e.mu.Unlock()
+}
+
+// progressPace is the least time between two log lines on a job's progress.
+const progressPace = 10 * time.Second
+
+// progressKept bounds how many jobs the pace is known of.
+const progressKept = 10_000
+
+// folded is called with every new snapshot of a job that changed here.
+func (e *events) folded(j job.Job) {
+	if j.State.Ended() {
+		e.jobEnded(j)
+		return
+	}
+	now := time.Now()
+	e.mu.Lock()
+	last, known := e.progress[j.ID]
+	if !known && len(e.progress) >= progressKept {
+		clear(e.progress) // jobs that ended at other coordinators stay otherwise
+	}
+	due := now.Sub(last) >= progressPace
+	if due || !known {
+		e.progress[j.ID] = now
+	}
+	e.mu.Unlock()
+	if known && due {
+		e.logger.Info("job progress", "job_id", j.ID, "project", j.Project, "items_ended", j.ItemsEnded(),
+			"items", j.ItemsTotal, "ingest_done", j.IngestDone, "batches_open", j.BatchesOpen())
+	}
+}
+
+// listen takes in what other coordinators say: which jobs have changed, may be claimed from, or are being stopped.
+func (e *events) listen(ctx context.Context) {
+	err := e.jobs.Listen(ctx, func(c store.Change) {
+		if c.All {
+			e.dispatcher.Wake(0)
+			e.hub.RefreshAll(ctx)
+			return
+		}
+		for _, id := range c.Jobs {
+			e.dispatcher.Wake(id)
+			e.hub.Refresh(ctx, id)
+			e.pushCancel(ctx, id)
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		e.logger.Error("listen to other coordinators", "error", err)
+	}
+}
+
+// pushCancel tells workers that beat here to stop a job that was stopped elsewhere.
+func (e *events) pushCancel(ctx context.Context, jobID int64) {
+	leases := e.dispatcher.Ledger().OfJob(jobID)
+	if len(leases) == 0 {
+		return
+	}
+	if j, err := e.jobs.GetJob(ctx, jobID); err == nil && j.State == job.Cancelling {
+		e.beating.Cancel(leases)
+	}
+}

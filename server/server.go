@@ -1,0 +1,243 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/tallyman-dev/tallyman/server/api"
+	"github.com/tallyman-dev/tallyman/server/dispatch"
+	"github.com/tallyman-dev/tallyman/server/reaper"
+	"github.com/tallyman-dev/tallyman/server/store"
+	"github.com/tallyman-dev/tallyman/server/store/postgres"
+	"github.com/tallyman-dev/tallyman/server/store/sqlite"
+	"github.com/tallyman-dev/tallyman/server/watch"
+)
+
+// Server is one coordinator.
+type Server struct {
+	cfg       Config
+	store     store.Store
+	listener  net.Listener // nil without an address
+	local     *bufconn.Listener
+	grpc      *grpc.Server
+	health    *health.Server
+	drain     context.CancelFunc
+	services  *api.Services
+	events    *events
+	closeOnce sync.Once
+}
+
+// messageMost bounds a message of a client. A heartbeat with the findings of many leases is the largest.
+const messageMost = 8 << 20
+
+// Open connects to the database, checks its schema, and binds the address. It serves nothing yet: call Run, or Close.
+func Open(ctx context.Context, cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	st, err := openStore(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, store: st, local: bufconn.Listen(1 << 20)}
+	if cfg.Listen != "" {
+		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen: %w", err), st.Close())
+		}
+	}
+	s.wire()
+	return s, nil
+}
+
+func openStore(ctx context.Context, cfg Config) (store.Store, error) {
+	if path, ok := strings.CutPrefix(cfg.Database, "sqlite:"); ok {
+		return sqlite.Open(ctx, sqlite.Config{Path: path, Migrate: cfg.Migrate})
+	}
+	if cfg.Migrate {
+		if err := postgres.Migrate(ctx, cfg.Database); err != nil {
+			return nil, err
+		}
+	}
+	return postgres.Open(ctx, postgres.Config{DSN: cfg.Database})
+}
+
+// wire makes the parts and ties them together.
+func (s *Server) wire() {
+	log := s.cfg.Logger
+	e := &events{logger: log, progress: map[int64]time.Time{}}
+	e.hub = watch.NewHub(s.store, log)
+	e.folder = watch.NewFolder(s.store, e.hub, log, e.folded)
+	e.dispatcher = dispatch.New(dispatch.Config{
+		Store: s.store, Events: e, Logger: log, Lease: s.cfg.Lease, Interval: s.cfg.HeartbeatInterval,
+	})
+	e.reaper = reaper.New(reaper.Config{
+		Store: s.store, Ledger: e.dispatcher.Ledger(), Events: e, Logger: log, Lease: s.cfg.Lease,
+		UploadTimeout: s.cfg.UploadTimeout,
+	})
+	drain, cancel := context.WithCancel(context.Background())
+	s.drain = cancel
+	s.services = api.New(drain, api.Config{
+		Store: s.store, Dispatcher: e.dispatcher, Hub: e.hub, Events: e, Logger: log, Grace: s.cfg.ReconnectGrace,
+		Reader: s.cfg.Reader,
+	})
+	e.beating, e.jobs = s.services.Beating(), s.store
+	s.events = e
+	options := append(api.ServerOptions(log, nil, s.cfg.RateLimit),
+		grpc.ChainStreamInterceptor(endWith(drain)),
+		grpc.WaitForHandlers(true), // so that nothing uses the store when it is closed
+		grpc.MaxRecvMsgSize(messageMost),
+		// A peer that does not answer for longer than a lease has lost its leases anyway: it was lost, it did not die.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.cfg.Lease, Timeout: s.cfg.Lease}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+	)
+	s.grpc = grpc.NewServer(options...)
+	s.services.Register(s.grpc)
+	s.health = health.NewServer()
+	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+}
+
+// Addr returns the bound address, "" when the server has none.
+func (s *Server) Addr() string {
+	if s.listener == nil {
+		return ""
+	}
+	return s.listener.Addr().String()
+}
+
+// Dial returns a connection to the server inside this process. The caller closes it.
+func (s *Server) Dial() (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///tallyman",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.local.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+}
+
+// Run serves until ctx ends, then lets open calls finish for a while, and closes everything.
+func (s *Server) Run(ctx context.Context) error {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var loops, listeners sync.WaitGroup
+	s.events.run(working, &loops)
+	loops.Go(func() { s.checkHealth(working) })
+	failed := make(chan error, 2)
+	serve := func(l net.Listener) {
+		listeners.Go(func() {
+			if err := s.grpc.Serve(l); err != nil {
+				failed <- fmt.Errorf("serve: %w", err)
+			}
+		})
+	}
+	serve(s.local)
+	if s.listener != nil {
+		serve(s.listener)
+		s.cfg.Logger.Info("coordinator serves", "address", s.Addr(), "database", redact(s.cfg.Database), "version", s.cfg.Version)
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.health.Shutdown()
+	s.stopServing(stop)
+	listeners.Wait()
+	stop()
+	loops.Wait()
+	return errors.Join(err, s.Close())
+}
+
+// endWith ends streams of health and reflection with ctx: they would end with their clients only. Those of our own
+// services know by themselves, and say why.
+func endWith(ctx context.Context) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if strings.HasPrefix(info.FullMethod, "/tallyman.") {
+			return handler(srv, stream)
+		}
+		streaming, cancel := context.WithCancel(stream.Context())
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return handler(srv, &endingStream{stream, streaming})
+	}
+}
+
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *endingStream) Context() context.Context { return s.ctx }
+
+// stopServing ends streams, since they would end by themselves only with their clients, waits for the other calls as
+// long as the configuration says, and then cuts what is left. The loops stop before the cut: a call that waits for one
+// of them is answered then.
+func (s *Server) stopServing(stopLoops func()) {
+	s.drain()
+	done := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(done)
+	}()
+	timer := time.NewTimer(s.cfg.DrainTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		stopLoops()
+		s.grpc.Stop()
+		<-done
+	}
+}
+
+// Close releases what Open took. After Run it has been done.
+func (s *Server) Close() error {
+	var err error
+	s.closeOnce.Do(func() {
+		s.drain()
+		s.grpc.Stop()
+		if s.listener != nil {
+			// Closed by the gRPC server already if that ever served it.
+			if e := s.listener.Close(); e != nil && !errors.Is(e, net.ErrClosed) {
+				err = e
+			}
+		}
+		err = errors.Join(err, s.local.Close(), s.store.Close())
+	})
+	return err
+}
+
+// healthInterval is the time between looks at the database.
+const healthInterval = 5 * time.Second
+
+// checkHealth keeps the answer of the health service: serving while the database is reachable and its schema ours.
+func (s *Server) checkHealth(ctx context.Context) {
+	ticker := time.NewTicker(healthInterval)
+	defer ticker.Stop()
+	for {
+		look, cancel := context.WithTimeout(ctx, healthInterval)
+		err := s.store.Check(look)
+		cancel()
+		status := grpc_health_v1.HealthCheckResponse_SERVING
+		if err != nil {
+			status = grpc_health_v1.HealthCheckResponse_NOT_SERVING
+		}
+		s.health.SetServingStatus("", status)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

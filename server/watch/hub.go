@@ -1,0 +1,265 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// Reader is what the hub needs of the store.
+type Reader interface {
+	GetJob(ctx context.Context, id int64) (job.Job, error)
+	LastCrashes(ctx context.Context, jobID int64, limit int) ([]store.Attempt, error)
+}
+
+// crashesShown bounds the crashes in a snapshot.
+const crashesShown = 5
+
+// Hub holds the latest snapshot of every job that changes or is watched here. Safe for concurrent use.
+type Hub struct {
+	store  Reader
+	logger *slog.Logger
+	pace   time.Duration // at least between two snapshots for one watcher
+	poll   time.Duration
+
+	mu     sync.Mutex
+	topics map[int64]*topic
+}
+
+// topic is one job.
+type topic struct {
+	watchers int
+	meter    meter
+	latest   *Snapshot
+	err      error         // the job is gone
+	changed  chan struct{} // closed and replaced with every new snapshot
+	reading  chan struct{} // held by the new watcher that reads the job for all of them
+	touched  time.Time
+}
+
+// NewHub returns a hub that brings a watcher at most 10 snapshots a second.
+func NewHub(s Reader, logger *slog.Logger) *Hub {
+	return &Hub{store: s, logger: logger, pace: 100 * time.Millisecond, poll: time.Second, topics: map[int64]*topic{}}
+}
+
+// Publish takes over a job as it was read from the store. One that is older than what is known is ignored.
+func (h *Hub) Publish(ctx context.Context, j job.Job) {
+	var crashes []store.Attempt
+	if j.CrashedEver > 0 && !h.knows(j.ID, j.Revision) {
+		var err error
+		if crashes, err = h.store.LastCrashes(ctx, j.ID, crashesShown); err != nil && ctx.Err() == nil {
+			h.logger.Warn("read last crashes", "job_id", j.ID, "error", err)
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.topic(j.ID)
+	t.touched = time.Now()
+	if t.knows(j.Revision) {
+		return
+	}
+	rate := t.meter.observe(&j, t.touched)
+	t.latest = &Snapshot{Job: j, Rate: rate, ETA: eta(&j, rate), Crashes: crashes}
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+func (h *Hub) knows(id, revision int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.topics[id]
+	return t != nil && t.knows(revision)
+}
+
+func (t *topic) knows(revision int64) bool {
+	return t.latest != nil && t.latest.Job.Revision >= revision
+}
+
+func (h *Hub) topic(id int64) *topic {
+	t := h.topics[id]
+	if t == nil {
+		t = &topic{changed: make(chan struct{}), reading: make(chan struct{}, 1)}
+		h.topics[id] = t
+	}
+	return t
+}
+
+// Look returns the job as it is now. store.ErrNotFound.
+func (h *Hub) Look(ctx context.Context, id int64) (*Snapshot, error) {
+	j, err := h.store.GetJob(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	h.Publish(ctx, j)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	latest := h.topics[id].latest
+	if latest.Job.Revision == j.Revision {
+		// What is not part of a revision, such as the state while a cancel has not been folded, is as just read.
+		fresh := *latest
+		fresh.Job = j
+		return &fresh, nil
+	}
+	return latest, nil
+}
+
+// Refresh reads a watched job anew because somebody said that it changed. A job that nobody watches is left alone.
+func (h *Hub) Refresh(ctx context.Context, id int64) {
+	h.mu.Lock()
+	t := h.topics[id]
+	watched := t != nil && t.watchers > 0
+	h.mu.Unlock()
+	if !watched {
+		return
+	}
+	j, err := h.store.GetJob(ctx, id)
+	switch {
+	case err == nil:
+		h.Publish(ctx, j)
+	case errors.Is(err, store.ErrNotFound):
+		h.mu.Lock()
+		t.err = err
+		close(t.changed)
+		t.changed = make(chan struct{})
+		h.mu.Unlock()
+	case ctx.Err() == nil:
+		h.logger.Warn("refresh watched job", "job_id", id, "error", err)
+	}
+}
+
+// RefreshAll does so for all jobs that are watched.
+func (h *Hub) RefreshAll(ctx context.Context) {
+	for _, id := range h.quiet(0) {
+		h.Refresh(ctx, id)
+	}
+}
+
+// quiet returns the watched jobs that nothing was heard of for a while, and forgets those that nobody watches and that
+// have not changed for a minute.
+func (h *Hub) quiet(since time.Duration) []int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var ids []int64
+	now := time.Now()
+	for id, t := range h.topics {
+		switch {
+		case t.watchers > 0 && now.Sub(t.touched) >= since:
+			ids = append(ids, id)
+		case t.watchers == 0 && now.Sub(t.touched) > time.Minute:
+			delete(h.topics, id)
+		}
+	}
+	return ids
+}
+
+// Run polls, until ctx ends, the watched jobs of which nothing was heard.
+func (h *Hub) Run(ctx context.Context) {
+	ticker := time.NewTicker(h.poll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			for _, id := range h.quiet(h.poll) {
+				h.Refresh(ctx, id)
+			}
+		}
+	}
+}
+
+// Subscription is one watcher of one job. It belongs to one goroutine.
+type Subscription struct {
+	hub  *Hub
+	id   int64
+	t    *topic
+	last int64
+	sent time.Time
+}
+
+// Subscribe starts watching a job, for snapshots with a revision above after. Close must be called. However many
+// subscribe at once, one of them reads the job. store.ErrNotFound.
+func (h *Hub) Subscribe(ctx context.Context, id, after int64) (*Subscription, error) {
+	h.mu.Lock()
+	t := h.topic(id)
+	t.watchers++
+	h.mu.Unlock()
+	s := &Subscription{hub: h, id: id, t: t, last: after}
+	if err := h.catchUp(ctx, t, id); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (h *Hub) catchUp(ctx context.Context, t *topic, id int64) error {
+	select {
+	case t.reading <- struct{}{}:
+		defer func() { <-t.reading }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	h.mu.Lock()
+	current := t.latest != nil && time.Since(t.touched) < h.poll
+	h.mu.Unlock()
+	if current {
+		return nil
+	}
+	j, err := h.store.GetJob(ctx, id)
+	if err != nil {
+		return err
+	}
+	h.Publish(ctx, j)
+	return nil
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	s.t.watchers--
+	if s.t.watchers == 0 && s.t.latest == nil {
+		delete(s.hub.topics, s.id)
+	}
+}
+
+// Next blocks until there is a snapshot above the last one, or ctx ends, and keeps the pace. ended means that the job
+// has ended with a revision that the watcher has seen before.
+func (s *Subscription) Next(ctx context.Context) (snapshot *Snapshot, ended bool, err error) {
+	for {
+		s.hub.mu.Lock()
+		latest, changed, err := s.t.latest, s.t.changed, s.t.err
+		s.hub.mu.Unlock()
+		if err != nil {
+			return nil, false, err
+		}
+		over := latest != nil && latest.Job.State.Ended()
+		if latest != nil && latest.Job.Revision > s.last {
+			if wait := s.hub.pace - time.Since(s.sent); wait > 0 && !over {
+				timer := time.NewTimer(wait)
+				select {
+				case <-timer.C:
+				case <-ctx.Done():
+					timer.Stop()
+					return nil, false, ctx.Err()
+				}
+				continue
+			}
+			s.last, s.sent = latest.Job.Revision, time.Now()
+			return latest, false, nil
+		}
+		if over {
+			return nil, true, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		}
+	}
+}

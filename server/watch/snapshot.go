@@ -1,0 +1,79 @@
+package watch
+
+import (
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// Snapshot is a job as people see it at one revision.
+type Snapshot struct {
+	Job     job.Job
+	Rate    float64         // items ended a second, lately
+	ETA     time.Duration   // 0 while it cannot be known
+	Crashes []store.Attempt // the last ones, newest first
+}
+
+// meterWindow is how far back "lately" reaches.
+const meterWindow = 10 * time.Second
+
+// meter measures the pace of a job from the snapshots that pass by.
+type meter struct {
+	samples []sample
+}
+
+type sample struct {
+	at    time.Time
+	ended int64
+}
+
+// observe notes a snapshot and returns the pace, in items a second.
+func (m *meter) observe(j *job.Job, now time.Time) float64 {
+	m.samples = append(m.samples, sample{now, j.ItemsEnded()})
+	first := 0
+	for first < len(m.samples)-2 && now.Sub(m.samples[first].at) > meterWindow {
+		first++
+	}
+	m.samples = m.samples[first:]
+	oldest := m.samples[0]
+	took, ended := now.Sub(oldest.at), j.ItemsEnded()-oldest.ended
+	if len(m.samples) < 2 || took < 200*time.Millisecond || ended <= 0 {
+		return average(j, now)
+	}
+	return float64(ended) / took.Seconds()
+}
+
+// average is the pace of a job since it was started, by the times in it.
+func average(j *job.Job, now time.Time) float64 {
+	if j.StartedAt.IsZero() {
+		return 0
+	}
+	if !j.EndedAt.IsZero() {
+		now = j.EndedAt
+	}
+	if took := now.Sub(j.StartedAt); took > 0 {
+		return float64(j.ItemsEnded()) / took.Seconds()
+	}
+	return 0
+}
+
+// eta estimates the time left. While the upload is being read its items are not known: their number is estimated from
+// the bytes.
+func eta(j *job.Job, rate float64) time.Duration {
+	if j.State.Ended() || rate <= 0 {
+		return 0
+	}
+	open := float64(j.ItemsOpen())
+	if !j.IngestDone {
+		if j.Size <= 0 || j.BytesRead <= 0 {
+			return 0
+		}
+		open += float64(j.ItemsTotal) * float64(max(j.Size-j.BytesRead, 0)) / float64(j.BytesRead)
+	}
+	const most = 365 * 24 * time.Hour
+	if s := open / rate; s < most.Seconds() {
+		return time.Duration(s * float64(time.Second))
+	}
+	return most
+}
