@@ -24,9 +24,6 @@ func main() {
 
 // The parts of the output that matter here. 64-bit numbers are strings in the JSON form of protocol buffers.
 type (
-	listing struct {
-		Jobs []job `json:"jobs"`
-	}
 	job struct {
 		State    string   `json:"state"`
 		Progress progress `json:"progress"`
@@ -43,14 +40,18 @@ type (
 )
 
 func check(r io.Reader, items, rejected int64) error {
-	var got listing
-	if err := json.NewDecoder(r).Decode(&got); err != nil {
-		return fmt.Errorf("read jobs: %w", err)
+	var jobs []job
+	for decoder := json.NewDecoder(r); decoder.More(); { // an object a line
+		var j job
+		if err := decoder.Decode(&j); err != nil {
+			return fmt.Errorf("read jobs: %w", err)
+		}
+		jobs = append(jobs, j)
 	}
-	if len(got.Jobs) != 1 {
-		return fmt.Errorf("there are %d jobs, want 1", len(got.Jobs))
+	if len(jobs) != 1 {
+		return fmt.Errorf("there are %d jobs, want 1", len(jobs))
 	}
-	j := got.Jobs[0]
+	j := jobs[0]
 	by := map[string]int64{}
 	var sum int64
 	for _, o := range j.Progress.Outcomes {

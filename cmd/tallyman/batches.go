@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+func (p *program) batchesVerb() *cobra.Command {
+	var request tallymanv1.ListBatchesRequest
+	var states []string
+	var limit int
+	verb := &cobra.Command{
+		Use:   "batches [ID]",
+		Short: "List the batches of a job, or show one with its attempts",
+		Example: `  tallyman batches --job 3
+  tallyman batches --job 3 --state failed,crashed
+  tallyman batches --job 3 --slowest
+  tallyman batches 117`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(verb *cobra.Command, args []string) error {
+			parsed, err := display.ParseEnum[tallymanv1.BatchState]("state of a batch", "BATCH_STATE_",
+				tallymanv1.BatchState_value, states)
+			if err != nil {
+				return usageError("--state: %w", err)
+			}
+			request.States = parsed
+			ids, err := parseIDs("batch", args)
+			if err != nil {
+				return err
+			}
+			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
+				if len(ids) > 0 {
+					response, err := c.Batch(ctx, ids[0])
+					if err != nil {
+						return err
+					}
+					return p.show(response, func() error { return display.Batch(p.stdout, response) })
+				}
+				if request.JobId, err = p.jobOrNewest(ctx, c, request.GetJobId()); err != nil {
+					return err
+				}
+				return list(p, display.Batches, c.Batches(ctx, &request), limit)
+			})
+		},
+	}
+	flags := verb.Flags()
+	flags.Int64Var(&request.JobId, "job", 0, "the job (default: the newest)")
+	flags.StringSliceVar(&states, "state", nil, "only batches in these states")
+	flags.BoolVar(&request.Slowest, "slowest", false, "the slowest batches that ended, at most 20")
+	flags.IntVar(&limit, "limit", 0, "most batches to list; 0 for all")
+	return verb
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+func (p *program) findingsVerb() *cobra.Command {
+	request := tallymanv1.ListFindingsRequest{PageSize: tallymanv1.MaxPageSize}
+	var severity []string
+	var limit int
+	verb := &cobra.Command{
+		Use:   "findings",
+		Short: "List what was found wrong with the items of a job, each with its exact place",
+		Example: `  tallyman findings --job 3
+  tallyman findings --job 3 --severity error --code SPAN_OUT_OF_RANGE
+  tallyman findings --job 3 -o tsv > findings.tsv`,
+		Args: cobra.NoArgs,
+		RunE: func(verb *cobra.Command, _ []string) error {
+			parsed, err := display.ParseEnum[tallymanv1.Severity]("severity", "SEVERITY_", tallymanv1.Severity_value, severity)
+			if err != nil {
+				return usageError("--severity: %w", err)
+			}
+			if len(parsed) == 1 { // both are the same as none
+				request.Severity = parsed[0]
+			}
+			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
+				if request.JobId, err = p.jobOrNewest(ctx, c, request.GetJobId()); err != nil {
+					return err
+				}
+				return list(p, display.Findings, c.Findings(ctx, &request), limit)
+			})
+		},
+	}
+	flags := verb.Flags()
+	flags.Int64Var(&request.JobId, "job", 0, "the job (default: the newest)")
+	flags.Int64Var(&request.BatchId, "batch", 0, "only those of this batch")
+	flags.Int64Var(&request.Item, "item", 0, "only those of this item")
+	flags.StringVar(&request.Code, "code", "", "only those with this code")
+	flags.StringSliceVar(&severity, "severity", nil, "only those of this severity: error or warning")
+	flags.IntVar(&limit, "limit", 0, "most findings to list; 0 for all")
+	return verb
+}

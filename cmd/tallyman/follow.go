@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/tallyman-dev/tallyman/client"
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+// follower shows how jobs go on and what became of them.
+type follower struct {
+	program    *program
+	verb       *cobra.Command
+	submission *submission // nil when it submits nothing
+	progress   display.Progress
+}
+
+// submit submits files one after the other and follows the job of each to its end. Its error has the exit code of the
+// worst.
+func (f *follower) submit(ctx context.Context, c *client.Client, files []file) error {
+	code := exitOK
+	for i, file := range files {
+		f.program.announceProject(f.submission, file)
+		job, err := f.submitOne(ctx, c, file)
+		f.progress.Close()
+		if err != nil {
+			if ctx.Err() != nil {
+				f.explain(job, files[i:])
+			}
+			return err
+		}
+		if err := f.conclude(ctx, c, job); err != nil {
+			return err
+		}
+		code = worse(code, jobExit(job.GetState()))
+	}
+	return exitWith(code)
+}
+
+// submitOne uploads a file and shows its job until that has ended, while the upload goes on and after it. With an error
+// the job is as last seen, nil when none is known.
+func (f *follower) submitOne(ctx context.Context, c *client.Client, file file) (*tallymanv1.Job, error) {
+	made := make(chan int64, 1)
+	file.upload.Progress = func(u client.UploadProgress) {
+		select {
+		case made <- u.JobID:
+		default: // it is known already
+		}
+	}
+	var job *tallymanv1.Job
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		_, err := f.program.upload(ctx, c, file)
+		return err
+	})
+	group.Go(func() error {
+		var err error
+		select {
+		case id := <-made:
+			job, err = f.watch(ctx, c, id)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		return err
+	})
+	err := group.Wait()
+	return job, err
+}
+
+// watch shows a job until it has ended and returns it as last seen.
+func (f *follower) watch(ctx context.Context, c *client.Client, jobID int64) (*tallymanv1.Job, error) {
+	var last *tallymanv1.Job
+	for job, err := range c.Watch(ctx, jobID) {
+		if err != nil {
+			return last, err
+		}
+		last = job
+		f.progress.Update(job)
+	}
+	return last, nil
+}
+
+// conclude says what became of a job that has ended, and what to look at next.
+func (f *follower) conclude(ctx context.Context, c *client.Client, job *tallymanv1.Job) error {
+	p := f.program
+	if p.format() != display.Table {
+		return p.show(job, nil)
+	}
+	findings, err := display.GroupFindings(c.Findings(ctx,
+		&tallymanv1.ListFindingsRequest{JobId: job.GetJobId(), PageSize: tallymanv1.MaxPageSize}))
+	if err != nil {
+		return err
+	}
+	failures, err := failuresOf(ctx, c, job)
+	if err != nil {
+		return err
+	}
+	if err := display.Summary(p.stdout, job, findings, failures); err != nil {
+		return err
+	}
+	where := p.where(f.verb)
+	next := []string{fmt.Sprintf("tallyman findings --job %d%s", job.GetJobId(), where)}
+	if job.GetProject() != "" {
+		next = append(next, fmt.Sprintf("tallyman export --project %s%s", job.GetProject(), where))
+	}
+	next = append(next, fmt.Sprintf("tallyman batches --job %d --slowest%s", job.GetJobId(), where))
+	fmt.Fprintf(p.stdout, "next:\n  %s\n", strings.Join(next, "\n  "))
+	return nil
+}
+
+// failuresOf returns why attempts at a job's batches failed, if any batch ended badly.
+func failuresOf(ctx context.Context, c *client.Client, job *tallymanv1.Job) ([]*tallymanv1.FailureGroup, error) {
+	bad := slices.ContainsFunc(job.GetProgress().GetBatchesByState(), func(n *tallymanv1.BatchStateCount) bool {
+		return n.GetState() == tallymanv1.BatchState_BATCH_STATE_FAILED ||
+			n.GetState() == tallymanv1.BatchState_BATCH_STATE_CRASHED
+	})
+	if !bad {
+		return nil, nil
+	}
+	window := min(time.Since(job.GetSubmittedAt().AsTime())+time.Minute, maxWindow)
+	statistics, err := c.Statistics(ctx, &tallymanv1.GetStatisticsRequest{
+		JobId: job.GetJobId(), Window: durationpb.New(max(window, time.Minute)),
+	})
+	return statistics.GetFailures(), err
+}
+
+// maxWindow is the longest that statistics look back.
+const maxWindow = 366 * 24 * time.Hour
+
+// explain says, when it was interrupted, what is kept and how to go on.
+func (f *follower) explain(job *tallymanv1.Job, left []file) {
+	p, first, where := f.program, left[0], f.program.where(f.verb)
+	if job == nil {
+		fmt.Fprintln(p.stderr, "interrupted before the upload began; stopping")
+	} else {
+		fmt.Fprintf(p.stderr, "interrupted: %s of %s items of job %d have ended and stay so; stopping (again to kill)\n",
+			display.Number(job.GetProgress().GetItemsEnded()), display.Number(job.GetProgress().GetItemsTotal()),
+			job.GetJobId())
+	}
+	command := "tallyman " + f.verb.Name() + " " + quoted(first.path)
+	if first.upload.Project != "" {
+		command += " --project " + quoted(first.upload.Project)
+	}
+	if f.verb.Name() == submitName {
+		command += " --watch"
+	}
+	fmt.Fprintf(p.stderr, "to go on:\n  %s --resume %s%s\n", command, quoted(first.upload.ID), where)
+	if job != nil {
+		fmt.Fprintf(p.stderr, "to give it up:\n  tallyman cancel %d%s\n", job.GetJobId(), where)
+	}
+	if rest := left[1:]; len(rest) > 0 {
+		paths := make([]string, len(rest))
+		for i, file := range rest {
+			paths[i] = quoted(file.path)
+		}
+		fmt.Fprintf(p.stderr, "not begun: %s\n", strings.Join(paths, " "))
+	}
+}
+
+// exitWith returns the error that ends the program with a code and says nothing more; nil for success.
+func exitWith(code int) error {
+	if code == exitOK {
+		return nil
+	}
+	return &exitError{code: code}
+}

@@ -1,0 +1,167 @@
+package display
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+// Job writes everything about one job.
+func Job(w io.Writer, job *tallymanv1.Job) error {
+	var b strings.Builder
+	tab := newTab(&b)
+	row := func(name, value string) { fmt.Fprintf(tab, "%s\t%s\n", name, Clean(value)) }
+	row("job", number(job.GetJobId()))
+	row("state", JobState(job.GetState()))
+	if job.GetReason() != "" {
+		row("reason", job.GetReason())
+	}
+	row("progress", describe(job))
+	row("file", job.GetFileName())
+	row("project", dash(job.GetProject()))
+	row("kind", job.GetKind())
+	row("mode", job.GetMode())
+	row("priority", number(job.GetPriority()))
+	row("upload", job.GetUploadId())
+	row("parameters", pairs(job.GetParameters()))
+	row("labels", pairs(job.GetLabels()))
+	row("submitted", Time(job.GetSubmittedAt()))
+	row("started", Time(job.GetStartedAt()))
+	row("ended", Time(job.GetEndedAt()))
+	for _, c := range job.GetProgress().GetItemsByOutcome() {
+		row("items "+spaced(Outcome(c.GetOutcome())), Number(c.GetItems()))
+	}
+	for _, c := range job.GetProgress().GetBatchesByState() {
+		row("batches "+spaced(BatchState(c.GetState())), Number(c.GetBatches()))
+	}
+	row("annotations", Number(job.GetProgress().GetAnnotations()))
+	if err := flushTab(tab); err != nil {
+		return err
+	}
+	if crashes := job.GetLastCrashes(); len(crashes) > 0 {
+		b.WriteString("\nlast crashes\n")
+		if _, _, err := Attempts.Write(&b, Table, each(crashes), 0); err != nil {
+			return err
+		}
+	}
+	return write(w, []byte(b.String()))
+}
+
+// Batch writes everything about one batch.
+func Batch(w io.Writer, response *tallymanv1.GetBatchResponse) error {
+	batch := response.GetBatch()
+	var b strings.Builder
+	tab := newTab(&b)
+	row := func(name, value string) { fmt.Fprintf(tab, "%s\t%s\n", name, Clean(value)) }
+	row("batch", number(batch.GetBatchId()))
+	row("job", number(batch.GetJobId()))
+	row("state", BatchState(batch.GetState()))
+	row("items", fmt.Sprintf("%d, of which %d ended; first is item %d", batch.GetItemCount(), batch.GetDoneItems(),
+		batch.GetFirstItem()))
+	row("annotations", number(batch.GetWeight()))
+	row("attempts", fmt.Sprintf("%d, of which %d failed, %d died, %d were lost", batch.GetAttempt(), batch.GetFailures(),
+		batch.GetCrashes(), batch.GetLosses()))
+	row("worker", dash(batch.GetWorkerId()))
+	row("claimed", Time(batch.GetClaimedAt()))
+	row("ended", Time(batch.GetSettledAt()))
+	if batch.GetLeaseExpiresAt() != nil {
+		row("lease ends", Time(batch.GetLeaseExpiresAt()))
+	}
+	if batch.GetAvailableAt() != nil {
+		row("waits until", Time(batch.GetAvailableAt()))
+	}
+	if batch.GetError() != "" {
+		row("error", batch.GetError())
+	}
+	documents := strings.Join(batch.GetDocuments(), ", ")
+	if more := int(batch.GetDocumentCount()) - len(batch.GetDocuments()); more > 0 {
+		documents += fmt.Sprintf(" +%d", more)
+	}
+	row("documents", dash(documents))
+	for _, run := range batch.GetOutcomes() {
+		row("outcome", fmt.Sprintf("%s %s", plural(int64(run.GetCount()), "item"), spaced(Outcome(run.GetOutcome()))))
+	}
+	if err := flushTab(tab); err != nil {
+		return err
+	}
+	if attempts := response.GetAttempts(); len(attempts) > 0 {
+		b.WriteString("\nattempts that did not complete\n")
+		if _, _, err := Attempts.Write(&b, Table, each(attempts), 0); err != nil {
+			return err
+		}
+	}
+	return write(w, []byte(b.String()))
+}
+
+// Statistics writes what ended in a window of time.
+func Statistics(w io.Writer, window time.Duration, s *tallymanv1.GetStatisticsResponse) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "batches that ended in the last %s: %s\n", Duration(window), Number(s.GetBatches()))
+	tab := newTab(&b)
+	for _, c := range s.GetBatchesByState() {
+		fmt.Fprintf(tab, "  %s\t%s\t%s\n", spaced(BatchState(c.GetState())), Number(c.GetBatches()),
+			Percent(c.GetBatches(), s.GetBatches()))
+	}
+	fmt.Fprintf(tab, "  crashed at least once\t%s\t%s\n", Number(s.GetBatchesCrashed()),
+		Percent(s.GetBatchesCrashed(), s.GetBatches()))
+	fmt.Fprintf(tab, "duration\tmean %s\tp50 %s\tp99 %s\n", orDash(s.GetDurationMean()), orDash(s.GetDurationP50()),
+		orDash(s.GetDurationP99()))
+	if err := flushTab(tab); err != nil {
+		return err
+	}
+	if len(s.GetSlowest()) > 0 {
+		b.WriteString("\nslowest batches\n")
+		if _, _, err := FoundBatches.Write(&b, Table, each(s.GetSlowest()), 0); err != nil {
+			return err
+		}
+	}
+	if len(s.GetFailures()) > 0 {
+		b.WriteString("\nmost common failures\n")
+		if _, _, err := failures.Write(&b, Table, each(s.GetFailures()), 0); err != nil {
+			return err
+		}
+	}
+	return write(w, []byte(b.String()))
+}
+
+func orDash(d *durationpb.Duration) string {
+	if d.AsDuration() == 0 {
+		return "-"
+	}
+	return protoDuration(d)
+}
+
+var failures = List[*tallymanv1.FailureGroup]{[]column[*tallymanv1.FailureGroup]{
+	{"attempts", func(g *tallymanv1.FailureGroup) string { return number(g.GetAttempts()) }},
+	{"end", func(g *tallymanv1.FailureGroup) string { return AttemptEnd(g.GetEnd()) }},
+	{"batch", func(g *tallymanv1.FailureGroup) string { return number(g.GetExampleBatchId()) }},
+	{"last", func(g *tallymanv1.FailureGroup) string { return Time(g.GetLastAt()) }},
+	{"message", func(g *tallymanv1.FailureGroup) string { return dash(g.GetMessage()) }},
+}}
+
+func pairs(m map[string]string) string {
+	keys := slices.SortedFunc(maps.Keys(m), cmp.Compare)
+	for i, key := range keys {
+		keys[i] = key + "=" + m[key]
+	}
+	return dash(strings.Join(keys, " "))
+}
+
+// each yields the elements of a slice without errors.
+func each[T any](entries []T) func(yield func(T, error) bool) {
+	return func(yield func(T, error) bool) {
+		for _, entry := range entries {
+			if !yield(entry, nil) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package display
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+// maxGrouped bounds the findings that are read to group them, so that a summary never takes long.
+const maxGrouped = 100_000
+
+// Group is what the findings of one code have in common.
+type Group struct {
+	Severity tallymanv1.Severity
+	Code     string
+	Count    int64
+	Example  *tallymanv1.Finding // the first
+}
+
+// Groups are the findings of a job by code, errors before warnings, the most frequent first.
+type Groups struct {
+	Groups []Group
+	Read   int64
+	More   bool // there are findings that were not read
+}
+
+// GroupFindings reads findings, at most 100,000, and groups them.
+func GroupFindings(findings iter.Seq2[*tallymanv1.Finding, error]) (Groups, error) {
+	type key struct {
+		severity tallymanv1.Severity
+		code     string
+	}
+	var all Groups
+	index := make(map[key]int)
+	for f, err := range findings {
+		if err != nil {
+			return all, err
+		}
+		if all.Read == maxGrouped {
+			all.More = true
+			break
+		}
+		all.Read++
+		k := key{f.GetSeverity(), f.GetCode()}
+		i, ok := index[k]
+		if !ok {
+			i = len(all.Groups)
+			index[k] = i
+			all.Groups = append(all.Groups, Group{Severity: k.severity, Code: k.code, Example: f})
+		}
+		all.Groups[i].Count++
+	}
+	slices.SortStableFunc(all.Groups, func(a, b Group) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code))
+	})
+	return all, nil
+}
+
+// maxFailures is how many failures a summary names.
+const maxFailures = 3
+
+// Summary writes what became of a job that has ended: every item by its outcome, every batch by its state, why batches
+// failed, and the findings by code with an example each.
+func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tallymanv1.FailureGroup) error {
+	p := job.GetProgress()
+	var b strings.Builder
+	fmt.Fprintf(&b, "job %d %s after %s: %s", job.GetJobId(), spaced(JobState(job.GetState())),
+		between(job.GetSubmittedAt(), job.GetEndedAt()), Clean(job.GetFileName()))
+	if job.GetProject() != "" {
+		fmt.Fprintf(&b, " into project %s", job.GetProject())
+	}
+	b.WriteByte('\n')
+	if job.GetReason() != "" {
+		fmt.Fprintf(&b, "  %s\n", Clean(job.GetReason()))
+	}
+	tab := newTab(&b)
+	fmt.Fprintf(tab, "  items\t%s\n", Number(p.GetItemsTotal()))
+	for _, c := range p.GetItemsByOutcome() {
+		fmt.Fprintf(tab, "    %s\t%s\n", spaced(Outcome(c.GetOutcome())), Number(c.GetItems()))
+	}
+	if open := p.GetItemsOpen(); open > 0 {
+		fmt.Fprintf(tab, "    open\t%s\n", Number(open))
+	}
+	var batches int64
+	for _, c := range p.GetBatchesByState() {
+		batches += c.GetBatches()
+	}
+	fmt.Fprintf(tab, "  batches\t%s\n", Number(batches))
+	for _, c := range p.GetBatchesByState() {
+		fmt.Fprintf(tab, "    %s\t%s\n", spaced(BatchState(c.GetState())), Number(c.GetBatches()))
+	}
+	fmt.Fprintf(tab, "  annotations\t%s\n", Number(p.GetAnnotations()))
+	fmt.Fprintf(tab, "  findings\t%s, %s\n", plural(p.GetErrors(), "error"), plural(p.GetWarnings(), "warning"))
+	if err := flushTab(tab); err != nil {
+		return err
+	}
+	for _, f := range failures[:min(len(failures), maxFailures)] {
+		fmt.Fprintf(&b, "    %s %s, as in batch %d:\n        %s\n", plural(f.GetAttempts(), "attempt"),
+			AttemptEnd(f.GetEnd()), f.GetExampleBatchId(), Clean(f.GetMessage()))
+	}
+	for _, g := range findings.Groups {
+		fmt.Fprintf(&b, "    %s × %s %s, as in %s\n", Number(g.Count), Severity(g.Severity), g.Code, example(g.Example))
+	}
+	if findings.More {
+		fmt.Fprintf(&b, "    (of the first %s findings)\n", Number(findings.Read))
+	}
+	return write(w, []byte(b.String()))
+}
+
+// example gives a finding with its exact place.
+func example(f *tallymanv1.Finding) string {
+	var about []string
+	if f.GetItem() > 0 {
+		about = append(about, "item "+Number(f.GetItem()))
+	}
+	about = append(about, "byte "+number(f.GetOffset()))
+	if f.GetDocument() != "" {
+		about = append(about, Clean(f.GetDocument()))
+	}
+	text := fmt.Sprintf("%s (%s)", Clean(place(f)), strings.Join(about, ", "))
+	if f.GetPath() != "" {
+		text += " at " + Clean(f.GetPath())
+	}
+	return text + ":\n        " + Clean(f.GetMessage())
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+func (p *program) jobsVerb() *cobra.Command {
+	var request tallymanv1.ListJobsRequest
+	var states []string
+	var limit int
+	verb := &cobra.Command{
+		Use:   "jobs [ID]",
+		Short: "List jobs, newest first, or show one",
+		Example: `  tallyman jobs
+  tallyman jobs 3
+  tallyman jobs --state running,completed_with_errors --limit 0 -o json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(verb *cobra.Command, args []string) error {
+			parsed, err := display.ParseEnum[tallymanv1.JobState]("state of a job", "JOB_STATE_",
+				tallymanv1.JobState_value, states)
+			if err != nil {
+				return usageError("--state: %w", err)
+			}
+			request.States = parsed
+			ids, err := parseIDs("job", args)
+			if err != nil {
+				return err
+			}
+			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
+				if len(ids) == 0 {
+					return list(p, display.Jobs, c.Jobs(ctx, &request), limit)
+				}
+				job, err := c.Job(ctx, ids[0])
+				if err != nil {
+					return err
+				}
+				return p.show(job, func() error { return display.Job(p.stdout, job) })
+			})
+		},
+	}
+	flags := verb.Flags()
+	flags.StringVar(&request.Project, "project", "", "only jobs of this project")
+	flags.StringVar(&request.Kind, "kind", "", "only jobs of this kind")
+	flags.StringSliceVar(&states, "state", nil, "only jobs in these states")
+	flags.IntVar(&limit, "limit", 50, "most jobs to list; 0 for all")
+	verb.AddCommand(p.jobsDeleteVerb())
+	return verb
+}
+
+func (p *program) jobsDeleteVerb() *cobra.Command {
+	var yes bool
+	verb := &cobra.Command{
+		Use:   "delete ID...",
+		Short: "Delete jobs that have ended, with all that is known of them",
+		Long: `Delete jobs that have ended, with their batches and findings. The annotations they stored stay. It asks on a
+terminal; elsewhere it needs --yes.`,
+		Example: `  tallyman jobs delete 3
+  tallyman jobs delete 3 4 5 --yes`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(verb *cobra.Command, args []string) error {
+			ids, err := parseIDs("job", args)
+			if err != nil {
+				return err
+			}
+			if err := p.confirm(yes, fmt.Sprintf("Delete %s with all that is known of them?", named("job", args))); err != nil {
+				return err
+			}
+			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
+				for _, id := range ids {
+					if err := c.Delete(ctx, id); err != nil {
+						return err
+					}
+					fmt.Fprintf(p.stderr, "job %d deleted\n", id)
+				}
+				return nil
+			})
+		},
+	}
+	verb.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return verb
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tallyman-dev/tallyman/client"
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/folder"
+	"github.com/tallyman-dev/tallyman/worker"
+)
+
+func (p *program) runVerb() *cobra.Command {
+	var s submission
+	var workers int
+	var storeDSN string
+	verb := &cobra.Command{
+		Use:   "run FILE...",
+		Short: "Do everything in one process: take files in, store them, say what became of every item",
+		Long: `Take JSON Lines files in, one job each, validate and store their annotations, and say what became of every item.
+Coordinator, workers and databases are in this process and in the data folder; nothing needs to be installed, and
+other commands see the folder while it runs and afterwards.
+
+Ctrl-C stops in order and says how to go on: nothing that is stored is lost, nothing is stored twice.`,
+		Example: `  tallyman run collection.jsonl --project my-corpus
+  tallyman run *.jsonl.gz --workers 4 --data /srv/tallyman
+  zcat large.jsonl.gz | tallyman run - --project large-corpus`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(verb *cobra.Command, args []string) error {
+			if p.server != "" {
+				return usageError("run works on its own data folder; `tallyman submit --watch` sends files to a server")
+			}
+			files, err := s.files(args)
+			if err != nil {
+				return err
+			}
+			f := p.newFollower(verb, &s)
+			logger, err := p.logger(f.progress, slog.LevelWarn)
+			if err != nil {
+				return err
+			}
+			// What a worker has to say of its batches the coordinator says, too.
+			workLogger, err := p.logger(f.progress, slog.LevelError)
+			if err != nil {
+				return err
+			}
+			return f.run(verb.Context(), logger, storeDSN, worker.Config{Slots: workers, Logger: workLogger}, files)
+		},
+	}
+	s.flags(verb.Flags())
+	verb.Flags().IntVar(&workers, "workers", runtime.NumCPU(), "batches worked on at a time")
+	verb.Flags().StringVar(&storeDSN, "store", "", "annotation store (default: "+folder.Annotations+" in the data folder)")
+	return verb
+}
+
+// run serves the data folder, works, and follows a job for each file.
+func (f *follower) run(ctx context.Context, logger *slog.Logger, storeDSN string, working worker.Config, files []file) error {
+	p := f.program
+	config := serverConfig(logger)
+	config.Listen = "127.0.0.1:0" // for the other commands
+	coordinator, err := startEmbedded(ctx, p.data, config)
+	if err != nil {
+		return err
+	}
+	if storeDSN == "" {
+		storeDSN = folder.DSN(p.data, folder.Annotations)
+	}
+	// An interruption ends the following first, then the work, then the coordinator.
+	working.Conn = coordinator.conn
+	work, err := startWork(context.WithoutCancel(ctx), storeDSN, working)
+	if err != nil {
+		return errors.Join(err, coordinator.close())
+	}
+	return errors.Join(f.followWork(ctx, coordinator, work, files), work.close(), coordinator.close())
+}
+
+// followWork follows a job for each file, as long as somebody works.
+func (f *follower) followWork(ctx context.Context, coordinator *coordinator, work *workforce, files []file) error {
+	c, err := client.New(client.Config{Conn: coordinator.conn})
+	if err != nil {
+		return err
+	}
+	following, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-work.ended:
+			cancel(errNobodyWorks)
+		case <-following.Done():
+		}
+	}()
+	err = f.submit(following, c, files)
+	cancel(nil)
+	<-done
+	if errors.Is(err, errNobodyWorks) {
+		err = nil // what ended the work says more
+	}
+	return err
+}
+
+var errNobodyWorks = errors.New("the worker of this process has ended")
+
+// newFollower returns a follower that shows progress on the error stream.
+func (p *program) newFollower(verb *cobra.Command, s *submission) *follower {
+	progress := display.NewProgress(p.stderr, isTerminal(p.stderr))
+	return &follower{program: p, verb: verb, submission: s, progress: progress}
+}

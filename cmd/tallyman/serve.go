@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/folder"
+	"github.com/tallyman-dev/tallyman/server"
+	"github.com/tallyman-dev/tallyman/worker"
+)
+
+// serving is what the flags of serve say.
+type serving struct {
+	config  server.Config
+	workers int
+	store   string
+}
+
+func (s *serving) flags(flags *pflag.FlagSet) {
+	flags.StringVar(&s.config.Database, "database", "", "postgres://… (default: the embedded one of the data folder)")
+	flags.StringVar(&s.config.Listen, "listen", defaultAddress, "address to listen on; port 0 chooses a free one")
+	flags.BoolVar(&s.config.Insecure, "insecure", false, "listen beyond this host, without encryption and authentication")
+	flags.IntVar(&s.workers, "workers", 0, "batches worked on at a time in this process")
+	flags.StringVar(&s.store, "store", "", "annotation store of these workers (default: "+folder.Annotations+
+		" in the data folder, or the database)")
+	flags.DurationVar(&s.config.Lease, "lease", 0, "for how long a worker may be silent (default 30s)")
+	flags.DurationVar(&s.config.HeartbeatInterval, "heartbeat-interval", 0, "between signs of life (default 5s)")
+	flags.DurationVar(&s.config.ReconnectGrace, "reconnect-grace", 0,
+		"for how long a worker whose connection broke may take to come back (default 5s)")
+	flags.DurationVar(&s.config.UploadTimeout, "upload-timeout", 0,
+		"for how long an interrupted upload waits to be resumed (default 1h)")
+	flags.DurationVar(&s.config.DrainTimeout, "drain-timeout", 0, "for open calls when the server stops (default 10s)")
+}
+
+func (p *program) serveVerb() *cobra.Command {
+	var s serving
+	verb := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a coordinator",
+		Long: `Run a coordinator, on the embedded database of the data folder or on PostgreSQL, where any number of them may share
+one database. It prints its address when it is ready. SIGTERM or Ctrl-C stops it in order, a second one kills it; its
+workers notice nothing of a restart within their leases.`,
+		Example: `  tallyman serve --workers 2
+  tallyman serve --database postgres://tallyman@db/tallyman --listen 0.0.0.0:7650 --insecure
+  TALLYMAN_DATA=/srv/tallyman tallyman serve --listen 127.0.0.1:0 --log-format json`,
+		Args: cobra.NoArgs,
+		RunE: func(verb *cobra.Command, _ []string) error {
+			logger, err := p.logger(p.stderr, slog.LevelInfo)
+			if err != nil {
+				return err
+			}
+			s.config.Logger, s.config.Version = logger, programVersion()
+			return p.serve(verb.Context(), logger, s)
+		},
+	}
+	s.flags(verb.Flags())
+	return verb
+}
+
+func (p *program) serve(ctx context.Context, logger *slog.Logger, s serving) error {
+	if s.workers < 0 {
+		return usageError("--workers %d: must not be negative", s.workers)
+	}
+	var c *coordinator
+	var err error
+	if s.config.Database == "" {
+		s.config.Database = folder.DSN(p.data, folder.Database)
+		if s.store == "" {
+			s.store = folder.DSN(p.data, folder.Annotations)
+		}
+		if err := s.config.Validate(); err != nil {
+			return usageError("%w", err)
+		}
+		c, err = startEmbedded(ctx, p.data, s.config)
+	} else {
+		if s.store == "" {
+			s.store = s.config.Database
+		}
+		if err := s.config.Validate(); err != nil {
+			return usageError("%w", err)
+		}
+		c, err = startCoordinator(ctx, s.config)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.serveUntil(ctx, logger, c, s), c.close())
+}
+
+// serveUntil works, if it is to, until ctx ends or something breaks.
+func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordinator, s serving) error {
+	var work *workforce
+	var idle chan struct{} // never closed
+	if s.workers > 0 {
+		var err error
+		work, err = startWork(context.WithoutCancel(ctx), s.store,
+			worker.Config{Conn: c.conn, Slots: s.workers, Logger: logger})
+		if err != nil {
+			return err
+		}
+		idle = work.ended
+	}
+	fmt.Fprintf(p.stdout, "tallyman serves at %s\n", c.server.Addr())
+	var err error
+	select {
+	case <-ctx.Done():
+		logger.Info("stopping; a second signal kills")
+	case <-idle:
+		err = errNobodyWorks
+	case <-c.ended:
+		err = errors.New("the coordinator has ended")
+	}
+	if work != nil {
+		err = errors.Join(err, work.close())
+	}
+	return err
+}

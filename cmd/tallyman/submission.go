@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/spf13/pflag"
+
+	"github.com/tallyman-dev/tallyman/client"
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+// submission is what the flags of run and submit say about the jobs to be made.
+type submission struct {
+	project    string
+	kind       string
+	resume     string
+	parameters map[string]string
+	labels     map[string]string
+	priority   int32
+	policy     tallymanv1.Policy
+}
+
+func (s *submission) flags(flags *pflag.FlagSet) {
+	flags.StringVar(&s.project, "project", "", "project that will own the annotations (default: from the file's name)")
+	flags.StringVar(&s.resume, "resume", "", "go on with the interrupted upload of this id; needs the same single FILE")
+	flags.StringToStringVar(&s.parameters, "param", nil, "parameter for the handler, name=value")
+	flags.StringToStringVar(&s.labels, "label", nil, "label for people, name=value")
+	flags.Int32Var(&s.priority, "priority", 0, "-100 to 100; higher is done first")
+	flags.StringVar(&s.policy.DefaultSourcedb, "sourcedb", "", "sourcedb of items that have none")
+	flags.Int32Var(&s.policy.BatchWeight, "batch-weight", 0, "annotations after which a batch closes (default 500)")
+	flags.Int32Var(&s.policy.BatchItems, "batch-items", 0, "items at which a batch closes (default 1000)")
+	flags.Int64Var(&s.policy.BatchBytes, "batch-bytes", 0, "bytes at which a batch closes (default 8 MiB)")
+	flags.Int32Var(&s.policy.MaxAttempts, "max-attempts", 0, "attempts at a batch that may fail (default 3)")
+}
+
+// file is one upload to be made.
+type file struct {
+	path   string
+	upload client.Upload
+}
+
+// files returns the uploads for the FILE arguments.
+func (s *submission) files(paths []string) ([]file, error) {
+	if s.resume != "" && len(paths) != 1 {
+		return nil, usageError("--resume needs the one FILE whose upload was interrupted")
+	}
+	var files []file
+	for _, path := range paths {
+		f := file{path: path, upload: client.Upload{
+			ID:         s.resume,
+			Project:    s.project,
+			Kind:       s.kind,
+			Parameters: s.parameters,
+			Labels:     s.labels,
+			Priority:   s.priority,
+			Policy:     &s.policy,
+			FileName:   filepath.Base(path),
+		}}
+		if f.upload.ID == "" {
+			f.upload.ID = uuid.NewString()
+		}
+		if path == stdinName {
+			f.upload.FileName = "stdin"
+		}
+		if f.upload.Project == "" && needsProject(s.kind) {
+			if path == stdinName {
+				return nil, usageError("--project is needed for what comes from standard input")
+			}
+			f.upload.Project = projectFromName(path)
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+func needsProject(kind string) bool { return kind == "" || kind == tallymanv1.KindAnnotations }
+
+// stdinName is the FILE that stands for standard input.
+const stdinName = "-"
+
+// open opens what is to be uploaded.
+func (p *program) open(ctx context.Context, path string) (io.ReadCloser, error) {
+	if path == stdinName {
+		return interruptible(ctx, p.stdin), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, errors.Join(fmt.Errorf("%s is a folder; name the files in it", path), f.Close())
+	}
+	return f, nil
+}
+
+// interruptible returns what r has until ctx ends, also while a Read of r blocks. That Read goes on until it returns,
+// which for standard input may be when the process ends; nothing else would interrupt it.
+func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
+	out, in := io.Pipe()
+	context.AfterFunc(ctx, func() { in.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		_, err := io.Copy(in, r)
+		in.CloseWithError(err)
+	}()
+	return out
+}
+
+var (
+	knownExtensions = regexp.MustCompile(`(?i)\.(jsonl|ndjson|json|gz|gzip|zst|zstd)$`)
+	notInProjects   = regexp.MustCompile(`[^a-z0-9_-]+`)
+)
+
+// The bounds of a project's name, in bytes.
+const (
+	minProject = 5
+	maxProject = 40
+)
+
+// projectFromName makes a file's name a valid project.
+func projectFromName(path string) string {
+	name := filepath.Base(path)
+	for knownExtensions.MatchString(name) {
+		name = knownExtensions.ReplaceAllString(name, "")
+	}
+	name = strings.Trim(notInProjects.ReplaceAllString(strings.ToLower(name), "-"), "-")
+	if len(name) < minProject {
+		name = strings.TrimPrefix(name+"-project", "-")
+	}
+	return strings.TrimRight(name[:min(len(name), maxProject)], "-")
+}
+
+// announceProject says what was chosen where nobody asked.
+func (p *program) announceProject(s *submission, f file) {
+	if s.project == "" && f.upload.Project != "" {
+		fmt.Fprintf(p.stderr, "project %s, from the name of %s (--project names another)\n", f.upload.Project,
+			display.Clean(f.path))
+	}
+}
+
+// upload sends a file and returns what is known of its job.
+func (p *program) upload(ctx context.Context, c *client.Client, f file) (client.UploadResult, error) {
+	source, err := p.open(ctx, f.path)
+	if err != nil {
+		return client.UploadResult{}, err
+	}
+	defer source.Close()
+	// A read from a pipe may wait for ever; closing the file ends it.
+	interrupted := context.AfterFunc(ctx, func() { _ = source.Close() })
+	defer interrupted()
+	sent, err := c.Upload(ctx, source, f.upload)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("upload %s: %w", f.path, context.Cause(ctx)) // rather than that the file is closed
+	}
+	return sent, err
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tallyman-dev/tallyman/client"
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+)
+
+const submitName = "submit"
+
+func (p *program) submitVerb() *cobra.Command {
+	var s submission
+	var watch bool
+	verb := &cobra.Command{
+		Use:   submitName + " FILE...",
+		Short: "Send files to a server, one job each",
+		Long: `Send JSON Lines files to a server, one job each. An upload survives cut connections and restarts of the server;
+--resume goes on with one that was interrupted. Without --watch it ends when all is sent.`,
+		Example: `  tallyman submit collection.jsonl --project my-corpus --watch
+  tallyman submit *.jsonl.gz --server 10.0.0.5:7650
+  tallyman submit items.jsonl --kind ner --param model=large`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(verb *cobra.Command, args []string) error {
+			files, err := s.files(args)
+			if err != nil {
+				return err
+			}
+			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
+				if !c.live() {
+					return &exitError{code: exitUnreachable, err: fmt.Errorf("no server serves the data folder %s: start one with "+
+						"`tallyman serve --workers 2`, or use `tallyman run`, which needs none", p.data)}
+				}
+				f := p.newFollower(verb, &s)
+				if watch {
+					return f.submit(ctx, c.Client, files)
+				}
+				return f.send(ctx, c.Client, files)
+			})
+		},
+	}
+	s.flags(verb.Flags())
+	verb.Flags().StringVar(&s.kind, "kind", "", "which handler the jobs need (default annotations)")
+	verb.Flags().BoolVarP(&watch, "watch", "w", false, "follow the jobs to their end")
+	return verb
+}
+
+// send uploads files one after the other and says which jobs they became.
+func (f *follower) send(ctx context.Context, c *client.Client, files []file) error {
+	p := f.program
+	code := exitOK
+	for i, file := range files {
+		p.announceProject(f.submission, file)
+		sent, err := p.upload(ctx, c, file)
+		if err != nil {
+			if ctx.Err() != nil {
+				f.explain(nil, files[i:])
+			}
+			return err
+		}
+		job, err := c.Job(ctx, sent.JobID)
+		if err != nil {
+			return err
+		}
+		if sent.Stopped {
+			code = worse(code, jobExit(job.GetState()))
+		}
+		err = p.show(job, func() error {
+			fmt.Fprintf(p.stdout, "job %d: %s, %s items in %s batches\n", sent.JobID, display.Clean(file.path),
+				display.Number(sent.Items), display.Number(sent.Batches))
+			if job.GetReason() != "" {
+				fmt.Fprintf(p.stdout, "  %s: %s\n", display.JobState(job.GetState()), display.Clean(job.GetReason()))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stderr, "to follow it: tallyman watch %d%s\n", sent.JobID, p.where(f.verb))
+	}
+	return exitWith(code)
+}

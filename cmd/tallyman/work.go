@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/folder"
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/worker"
+)
+
+// working is what the flags of work say.
+type working struct {
+	config worker.Config
+	kind   string
+	store  string
+}
+
+func (w *working) flags(flags *pflag.FlagSet) {
+	flags.StringVar(&w.kind, "kind", tallymanv1.KindAnnotations, "kind of jobs to work on")
+	flags.StringVar(&w.store, "store", "", "annotation store, sqlite:PATH or postgres://… (default: "+folder.Annotations+
+		" in the data folder)")
+	flags.IntVar(&w.config.Slots, "slots", 0, "batches worked on at a time (default: number of CPUs)")
+	flags.StringVar(&w.config.WorkerID, "worker-id", "", "name of this installation; a new process of the same name ends the old "+
+		"one's session (default: random)")
+	flags.BoolVar(&w.config.ExitWhenIdle, "exit-when-idle", false, "end when there is nothing to do")
+	flags.DurationVar(&w.config.DrainTimeout, "drain-timeout", 0,
+		"for batches in hand when the worker stops (default 10s)")
+}
+
+func (p *program) workVerb() *cobra.Command {
+	var w working
+	verb := &cobra.Command{
+		Use:   "work",
+		Short: "Run a worker",
+		Long: `Run a worker for a coordinator on this or another host. SIGTERM or Ctrl-C stops it in order: it takes nothing new,
+finishes what it has in hand or gives it back; a second one kills it.
+
+All workers of one coordinator must use one annotation store. Beside a server of the data folder that is known; a
+worker of another server needs --store.`,
+		Example: `  tallyman work
+  tallyman work --server 10.0.0.5:7650 --store postgres://tallyman@db/tallyman --slots 8
+  tallyman work --exit-when-idle --worker-id "$SLURM_JOB_ID"`,
+		Args: cobra.NoArgs,
+		RunE: func(verb *cobra.Command, _ []string) error {
+			logger, err := p.logger(p.stderr, slog.LevelInfo)
+			if err != nil {
+				return err
+			}
+			w.config.Logger = logger
+			return p.work(verb.Context(), w)
+		},
+	}
+	w.flags(verb.Flags())
+	return verb
+}
+
+func (p *program) work(ctx context.Context, w working) error {
+	if w.kind != tallymanv1.KindAnnotations {
+		return usageError("--kind %q: this version works on %s only", w.kind, tallymanv1.KindAnnotations)
+	}
+	w.config.Address = p.server
+	if p.server == "" {
+		var err error
+		if w.config.Address, err = p.localServer(ctx); err != nil {
+			return err
+		}
+		if w.store == "" {
+			w.store = folder.DSN(p.data, folder.Annotations)
+		}
+	}
+	if w.store == "" {
+		return usageError("--store is needed with --server: name the annotation store that all workers of %s share, such as "+
+			"postgres://user@host/database", p.server)
+	}
+	work, err := startWork(ctx, w.store, w.config)
+	if err != nil {
+		return err
+	}
+	<-work.ended
+	return work.close()
+}
+
+// localServer returns the address of the server of the data folder.
+func (p *program) localServer(ctx context.Context) (string, error) {
+	if !folder.Exists(p.data) {
+		return "", p.noServer()
+	}
+	lock, err := folder.Acquire(ctx, p.data, lockWait)
+	if held, ok := errors.AsType[*folder.HeldError](err); ok && held.Holder.Address != "" {
+		return held.Holder.Address, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return "", errors.Join(p.noServer(), lock.Release())
+}
+
+func (p *program) noServer() error {
+	return &exitError{code: exitUnreachable, err: fmt.Errorf("no server serves the data folder %s: start one with "+
+		"`tallyman serve`, or name one with --server", p.data)}
+}
