@@ -1,0 +1,105 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// queryTimeout bounds a look into a database.
+const queryTimeout = 30 * time.Second
+
+// connect connects to the database of a site that is on Postgres.
+func (s *site) connect() *pgx.Conn {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), queryTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.store)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+		defer cancel()
+		_ = conn.Close(ctx)
+	})
+	return conn
+}
+
+// value returns the one value that a query gives.
+func value[T any](t *testing.T, conn *pgx.Conn, query string, args ...any) T {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), queryTimeout)
+	defer cancel()
+	var v T
+	if err := conn.QueryRow(ctx, query, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return v
+}
+
+// execute executes a statement.
+func execute(t *testing.T, conn *pgx.Conn, statement string, args ...any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), queryTimeout)
+	defer cancel()
+	if _, err := conn.Exec(ctx, statement, args...); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// block locks a table of the annotation store, so that workers come no further, until release is called.
+func (s *site) block(table string) (release func()) {
+	s.t.Helper()
+	conn := s.connect()
+	execute(s.t, conn, "BEGIN")
+	execute(s.t, conn, "LOCK TABLE "+pgx.Identifier{table}.Sanitize()+" IN ACCESS EXCLUSIVE MODE")
+	return func() {
+		s.t.Helper()
+		execute(s.t, conn, "ROLLBACK")
+	}
+}
+
+// awaitBlocked waits until a statement of a worker stands before the lock on a table.
+func awaitBlocked(t *testing.T, conn *pgx.Conn, table string) {
+	t.Helper()
+	eventually(t, jobTimeout, "a worker to write into "+table, func() bool {
+		return value[bool](t, conn, `SELECT EXISTS (SELECT FROM pg_locks
+			WHERE relation = $1::regclass AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`, table)
+	})
+}
+
+// ofJob are queries for everything that the databases say about a job. Texts of documents have no job: all of them.
+var ofJob = []struct{ table, condition string }{
+	{"jobs", "id = $1"},
+	{"batches", "job_id = $1"},
+	{"attempts", "job_id = $1"},
+	{"findings", "job_id = $1"},
+	{"job_deltas", "job_id = $1"},
+	{"store_items", "job_id = $1"},
+	{"annotation_spans", "job_id = $1"},
+	{"annotation_relations", "job_id = $1"},
+	{"annotation_attributes", "job_id = $1"},
+	{"fences", "batch_id IN (SELECT id FROM batches WHERE job_id = $1)"},
+	{"project_documents", "project = (SELECT project FROM jobs WHERE id = $1)"},
+	{"documents", "$1::bigint IS NOT NULL"},
+}
+
+// snapshot returns everything that the databases say about a job, as text, a row a line.
+func snapshot(t *testing.T, conn *pgx.Conn, job int64) string {
+	t.Helper()
+	var all strings.Builder
+	for _, of := range ofJob {
+		rows := value[string](t, conn, fmt.Sprintf(
+			`SELECT coalesce(string_agg(r::text, E'\n' ORDER BY r::text), '') FROM %s r WHERE %s`, of.table, of.condition), job)
+		fmt.Fprintf(&all, "%s:\n%s\n", of.table, rows)
+	}
+	return all.String()
+}
