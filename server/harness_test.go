@@ -60,6 +60,7 @@ type coordinator struct {
 // inMemory runs a scenario on SQLite with the time of a bubble.
 func inMemory(t *testing.T, scenario func(t *testing.T, database string)) {
 	t.Helper()
+	t.Parallel()
 	folder := t.TempDir()
 	synctest.Test(t, func(t *testing.T) { scenario(t, "sqlite:"+filepath.Join(folder, "tallyman.db")) })
 }

@@ -198,7 +198,7 @@ func TestCancelOfALargeJobIsSweptAtOnce(t *testing.T) {
 		c := start(t, Config{Database: database}, nil)
 		h := header("large")
 		h.Policy.BatchItems = 1
-		up := c.submit(h, lines(1, 5000))
+		up := c.submit(h, lines(1, 1200))
 		asked := time.Now()
 		_, err := c.jobs.CancelJob(c.ctx, &pb.CancelJobRequest{JobId: up.GetJobId()})
 		c.must(err)
@@ -206,7 +206,7 @@ func TestCancelOfALargeJobIsSweptAtOnce(t *testing.T) {
 		if took := time.Since(asked); took > time.Second {
 			t.Errorf("it took %v of waiting", took)
 		}
-		if n := outcomes(j)[pb.Outcome_OUTCOME_CANCELLED]; n != 5000 {
+		if n := outcomes(j)[pb.Outcome_OUTCOME_CANCELLED]; n != 1200 {
 			t.Errorf("%d items cancelled: %v", n, j)
 		}
 	})

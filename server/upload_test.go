@@ -206,14 +206,16 @@ func TestUploadResumes(t *testing.T) {
 func TestUploadResumedWithAnotherFileIsRefused(t *testing.T) {
 	inMemory(t, func(t *testing.T, database string) {
 		c := start(t, Config{Database: database}, nil)
-		u := c.open(c.ctx, header("changed"))
-		file := zipped(t, lines(1, 100_000))
+		h := header("changed")
+		h.Policy = nil
+		u := c.open(c.ctx, h)
+		file := zipped(t, lines(1, 50_000))
 		u.chunk(file[:len(file)-100])
 		u.until("a commit", func(m *pb.SubmitUploadResponse) bool { return m.GetItems() > 0 })
 		c.must(u.CloseSend())
 		c.wantError("interrupted", u.failure(), codes.Aborted, "UPLOAD_INTERRUPTED")
-		u = c.open(c.ctx, header("changed"))
-		u.chunk(zipped(t, lines(2, 100_000)))
+		u = c.open(c.ctx, h)
+		u.chunk(zipped(t, lines(2, 50_000)))
 		c.must(u.Send(finish(u.at)))
 		c.wantError("resumed with another file", u.failure(), codes.FailedPrecondition, "UPLOAD_CHANGED")
 	})

@@ -66,6 +66,15 @@ func startCoordinator(ctx context.Context, config server.Config) (*coordinator, 
 	return c, nil
 }
 
+// workerID names the worker in this process. A data folder has one at a time: under the same name, the next process that
+// serves the folder takes over at once what one that was killed had held. With a database of its own it is drawn.
+func (c *coordinator) workerID() string {
+	if c.lock == nil {
+		return ""
+	}
+	return "embedded"
+}
+
 // close stops serving, for which the server's drain timeout is the bound, and gives the data folder back.
 func (c *coordinator) close() error {
 	err := c.conn.Close()

@@ -70,7 +70,7 @@ func (f *follower) run(ctx context.Context, logger *slog.Logger, storeDSN string
 		storeDSN = folder.DSN(p.data, folder.Annotations)
 	}
 	// An interruption ends the following first, then the work, then the coordinator.
-	working.Conn = coordinator.conn
+	working.Conn, working.WorkerID = coordinator.conn, coordinator.workerID()
 	work, err := startWork(context.WithoutCancel(ctx), storeDSN, working)
 	if err != nil {
 		return errors.Join(err, coordinator.close())

@@ -99,7 +99,7 @@ func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordi
 	if s.workers > 0 {
 		var err error
 		work, err = startWork(context.WithoutCancel(ctx), s.store,
-			worker.Config{Conn: c.conn, Slots: s.workers, Logger: logger})
+			worker.Config{Conn: c.conn, WorkerID: c.workerID(), Slots: s.workers, Logger: logger})
 		if err != nil {
 			return err
 		}

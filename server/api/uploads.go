@@ -35,8 +35,12 @@ func (s *jobService) GetUpload(ctx context.Context, r *pb.GetUploadRequest) (*pb
 
 func toUpload(up *store.Upload) *pb.SubmitUploadResponse {
 	offset := resumeOffset(up.Position)
+	committed := offset
+	if up.Finished {
+		committed = up.Position.Received
+	}
 	return &pb.SubmitUploadResponse{
-		JobId: up.JobID, ResumeOffset: offset, CommittedOffset: offset, Items: up.Items, Batches: up.Batches,
+		JobId: up.JobID, ResumeOffset: offset, CommittedOffset: committed, Items: up.Items, Batches: up.Batches,
 		Finished: up.Finished || up.State != job.Running, JobStopped: stopped(up.State),
 	}
 }

@@ -54,7 +54,7 @@ SELECT job, n, n * 10 + 1, 10, 500, 3, 3, 3, 10, '\x0a06', 1, 'failed', now(), n
 FROM generate_series(2, 21) AS job, generate_series(535, 539) AS n;
 
 INSERT INTO batch_payloads (batch_id, job_id, ordinal, frame, documents)
-SELECT id, job_id, ordinal, '', ARRAY['PubMed:' || id, 'PMC:' || id % 1000] FROM batches WHERE job_id = 1 AND ordinal < 50000;
+SELECT id, job_id, ordinal, '', ARRAY['PubMed:' || id, 'PMC:' || id % 1000] FROM batches WHERE job_id = 1 AND ordinal < 20000;
 
 INSERT INTO batch_documents (document, batch_id) SELECT unnest(documents), batch_id FROM batch_payloads;
 
