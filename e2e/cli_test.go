@@ -19,26 +19,70 @@ import (
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
-// TestInterruptedRun presses Ctrl-C while half of a file has come, and goes on as the program says.
+// TestInterruptedRun ends a run while half of a file has come, and goes on with it.
 func TestInterruptedRun(t *testing.T) {
 	t.Parallel()
-	c := small.undisturbed(t)
+	for _, c := range []struct {
+		name string
+		end  func(*halfRun) (resume []string)
+	}{
+		{"Ctrl-C", (*halfRun).interrupt},
+		{"kill -9", (*halfRun).kill},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			whole := small.undisturbed(t)
+			h := startHalfRun(t, whole)
+			resume := c.end(h)
+			kept := h.job()
+			if kept.GetState() != tallymanv1.JobState_JOB_STATE_RUNNING || kept.GetProgress().GetItemsEnded() == 0 {
+				t.Errorf("the job after its end: %v, want one that is running and has items that ended", kept)
+			}
+			if err := os.Remove(h.path); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(h.path, h.content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			again := start(t, "run --resume", command{args: resume, dir: h.dir})
+			if code := again.wait(commandTimeout); code != 2 {
+				t.Errorf("the resumed run ended with code %d, want 2", code)
+			}
+			h.site.checkTrial(h.job(), whole)
+		})
+	}
+}
+
+// halfRun is a run that has got half of a file and waits for the rest.
+type halfRun struct {
+	t       *testing.T
+	dir     string
+	data    string
+	path    string // of the file, a pipe for now
+	content []byte // of the whole file
+	run     *process
+	site    *site
+}
+
+// startHalfRun returns once the items that have come are stored.
+func startHalfRun(t *testing.T, c collection) *halfRun {
+	t.Helper()
 	content, err := os.ReadFile(c.path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	data, path := filepath.Join(dir, "data"), filepath.Join(dir, "items.jsonl")
+	h := &halfRun{t: t, dir: dir, data: filepath.Join(dir, "data"), path: filepath.Join(dir, "items.jsonl"), content: content}
 	// A pipe that is never filled up keeps the run in the middle for as long as need be.
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
+	if err := syscall.Mkfifo(h.path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run := start(t, "run", command{args: []string{"run", path, "--project", project, "--data", data}, dir: dir})
-	pipe, err := os.OpenFile(path, os.O_RDWR, 0)
+	h.run = start(t, "run", command{args: []string{"run", h.path, "--project", project, "--data", h.data}, dir: dir})
+	pipe, err := os.OpenFile(h.path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer pipe.Close()
+	t.Cleanup(func() { _ = pipe.Close() })
 	if err := pipe.SetWriteDeadline(time.Now().Add(jobTimeout)); err != nil {
 		t.Fatal(err)
 	}
@@ -48,62 +92,69 @@ func TestInterruptedRun(t *testing.T) {
 	}
 	var address string
 	eventually(t, startTimeout, "the run to say where it listens", func() bool {
-		text, err := os.ReadFile(filepath.Join(data, "server.json"))
+		text, err := os.ReadFile(filepath.Join(h.data, "server.json"))
 		address = addressPattern.FindString(string(text))
 		return err == nil && address != ""
 	})
-	s := &site{t: t, address: address, client: dial(t, address), store: "sqlite:" + filepath.Join(data, "annotations.db")}
-	eventually(t, jobTimeout, "items to be stored", func() bool {
-		return s.job(1).GetProgress().GetItemsEnded() > 0
+	h.site = &site{t: t, address: address, client: dial(t, address), store: "sqlite:" + filepath.Join(h.data, "annotations.db")}
+	eventually(t, jobTimeout, "the items to be stored", func() bool {
+		for job, err := range h.site.client.Jobs(t.Context(), &tallymanv1.ListJobsRequest{}) {
+			return err == nil && job.GetProgress().GetItemsEnded() > 0 && job.GetProgress().GetItemsOpen() == 0
+		}
+		return false
 	})
+	return h
+}
 
-	run.signal(syscall.SIGINT)
-	if code := run.wait(endTimeout); code <= 0 || code == 2 {
-		t.Errorf("the interrupted run ended with code %d, want one that says that it did not finish", code)
+// interrupt presses Ctrl-C, and returns the arguments that the program says go on with it.
+func (h *halfRun) interrupt() []string {
+	h.t.Helper()
+	h.run.signal(syscall.SIGINT)
+	if code := h.run.wait(endTimeout); code != 1 {
+		h.t.Errorf("the interrupted run ended with code %d, want 1", code)
 	}
-	hint := regexp.MustCompile(`(?m)^ *tallyman (run .*--resume .*)$`).FindStringSubmatch(run.stderr.String())
+	said := h.run.stderr.String()
+	hint := regexp.MustCompile(`(?m)^ *tallyman (run .*--resume .*)$`).FindStringSubmatch(said)
 	if hint == nil {
-		t.Fatal("the interrupted run does not say how to go on")
+		h.t.Fatal("the interrupted run does not say how to go on")
 	}
-	if !strings.Contains(run.stderr.String(), "of job 1 have ended and stay so") {
-		t.Error("the interrupted run does not say what is kept")
+	if !strings.Contains(said, "of job 1 have ended and stay so") {
+		h.t.Error("the interrupted run does not say what is kept")
 	}
-	kept := parse[tallymanv1.Job](t, succeed(t, "jobs", "-o", "json", "--data", data))
-	if len(kept) != 1 || kept[0].GetState() != tallymanv1.JobState_JOB_STATE_RUNNING || kept[0].GetProgress().GetItemsEnded() == 0 {
-		t.Errorf("jobs after the interruption: %v, want one that is running and has items that ended", kept)
-	}
+	return strings.Fields(hint[1])
+}
 
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	again := start(t, "run --resume", command{args: strings.Fields(hint[1]), dir: dir})
-	if code := again.wait(commandTimeout); code != 2 {
-		t.Errorf("the resumed run ended with code %d, want 2", code)
-	}
-	jobs := parse[tallymanv1.Job](t, succeed(t, "jobs", "-o", "json", "--data", data))
+// kill kills the run, coordinator, worker, client and databases, and returns the arguments that go on with it.
+func (h *halfRun) kill() []string {
+	h.t.Helper()
+	h.run.kill()
+	return []string{"run", h.path, "--project", project, "--data", h.data, "--resume", h.job().GetUploadId()}
+}
+
+// job returns the only job, from a data folder that nobody serves.
+func (h *halfRun) job() *tallymanv1.Job {
+	h.t.Helper()
+	jobs := parse[tallymanv1.Job](h.t, succeed(h.t, "jobs", "-o", "json", "--data", h.data))
 	if len(jobs) != 1 {
-		t.Fatalf("there are %d jobs, want 1", len(jobs))
+		h.t.Fatalf("there are %d jobs, want 1", len(jobs))
 	}
-	s.checkTrial(jobs[0], c)
+	return jobs[0]
 }
 
 func TestSecondServer(t *testing.T) {
 	t.Parallel()
-	s, dir := sqliteSite(t)
+	s := sqliteSite(t)
 	s.serve()
-	r := tallyman(t, "serve", "--data", dir, "--listen", "127.0.0.1:0")
+	r := tallyman(t, "serve", "--data", s.data, "--listen", "127.0.0.1:0")
 	if r.code != 1 {
 		t.Errorf("exit code %d, want 1", r.code)
 	}
-	for _, said := range []string{strconv.Itoa(s.server.cmd.Process.Pid), s.address, dir} {
+	for _, said := range []string{strconv.Itoa(s.server.cmd.Process.Pid), s.address, s.data} {
 		if !strings.Contains(r.stderr, said) {
 			t.Errorf("the refusal does not say %s:\n%s", said, r.stderr)
 		}
 	}
-	if got := succeed(t, "jobs", "-o", "json", "--data", dir); got != "" {
+	if got := succeed(t, "jobs", "-o", "json", "--data", s.data); got != "" {
 		t.Errorf("there are jobs: %s", got)
 	}
 	s.server.terminate()

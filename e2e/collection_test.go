@@ -43,11 +43,19 @@ type source struct {
 
 var (
 	// trial is large enough that a job on it can be caught in the middle.
-	trial = &source{name: "trial.jsonl", config: sample.Config{Documents: 1500, Bad: 8, Seed: 7}}
+	trial = &source{name: "trial.jsonl", config: sample.Config{Documents: trialDocuments(), Bad: 8, Seed: 7}}
 
 	// small is for jobs that are held in the middle. It makes some ten batches.
 	small = &source{name: "small.jsonl", config: sample.Config{Documents: 200, Bad: 4, Seed: 8}}
 )
+
+// trialDocuments is fewer where everything takes longer.
+func trialDocuments() int {
+	if raceEnabled {
+		return 300
+	}
+	return 800
+}
 
 // collection returns the generated file.
 func (s *source) collection(t *testing.T) collection {

@@ -40,15 +40,15 @@ type found struct {
 // input is a file and what a run must make of it.
 type input struct {
 	name     string
-	content  func(t *testing.T) []byte
+	content  func() []byte
 	code     int
 	outcomes map[tallymanv1.Outcome]int64
 	findings []found
 	summary  []string // is said, among others
 }
 
-func text(format string, args ...any) func(*testing.T) []byte {
-	return func(*testing.T) []byte { return fmt.Appendf(nil, format, args...) }
+func text(format string, args ...any) func() []byte {
+	return func() []byte { return fmt.Appendf(nil, format, args...) }
 }
 
 func only(outcome tallymanv1.Outcome, n int64) map[tallymanv1.Outcome]int64 {
@@ -69,31 +69,43 @@ func goods(n int) string {
 	return b.String()
 }
 
-func gzipped(t *testing.T, b []byte) []byte {
-	t.Helper()
+// gzipped returns b compressed. Nothing fails in memory.
+func gzipped(b []byte) []byte {
 	var out bytes.Buffer
 	w := gzip.NewWriter(&out)
 	if _, err := w.Write(b); err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return out.Bytes()
 }
 
-func zstandard(t *testing.T, b []byte) []byte {
-	t.Helper()
+// gzippedPart returns b compressed, as far as it has been written when the power fails.
+func gzippedPart(b []byte) []byte {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(b); err != nil {
+		panic(err)
+	}
+	if err := w.Flush(); err != nil {
+		panic(err)
+	}
+	return out.Bytes()
+}
+
+func zstandard(b []byte) []byte {
 	w, err := zstd.NewWriter(nil)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	defer w.Close()
 	return w.EncodeAll(b, nil)
 }
 
 // between puts a bad line between two good ones.
-func between(bad string) func(*testing.T) []byte { return text("%s%s\n"+good, goods(1), bad, 2) }
+func between(bad string) func() []byte { return text("%s%s\n"+good, goods(1), bad, 2) }
 
 // second is what is found of it.
 func second(code string) []found {
@@ -115,39 +127,28 @@ var inputs = []input{
 		findings: []found{{Code: "EMPTY_UPLOAD", Line: 1}}, summary: []string{"succeeded", "blank lines"},
 	},
 	{
-		name: "gzip", content: func(t *testing.T) []byte { return gzipped(t, []byte(goods(300))) }, code: 0,
+		name: "gzip", content: func() []byte { return gzipped([]byte(goods(300))) }, code: 0,
 		outcomes: only(isStored, 300), summary: []string{"succeeded"},
 	},
 	{
-		name: "zstd", content: func(t *testing.T) []byte { return zstandard(t, []byte(goods(300))) }, code: 0,
+		name: "zstd", content: func() []byte { return zstandard([]byte(goods(300))) }, code: 0,
 		outcomes: only(isStored, 300), summary: []string{"succeeded"},
 	},
 	{
-		name: "a gzip of one whole item that is truncated in the next",
-		content: func(t *testing.T) []byte {
-			var out bytes.Buffer
-			w := gzip.NewWriter(&out)
-			// What is flushed can be read however little follows.
-			if _, err := w.Write([]byte(goods(1) + begun)); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.Flush(); err != nil {
-				t.Fatal(err)
-			}
-			return out.Bytes()
-		},
-		code: 2, outcomes: only(isStored, 1),
+		name:    "a gzip of one whole item that is truncated in the next",
+		content: func() []byte { return gzippedPart([]byte(goods(1) + begun)) },
+		code:    2, outcomes: only(isStored, 1),
 		findings: []found{{Code: "TRUNCATED", Line: 2, Offset: int64(len(goods(1) + begun))}},
 		summary:  []string{"completed with errors", "TRUNCATED"},
 	},
 	{
 		name:    "a gzip that is truncated at once",
-		content: func(t *testing.T) []byte { return gzipped(t, []byte(goods(300)))[:40] },
+		content: func() []byte { return gzipped([]byte(goods(300)))[:40] },
 		code:    3, findings: []found{{Code: "TRUNCATED", Line: 1}}, summary: []string{"failed", "TRUNCATED"},
 	},
 	{
 		name: "a line of 100 MB",
-		content: func(*testing.T) []byte {
+		content: func() []byte {
 			line := append([]byte(goods(1)), `{"sourcedb":"PubMed","sourceid":"9","text":"`...)
 			line = append(line, bytes.Repeat([]byte("word "), 20<<20)...)
 			return append(line, "\"}\n"+fmt.Sprintf(good, 2)...)
@@ -188,7 +189,7 @@ func TestInputs(t *testing.T) {
 	for _, in := range inputs {
 		t.Run(in.name, func(t *testing.T) {
 			t.Parallel()
-			job, findings, r := runInput(t, in.content(t))
+			job, findings, r := runInput(t, in.content())
 			if r.code != in.code {
 				t.Errorf("exit code %d, want %d", r.code, in.code)
 			}

@@ -16,7 +16,7 @@ import (
 
 const (
 	// commandTimeout bounds a command that does something and ends.
-	commandTimeout = 2 * time.Minute
+	commandTimeout = 4 * time.Minute
 
 	// endTimeout bounds the end of a process that was told to end.
 	endTimeout = 30 * time.Second

@@ -19,7 +19,7 @@ func TestCoordinatorKilled(t *testing.T) {
 		site func(*testing.T) *site
 	}{
 		{"postgres", postgresSite},
-		{"sqlite", func(t *testing.T) *site { s, _ := sqliteSite(t); return s }},
+		{"sqlite", sqliteSite},
 	} {
 		t.Run(engine.name, func(t *testing.T) {
 			t.Parallel()
@@ -53,7 +53,7 @@ func TestCoordinatorKilled(t *testing.T) {
 func TestEverythingKilled(t *testing.T) {
 	t.Parallel()
 	c := trial.undisturbed(t)
-	s, _ := sqliteSite(t)
+	s := sqliteSite(t)
 	flags := append([]string{"--workers", "2"}, short...)
 	s.serve(flags...)
 	job := s.upload(c.path, client.Upload{Policy: &tallymanv1.Policy{BatchWeight: 100, MaxAttempts: 10}})

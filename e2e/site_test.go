@@ -20,12 +20,13 @@ const (
 	startTimeout = 60 * time.Second
 
 	// jobTimeout bounds a job from its submission to its end.
-	jobTimeout = 2 * time.Minute
+	jobTimeout = 4 * time.Minute
 )
 
 // site is a coordinator with what works for it.
 type site struct {
 	t        *testing.T
+	data     string   // folder; empty on Postgres
 	database []string // flags of serve that name it
 	store    string   // of annotations
 	server   *process
@@ -49,10 +50,10 @@ func postgresSite(t *testing.T) *site {
 }
 
 // sqliteSite prepares a site on a new data folder.
-func sqliteSite(t *testing.T) (s *site, dir string) {
+func sqliteSite(t *testing.T) *site {
 	t.Helper()
-	dir = t.TempDir()
-	return &site{t: t, database: []string{"--data", dir}, store: "sqlite:" + dir + "/annotations.db"}, dir
+	dir := t.TempDir()
+	return &site{t: t, data: dir, database: []string{"--data", dir}, store: "sqlite:" + dir + "/annotations.db"}
 }
 
 var addressPattern = regexp.MustCompile(`127\.0\.0\.1:[1-9][0-9]*`)

@@ -135,7 +135,8 @@ func TestWatchersThatStopReading(t *testing.T) {
 	if progress.seen < 5 {
 		t.Errorf("the watcher that reads got %d snapshots, want at least 5", progress.seen)
 	}
-	if most > memoryBound() {
-		t.Errorf("the server came to %d MiB from %d, want at most %d", most>>20, before>>20, memoryBound()>>20)
+	t.Logf("the server came from %d MiB to %d, the watcher that reads got %d snapshots", before>>20, most>>20, progress.seen)
+	if most-before > memoryBound()/4 {
+		t.Errorf("the server grew by %d MiB, want at most %d", (most-before)>>20, memoryBound()>>22)
 	}
 }

@@ -115,8 +115,12 @@ func start(t *testing.T, cfg Config, wrap func(store.Store) store.Store) *coordi
 		if err := conn.Close(); err != nil {
 			t.Error(err)
 		}
+		began := time.Now()
 		if err := c.halt(); err != nil {
 			t.Errorf("the coordinator ended with %v", err)
+		}
+		if took := time.Since(began); took >= cfg.DrainTimeout {
+			t.Errorf("with all its clients gone the coordinator took %v to end", took)
 		}
 		if t.Failed() {
 			t.Logf("the log:\n%s", log.data)

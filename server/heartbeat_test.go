@@ -211,7 +211,7 @@ func TestHeartbeatThatBreaks(t *testing.T) {
 		"cut":    func(b *beating) { b.cut() },
 		"closed": func(b *beating) { b.must(b.CloseSend()) },
 	}
-	for how, break_ := range breaks {
+	for how, interrupt := range breaks {
 		t.Run(how+" for good", func(t *testing.T) {
 			inMemory(t, func(t *testing.T, database string) {
 				c := start(t, Config{Database: database}, nil)
@@ -220,7 +220,7 @@ func TestHeartbeatThatBreaks(t *testing.T) {
 				g := c.claimOne(session, "r")
 				b := c.beating(session)
 				b.want(g, goOn)
-				break_(b)
+				interrupt(b)
 				broke := time.Now()
 				again := c.claimOne(c.register("other"), "r")
 				if took := time.Since(broke); took < 5*time.Second || took > 6*time.Second {
@@ -248,7 +248,7 @@ func TestHeartbeatThatBreaks(t *testing.T) {
 				g := c.claimOne(session, "r")
 				b := c.beating(session)
 				b.want(g, goOn)
-				break_(b)
+				interrupt(b)
 				time.Sleep(4 * time.Second)
 				b = c.beating(session)
 				b.want(g, goOn)

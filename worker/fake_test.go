@@ -37,8 +37,9 @@ type batch struct {
 	read     []byte // what ReadBatch answers
 	attempt  int32
 	held     bool
-	cancel   bool // its job is being stopped
-	lost     bool // its lease was taken away
+	expires  time.Time // of the lease, if the coordinator keeps time
+	cancel   bool      // its job is being stopped
+	lost     bool      // its lease was taken away
 	outcomes []pb.Outcome
 	findings []*pb.ItemFinding
 	end      *pb.Settlement // the last
@@ -54,6 +55,7 @@ type coordinator struct {
 	before  func(call string, n int) error         // fails the n-th call of a kind without effect
 	after   func(call string, n int) error         // fails it after its effect
 	silent  func() bool                            // beats are not answered
+	reaps   bool                                   // leases end by their time
 	answers func(*pb.LeaseAnswer)                  // changes an answer to a beat
 	settled func(*pb.Settlement, *pb.SettleAnswer) // changes an answer to a settle
 	beaten  func(*pb.HeartbeatRequest)             // sees a beat
@@ -208,20 +210,27 @@ func (c *coordinator) grant(r *pb.ClaimBatchesRequest) ([]*pb.Grant, chan struct
 	defer c.mu.Unlock()
 	if c.claimed[r.GetRequestId()] == nil {
 		for _, b := range c.batches {
+			if c.expired(b) {
+				b.held = false
+			}
 			if !b.held && (b.end == nil || b.end.GetRetryable() || b.end.GetEnd() == pb.AttemptEnd_ATTEMPT_END_RELEASED) &&
 				len(c.claimed[r.GetRequestId()]) < int(r.GetMaxBatches()) {
 				b.held, b.lost, b.end = true, false, nil
 				b.attempt++
+				b.expires = time.Now().Add(leaseTime)
 				c.claimed[r.GetRequestId()] = append(c.claimed[r.GetRequestId()], b)
 			}
 		}
 	}
 	var grants []*pb.Grant
 	for _, b := range c.claimed[r.GetRequestId()] {
+		if !b.held || c.expired(b) {
+			continue // the answer that was lost is too old
+		}
 		grants = append(grants, &pb.Grant{
 			BatchId: b.id, Attempt: b.attempt, JobId: 3, Kind: kind, Project: "project", Mode: "replace",
 			Parameters: map[string]string{"model": "small"}, DefaultSourcedb: "PMC", ItemCount: int32(b.items),
-			DoneItems: int32(len(b.outcomes)), Remaining: durationpb.New(leaseTime), Payload: b.frame,
+			DoneItems: int32(len(b.outcomes)), Remaining: durationpb.New(time.Until(b.expires)), Payload: b.frame,
 		})
 	}
 	return grants, c.work
@@ -249,10 +258,15 @@ func (c *coordinator) find(id int64, attempt int32) *batch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.batches[id-1]
-	if !b.held || b.lost || b.attempt != attempt {
+	if !b.held || b.lost || b.attempt != attempt || c.expired(b) {
 		return nil
 	}
 	return b
+}
+
+// expired reports whether the time of a lease is over. The lock must be held.
+func (c *coordinator) expired(b *batch) bool {
+	return c.reaps && b.held && !time.Now().Before(b.expires)
 }
 
 // record adds what is new of outcomes and findings, and returns false if they leave a gap or pass the end.
@@ -279,82 +293,6 @@ func (c *coordinator) record(b *batch, from int32, runs []*pb.OutcomeRun, findin
 		}
 	}
 	return true
-}
-
-func (c *coordinator) Heartbeat(stream grpc.BidiStreamingServer[pb.HeartbeatRequest, pb.HeartbeatResponse]) error {
-	if _, err := c.enter("heartbeat"); err != nil {
-		return err
-	}
-	beats := make(chan *pb.HeartbeatRequest)
-	ended := make(chan error, 1)
-	go func() {
-		for {
-			m, err := stream.Recv()
-			if err != nil {
-				ended <- err
-				return
-			}
-			select {
-			case beats <- m:
-			case <-stream.Context().Done():
-			}
-		}
-	}()
-	for {
-		select {
-		case err := <-ended:
-			_ = err // however it ended, it is the worker's side that ended it
-			return nil
-		case m := <-c.push:
-			if err := stream.Send(m); err != nil {
-				return err
-			}
-		case m := <-beats:
-			if err := m.Validate(); err != nil {
-				c.t.Errorf("beat: %v", err)
-			}
-			if c.beaten != nil {
-				c.beaten(m)
-			}
-			n, err := c.enter("beat")
-			if err != nil {
-				return err
-			}
-			if c.silent != nil && c.silent() {
-				continue
-			}
-			if err := stream.Send(c.answer(m)); err != nil {
-				return err
-			}
-			if err := c.leave("beat", n); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-func (c *coordinator) answer(m *pb.HeartbeatRequest) *pb.HeartbeatResponse {
-	c.mu.Lock()
-	c.beats = append(c.beats, m)
-	c.mu.Unlock()
-	resp := &pb.HeartbeatResponse{Sequence: m.GetSequence(), NextInterval: durationpb.New(beatTime)}
-	for _, l := range m.GetLeases() {
-		a := &pb.LeaseAnswer{BatchId: l.GetBatchId(), Attempt: l.GetAttempt(), Verdict: pb.LeaseVerdict_LEASE_VERDICT_LOST}
-		if b := c.find(l.GetBatchId(), l.GetAttempt()); b != nil {
-			c.record(b, l.GetFromItem(), l.GetOutcomes(), l.GetFindings())
-			c.mu.Lock()
-			a.Verdict, a.AcknowledgedItems = pb.LeaseVerdict_LEASE_VERDICT_CONTINUE, int32(len(b.outcomes))
-			if b.cancel {
-				a.Verdict = pb.LeaseVerdict_LEASE_VERDICT_CANCEL
-			}
-			c.mu.Unlock()
-		}
-		if c.answers != nil {
-			c.answers(a)
-		}
-		resp.Leases = append(resp.Leases, a)
-	}
-	return resp
 }
 
 func (c *coordinator) SettleBatches(_ context.Context, r *pb.SettleBatchesRequest) (*pb.SettleBatchesResponse, error) {

@@ -59,13 +59,13 @@ func (w *Worker) StopNow() { w.once.Do(func() { close(w.hurry) }) }
 // returns nil. It waits for as long as no coordinator can be reached.
 //
 // When ctx ends it claims no more and lets handlers go on for Config.DrainTimeout; then it interrupts them with
-// ErrDraining, gives back what is not done, and deregisters. That takes at most Config.DrainTimeout, Config.StopTimeout
-// and ten seconds more.
+// ErrDraining, gives back what is not done, and deregisters. That takes at most Config.DrainTimeout, twice
+// Config.StopTimeout and ten seconds more.
 //
 // Run returns an error that wraps ErrSessionEnded when the coordinator ends the session, and others when it is refused
 // for good, when a Preparer fails, or when handlers do not return though their contexts have ended; these still run, and
 // the process should end. It may be called once.
-func (w *Worker) Run(ctx context.Context) (err error) {
+func (w *Worker) Run(ctx context.Context) error {
 	if w.started.Swap(true) {
 		return errors.New("run worker: it has been run before")
 	}

@@ -14,8 +14,9 @@ func (p *program) batchesVerb() *cobra.Command {
 	var states []string
 	var limit int
 	verb := &cobra.Command{
-		Use:   "batches [ID]",
-		Short: "List the batches of a job, or show one with its attempts",
+		Use:         "batches [ID]",
+		Short:       "List the batches of a job, or show one with its attempts",
+		Annotations: lists,
 		Example: `  tallyman batches --job 3
   tallyman batches --job 3 --state failed,crashed
   tallyman batches --job 3 --slowest

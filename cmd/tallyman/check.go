@@ -19,8 +19,9 @@ import (
 func (p *program) checkVerb() *cobra.Command {
 	var flags checkFlags
 	verb := &cobra.Command{
-		Use:   "check FILE...",
-		Short: "Validate files as a job would, without a server",
+		Use:         "check FILE...",
+		Short:       "Validate files as a job would, without a server",
+		Annotations: lists,
 		Long: `Validate JSON Lines files, also compressed ones, as a job would, without a server, and list what a job would
 find, or how it would cut them into batches. What depends on documents stored before is not known here.
 

@@ -62,7 +62,7 @@ func (p *program) show(m proto.Message, table func() error) error {
 	case display.JSON:
 		return display.WriteJSON(p.stdout, m)
 	case display.TSV:
-		return usageError("-o tsv is for lists; choose table or json")
+		return errNoTSV
 	default:
 		return table()
 	}

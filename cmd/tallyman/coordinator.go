@@ -11,6 +11,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/folder"
 	"github.com/tallyman-dev/tallyman/server"
+	"github.com/tallyman-dev/tallyman/server/store"
 )
 
 // lockWait is how long another command may need a data folder, before this one gives up.
@@ -50,6 +51,9 @@ func startEmbedded(ctx context.Context, dir string, config server.Config) (*coor
 // end first.
 func startCoordinator(ctx context.Context, config server.Config) (*coordinator, error) {
 	s, err := server.Open(ctx, config)
+	if errors.Is(err, store.ErrSchema) {
+		return nil, fmt.Errorf("%w; `tallyman migrate --database …` brings an older one up to date", err)
+	}
 	if err != nil {
 		return nil, err
 	}

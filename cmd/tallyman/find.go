@@ -12,8 +12,9 @@ import (
 func (p *program) findVerb() *cobra.Command {
 	var limit int
 	verb := &cobra.Command{
-		Use:   "find DOCUMENT",
-		Short: "List every batch that held a document, across jobs",
+		Use:         "find DOCUMENT",
+		Short:       "List every batch that held a document, across jobs",
+		Annotations: lists,
 		Example: `  tallyman find PMC:4402192
   tallyman find PubMed:8701013 -o tsv`,
 		Args: cobra.ExactArgs(1),

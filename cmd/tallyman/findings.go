@@ -14,8 +14,9 @@ func (p *program) findingsVerb() *cobra.Command {
 	var severity []string
 	var limit int
 	verb := &cobra.Command{
-		Use:   "findings",
-		Short: "List what was found wrong with the items of a job, each with its exact place",
+		Use:         "findings",
+		Short:       "List what was found wrong with the items of a job, each with its exact place",
+		Annotations: lists,
 		Example: `  tallyman findings --job 3
   tallyman findings --job 3 --severity error --code SPAN_OUT_OF_RANGE
   tallyman findings --job 3 -o tsv > findings.tsv`,

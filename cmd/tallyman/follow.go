@@ -136,13 +136,13 @@ func failuresOf(ctx context.Context, c *client.Client, job *tallymanv1.Job) ([]*
 // maxWindow is the longest that statistics look back.
 const maxWindow = 366 * 24 * time.Hour
 
-// explain says, when it was interrupted, what is kept and how to go on.
+// explain says, when it stops before the end, what is kept and how to go on.
 func (f *follower) explain(job *tallymanv1.Job, left []file) {
 	p, first, where := f.program, left[0], f.program.where(f.verb)
 	if job == nil {
-		fmt.Fprintln(p.stderr, "interrupted before the upload began; stopping")
+		fmt.Fprintln(p.stderr, "stopping, before the upload began")
 	} else {
-		fmt.Fprintf(p.stderr, "interrupted: %s of %s items of job %d have ended and stay so; stopping (again to kill)\n",
+		fmt.Fprintf(p.stderr, "stopping: %s of %s items of job %d have ended and stay so\n",
 			display.Number(job.GetProgress().GetItemsEnded()), display.Number(job.GetProgress().GetItemsTotal()),
 			job.GetJobId())
 	}

@@ -15,8 +15,9 @@ func (p *program) jobsVerb() *cobra.Command {
 	var states []string
 	var limit int
 	verb := &cobra.Command{
-		Use:   "jobs [ID]",
-		Short: "List jobs, newest first, or show one",
+		Use:         "jobs [ID]",
+		Short:       "List jobs, newest first, or show one",
+		Annotations: lists,
 		Example: `  tallyman jobs
   tallyman jobs 3
   tallyman jobs --state running,completed_with_errors --limit 0 -o json`,

@@ -184,6 +184,8 @@ func TestUsage(t *testing.T) {
 		{"migrate"},
 		{"sample", "--documents", "-1"},
 		{"check", "x", "--batch-weight", "-1"},
+		{"run", "a", "-o", "tsv"},
+		{"stats", "-o", "tsv", "--data", nothing},
 	} {
 		r := must(t, exitUsage, args...)
 		if !strings.Contains(r.stderr, "--help` for what it takes") || r.stdout != "" {

@@ -59,7 +59,7 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	if exit, ok := errors.AsType[*exitError](err); ok && exit.err == nil {
 		return code
 	}
-	if ctx.Err() != nil && code == exitOther {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		fmt.Fprintln(stderr, "tallyman: interrupted")
 		return code
 	}
@@ -94,8 +94,12 @@ unreachable, 77 not permitted, 1 anything else.`,
 			if err := applySettings(verb, os.LookupEnv); err != nil {
 				return err
 			}
-			if _, err := display.ParseFormat(p.output); err != nil {
+			format, err := display.ParseFormat(p.output)
+			if err != nil {
 				return err
+			}
+			if format == display.TSV && !isList(verb) {
+				return errNoTSV
 			}
 			p.started = true
 			return nil
@@ -115,6 +119,16 @@ unreachable, 77 not permitted, 1 anything else.`,
 	)
 	return root
 }
+
+// lists marks verbs that write lists, for which there is TSV.
+var lists = map[string]string{"lists": ""}
+
+func isList(verb *cobra.Command) bool {
+	_, ok := verb.Annotations["lists"]
+	return ok
+}
+
+var errNoTSV = usageError("-o tsv is for lists; choose table or json")
 
 // format returns the output format, which is known to be right.
 func (p *program) format() display.Format { return display.Format(p.output) }

@@ -90,26 +90,37 @@ const stdinName = "-"
 // open opens what is to be uploaded.
 func (p *program) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	if path == stdinName {
-		return interruptible(ctx, p.stdin), nil
+		return interruptible(ctx, io.NopCloser(p.stdin)), nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if info, err := f.Stat(); err == nil && info.IsDir() {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, errors.Join(err, f.Close())
+	case info.IsDir():
 		return nil, errors.Join(fmt.Errorf("%s is a folder; name the files in it", path), f.Close())
+	case !info.Mode().IsRegular(): // a pipe, of which a Read may wait for ever
+		return interruptible(ctx, f), nil
 	}
 	return f, nil
 }
 
-// interruptible returns what r has until ctx ends, also while a Read of r blocks. That Read goes on until it returns,
-// which for standard input may be when the process ends; nothing else would interrupt it.
-func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
+// interruptible returns what r has until ctx ends, also while a Read of r blocks. That Read goes on until closing r ends
+// it; where that does not, as with standard input, until the process ends.
+func interruptible(ctx context.Context, r io.ReadCloser) io.ReadCloser {
 	out, in := io.Pipe()
-	context.AfterFunc(ctx, func() { in.CloseWithError(context.Cause(ctx)) })
+	stop := context.AfterFunc(ctx, func() {
+		in.CloseWithError(context.Cause(ctx))
+		r.Close() // whatever it answers: nothing more is wanted of it
+	})
 	go func() {
 		_, err := io.Copy(in, r)
 		in.CloseWithError(err)
+		stop()
+		r.Close()
 	}()
 	return out
 }

@@ -14,8 +14,9 @@ func (p *program) workersVerb() *cobra.Command {
 	var request tallymanv1.ListWorkersRequest
 	var limit int
 	verb := &cobra.Command{
-		Use:   "workers [ID]",
-		Short: "List the sessions of workers, newest first",
+		Use:         "workers [ID]",
+		Short:       "List the sessions of workers, newest first",
+		Annotations: lists,
 		Example: `  tallyman workers
   tallyman workers --all -o json
   tallyman workers host-7 --all`,

@@ -52,6 +52,9 @@ type panicked struct {
 
 func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
+// violationsShown bounds the violations in a status.
+const violationsShown = 20
+
 // rewrite maps any error of a handler to the status that the client gets. It is the only place where that is decided,
 // and where an unexpected error is logged.
 func rewrite(ctx context.Context, logger *slog.Logger, method string, err error) error {
@@ -66,8 +69,10 @@ func rewrite(ctx context.Context, logger *slog.Logger, method string, err error)
 	switch {
 	case errors.As(err, &api):
 	case errors.As(err, &bad):
-		api = fail(codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_INVALID_ARGUMENT, "%v", bad)
-		api.details = append(api.details, &errdetails.BadRequest{FieldViolations: bad.Violations})
+		// A request of thousands of parts may be wrong in each; a status is sent as a header, which is bounded.
+		shown := &pb.ValidationError{Violations: bad.Violations[:min(len(bad.Violations), violationsShown)]}
+		api = fail(codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_INVALID_ARGUMENT, "%v", shown)
+		api.details = append(api.details, &errdetails.BadRequest{FieldViolations: shown.Violations})
 	case errors.Is(err, dispatch.ErrStopped), errors.Is(err, errDraining):
 		api = fail(codes.Unavailable, pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, "the coordinator is shutting down; repeat the call")
 	case errors.Is(err, store.ErrUnavailable):

@@ -155,6 +155,9 @@ func TestBadRequestsNameTheirFields(t *testing.T) {
 		}
 	}
 	_, err = stream.Recv()
+	if got := read(p.beat(&pb.HeartbeatRequest{SessionId: 1, Leases: make([]*pb.LeaseBeat, pb.MaxLeases)})); len(got.Fields) != violationsShown {
+		t.Errorf("a beat that is wrong in every part: %d fields, %v", len(got.Fields), got.Code)
+	}
 	wantFields := []string{"leases[0].batch_id", "leases[0].attempt", "leases[0].from_item"}
 	if diff := cmp.Diff(wantFields, read(err).Fields); diff != "" || read(err).Reason != "INVALID_ARGUMENT" {
 		t.Errorf("inside a stream: %v (-want +got):\n%s", err, diff)
@@ -237,7 +240,9 @@ func TestRateLimitIsEachClientsOwn(t *testing.T) {
 func TestRateLimiterForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(Limit{PerSecond: 1, Burst: 1})
-		limit := func(name string) error { return l.Limit(context.WithValue(t.Context(), callerKey{}, Caller{Name: name})) }
+		limit := func(name string) error {
+			return l.Limit(context.WithValue(t.Context(), callerKey{}, Caller{Name: name}))
+		}
 		if limit("first") != nil || limit("first") == nil {
 			t.Fatal("the second call at once was not refused, or the first was")
 		}

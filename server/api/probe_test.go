@@ -31,7 +31,9 @@ type probe struct {
 	beat func(grpc.BidiStreamingServer[pb.HeartbeatRequest, pb.HeartbeatResponse]) error
 }
 
-func (p *probe) GetJob(ctx context.Context, r *pb.GetJobRequest) (*pb.GetJobResponse, error) { return p.get(ctx, r) }
+func (p *probe) GetJob(ctx context.Context, r *pb.GetJobRequest) (*pb.GetJobResponse, error) {
+	return p.get(ctx, r)
+}
 
 func (p *probe) Heartbeat(s grpc.BidiStreamingServer[pb.HeartbeatRequest, pb.HeartbeatResponse]) error {
 	return p.beat(s)

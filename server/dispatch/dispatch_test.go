@@ -299,3 +299,20 @@ func TestLedgerReleasesWhatTwoBeatsDoNotName(t *testing.T) {
 		}
 	})
 }
+
+func TestLedgerForgetsWhatEndsElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLedger()
+		gone, renewed := job.Lease{BatchID: 1, Attempt: 1, SessionID: 7}, job.Lease{BatchID: 2, Attempt: 1, SessionID: 7}
+		l.Hold(gone, 9, time.Second)
+		l.Hold(renewed, 9, time.Second)
+		for range 10 * overdueMost {
+			time.Sleep(time.Second)
+			l.Due(10, time.Second)
+			l.Hold(renewed, 9, time.Second)
+		}
+		if diff := cmp.Diff([]job.Lease{renewed}, l.OfJob(9)); diff != "" {
+			t.Errorf("leases known (-want +got):\n%s", diff)
+		}
+	})
+}

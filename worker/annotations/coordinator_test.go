@@ -20,12 +20,11 @@ import (
 
 // TestWithACoordinator has two workers store a generated collection that a real coordinator cuts into batches.
 func TestWithACoordinator(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	coordinator, err := server.Open(ctx, server.Config{
 		Database: "sqlite:" + filepath.Join(t.TempDir(), "coordinator.db"), Migrate: true, Logger: log,
-		Lease: 3 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +64,7 @@ func TestWithACoordinator(t *testing.T) {
 	defer stopWorking()
 
 	var collection bytes.Buffer
-	summary, err := sample.Generate(&collection, sample.Config{Documents: 500, Bad: 7})
+	summary, err := sample.Generate(&collection, sample.Config{Documents: 150, Bad: 7})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,10 +147,10 @@ func (c *claim) returned(turns []store.Turn) error {
 	if c.wanted == 0 || len(turns) == 0 {
 		return nil
 	}
-	var any int64
-	err := each(c, func(row scanner) error { return row.Scan(&any) },
+	var some int64
+	err := each(c, func(row scanner) error { return row.Scan(&some) },
 		"SELECT 1 FROM batches WHERE state = 0 AND available_at IS NOT NULL AND available_at <= ? LIMIT 1", micros(c.now))
-	if err != nil || any == 0 {
+	if err != nil || some == 0 {
 		return err
 	}
 	ids := make([]int64, len(turns))

@@ -23,7 +23,10 @@ func opened(tb testing.TB) *Store {
 	return s
 }
 
-func open(tb testing.TB) store.Store { return opened(tb) }
+func open(tb testing.TB) store.Store {
+	tb.Helper()
+	return opened(tb)
+}
 
 func TestStore(t *testing.T) { storetest.Test(t, open) }
 

@@ -58,6 +58,9 @@ func claimed(t *testing.T, s *Store, jobID int64, lease time.Duration) []store.G
 	return got.Grants[0]
 }
 
+// advance moves the clock of a synctest bubble.
+func advance(d time.Duration) { <-time.After(d) }
+
 // Under a clock that stands still but for the test's own waiting, times are exact.
 func TestTimesAreTheProcessClock(t *testing.T) {
 	t.Parallel()
@@ -72,11 +75,11 @@ func TestTimesAreTheProcessClock(t *testing.T) {
 		if want := time.Now().Add(30 * time.Second); !b.LeaseExpiresAt.Equal(want) {
 			t.Errorf("the lease ends at %v, want %v", b.LeaseExpiresAt, want)
 		}
-		time.Sleep(30*time.Second - time.Microsecond)
+		advance(30*time.Second - time.Microsecond)
 		if r, err := s.Reap(t.Context(), nil, 10); err != nil || len(r.Ended) != 0 || !r.Now.Equal(time.Now()) {
 			t.Errorf("reaped a microsecond early: %+v, %v", r, err)
 		}
-		time.Sleep(time.Microsecond)
+		advance(time.Microsecond)
 		if r, err := s.Reap(t.Context(), nil, 10); err != nil || len(r.Ended) != 1 || r.Ended[0].Kind != job.EndLost {
 			t.Errorf("reaped on time: %+v, %v", r, err)
 		}
@@ -88,11 +91,11 @@ func TestTimesAreTheProcessClock(t *testing.T) {
 		if b, _, err = s.GetBatch(t.Context(), g.BatchID); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Until(b.AvailableAt) - time.Microsecond)
+		advance(time.Until(b.AvailableAt) - time.Microsecond)
 		if got := claimed(t, s, jobID, time.Minute); len(got) != 0 {
 			t.Errorf("granted %+v a microsecond before the backoff's end", got)
 		}
-		time.Sleep(time.Microsecond)
+		advance(time.Microsecond)
 		if got := claimed(t, s, jobID, time.Minute); len(got) != 1 {
 			t.Errorf("granted %+v at the backoff's end, want the batch", got)
 		}
@@ -326,72 +329,6 @@ func TestOnlyRenewalsDoNotWaitForTheDisk(t *testing.T) {
 			t.Errorf("%s was committed with synchronous = %d, want %d", c.name, got, c.want)
 		}
 	}
-}
-
-func TestADeletedJobLeavesNothing(t *testing.T) {
-	t.Parallel()
-	s := opened(t)
-	jobID := uploaded(t, s, "a", 5)
-	grants := claimed(t, s, jobID, time.Minute)
-	var settlements []store.Settlement
-	for i, g := range grants {
-		end := job.End{Kind: job.EndCompleted, Outcomes: []job.Run{{Count: 1, Outcome: job.Stored}}}
-		if i%2 == 0 {
-			end.Kind = job.EndFailed
-		}
-		settlements = append(settlements, store.Settlement{Lease: g.Lease, End: end, Findings: []store.Finding{{Severity: store.Warning}}})
-	}
-	if _, _, err := s.Settle(t.Context(), settlements); err != nil {
-		t.Fatal(err)
-	}
-	if j, _, err := s.Fold(t.Context(), jobID); err != nil || !j.State.Ended() {
-		t.Fatalf("the job is %v, %v", j.State, err)
-	}
-	if left := rows(t, s); left["findings"] == 0 || left["slowest_batches"] == 0 || left["job_minutes"] == 0 {
-		t.Errorf("rows before: %v, want some everywhere", left)
-	}
-	if err := s.DeleteJob(t.Context(), jobID); err != nil {
-		t.Fatal(err)
-	}
-	for more := true; more; {
-		var err error
-		if more, err = s.DeleteStep(t.Context(), 2); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for table, n := range rows(t, s) {
-		if n != 0 {
-			t.Errorf("%d rows are left in %s", n, table)
-		}
-	}
-}
-
-// rows counts the rows of every table that belongs to jobs.
-func rows(t *testing.T, s *Store) map[string]int64 {
-	t.Helper()
-	counts := map[string]int64{}
-	err := s.read(t.Context(), func(q *snapshot) error {
-		names, err := collect(q, func(row scanner) (name string, err error) {
-			err = row.Scan(&name)
-			return name, err
-		}, `SELECT m.name FROM sqlite_master m WHERE m.type = 'table' AND (m.name = 'jobs' OR EXISTS (
-			SELECT 1 FROM pragma_table_info(m.name) c WHERE c.name IN ('job_id', 'batch_id')))`)
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			var n int64
-			if err := one(q, []any{&n}, "SELECT count(*) FROM "+name); err != nil {
-				return err
-			}
-			counts[name] = n
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return counts
 }
 
 func TestListenWaits(t *testing.T) {

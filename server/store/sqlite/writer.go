@@ -170,7 +170,7 @@ func (t *tx) insert(query string, args ...any) (int64, error) {
 }
 
 func (t *tx) run(query string, args ...any) (sql.Result, error) {
-	s, err := t.stmt(query)
+	s, err := t.stmt(query) //nolint:sqlclosecheck // it stays prepared, as long as the connection lives
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func (t *tx) run(query string, args ...any) (sql.Result, error) {
 
 // query implements querier.
 func (t *tx) query(query string, args ...any) (*sql.Rows, error) {
-	s, err := t.stmt(query)
+	s, err := t.stmt(query) //nolint:sqlclosecheck // it stays prepared, as long as the connection lives
 	if err != nil {
 		return nil, err
 	}
@@ -221,17 +221,18 @@ type scanner interface {
 }
 
 // each calls f for every row of a query.
-func each(q querier, f func(scanner) error, query string, args ...any) error {
+func each(q querier, f func(scanner) error, query string, args ...any) (err error) {
 	rows, err := q.query(query, args...)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		if err := f(rows); err != nil {
-			return errors.Join(err, rows.Close())
+			return err
 		}
 	}
-	return errors.Join(rows.Err(), rows.Close())
+	return rows.Err()
 }
 
 // one scans the only row of a query into dest; sql.ErrNoRows when there is none.

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -62,7 +63,7 @@ func (f *fixture) drain(ctx context.Context, jobID, session int64, group int) in
 	var total int64
 	turn := store.Turn{JobID: jobID, Fresh: group}
 	for round := 0; ; round++ {
-		got, err := f.Claim(ctx, long, []store.ClaimRequest{request(session, fmt.Sprint(round), group)}, []store.Turn{turn})
+		got, err := f.Claim(ctx, long, []store.ClaimRequest{request(session, strconv.Itoa(round), group)}, []store.Turn{turn})
 		if err != nil {
 			f.Errorf("claim: %v", err)
 			return total

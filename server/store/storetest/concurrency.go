@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 
 	"github.com/tallyman-dev/tallyman/server/job"
@@ -28,7 +29,7 @@ var concurrency = []scenario{
 			random := rand.New(rand.NewPCG(1, uint64(caller)))
 			wg.Go(func() {
 				for round, idle := 0, 0; idle < 50; round++ {
-					got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(session, fmt.Sprint(round), 4)},
+					got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(session, strconv.Itoa(round), 4)},
 						[]store.Turn{{JobID: a, Fresh: 2}, {JobID: b, Fresh: 2}})
 					if err != nil {
 						f.Errorf("claim: %v", err)
@@ -94,7 +95,7 @@ var concurrency = []scenario{
 	{"one of many settlements of a lease counts", func(f *fixture) {
 		id := f.submit("a", 3)
 		for round := range 10 {
-			g := f.claimOne(f.register("w"), fmt.Sprint(round), long, id)
+			g := f.claimOne(f.register("w"), strconv.Itoa(round), long, id)
 			var mu sync.Mutex
 			var changed, lost int
 			var wg sync.WaitGroup
@@ -157,7 +158,7 @@ var concurrency = []scenario{
 					if random.IntN(3) == 0 {
 						lease = short
 					}
-					got, err := f.Claim(f.ctx, lease, []store.ClaimRequest{request(session, fmt.Sprint(round), 3)},
+					got, err := f.Claim(f.ctx, lease, []store.ClaimRequest{request(session, strconv.Itoa(round), 3)},
 						[]store.Turn{{JobID: up.JobID, Fresh: 3}})
 					if err != nil {
 						f.Errorf("claim: %v", err)

@@ -11,7 +11,7 @@ var decisions = []scenario{
 		id := f.submit("a", 1)
 		s := f.register("w")
 		for want := int32(1); want <= 6; want++ {
-			g := f.claimOne(s, string(rune('a'+want)), long, id)
+			g := f.claimOne(s, string('a'+want), long, id)
 			if g.Attempt != want {
 				f.Fatalf("attempt %d, want %d", g.Attempt, want)
 			}

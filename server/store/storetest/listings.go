@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
@@ -25,7 +26,7 @@ var listings = []scenario{
 	{"jobs are listed newest first, narrowed and in pages", func(f *fixture) {
 		var ids []int64
 		for i, kind := range []string{"annotations", "ner", "annotations", "annotations"} {
-			n := header(fmt.Sprint(i))
+			n := header(strconv.Itoa(i))
 			n.Project, n.Kind = fmt.Sprint("project-", i%2), kind
 			up, err := f.OpenUpload(f.ctx, n)
 			f.must(err)
@@ -121,7 +122,7 @@ var listings = []scenario{
 	{"a document is found across jobs, newest first, in pages", func(f *fixture) {
 		var ids []int64
 		for i := range 5 {
-			id := f.submit(fmt.Sprint(i), 2, 1)
+			id := f.submit(strconv.Itoa(i), 2, 1)
 			ids = append(ids, f.batches(id)[0].ID)
 		}
 		filter := store.BatchFilter{Document: document(2)}
@@ -138,7 +139,7 @@ var listings = []scenario{
 		g := cut(up, 4, 4)
 		for i := range 8 {
 			g.Findings = append(g.Findings, store.Finding{
-				Item: int64(8 - i/2), Severity: store.Severity(1 + i%2), Code: fmt.Sprint("C", i%3), Message: fmt.Sprint(i),
+				Item: int64(8 - i/2), Severity: store.Severity(1 + i%2), Code: fmt.Sprint("C", i%3), Message: strconv.Itoa(i),
 			})
 		}
 		f.commit(up, g)
@@ -179,7 +180,7 @@ var listings = []scenario{
 		for i, kind := range []job.EndKind{job.EndDied, job.EndFailed, job.EndDied, job.EndDied} {
 			before := f.now()
 			end := ended(grants[i], kind)
-			end.Message = fmt.Sprint(i)
+			end.Message = strconv.Itoa(i)
 			f.settle(end)
 			f.pass(before)
 		}
