@@ -161,7 +161,10 @@ func TestJobsFetchesPages(t *testing.T) {
 		t.Errorf("last error %v, want the one of the fourth page", last)
 	}
 	tokens = nil
-	for range c.Jobs(t.Context(), &tallymanv1.ListJobsRequest{}) {
+	for _, err := range c.Jobs(t.Context(), &tallymanv1.ListJobsRequest{}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 	if diff := cmp.Diff([]string{""}, tokens); diff != "" {

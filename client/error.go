@@ -13,9 +13,6 @@ import (
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
-// errorDomain is that of the reasons the coordinator gives.
-const errorDomain = "tallyman"
-
 // Error is what a coordinator, or the way to it, refused. It unwraps to the gRPC status.
 type Error struct {
 	Operation string                 // what was tried: "get job 7"
@@ -101,14 +98,12 @@ func ReasonOf(err error) tallymanv1.ErrorReason {
 
 func newError(operation, address string, err error) *Error {
 	s := status.Convert(err)
-	e := &Error{Operation: operation, Address: address, Code: s.Code(), Message: s.Message(), status: err}
+	e := &Error{
+		Operation: operation, Address: address, Code: s.Code(), Reason: tallymanv1.ReasonOf(err), Message: s.Message(),
+		status: err,
+	}
 	for _, detail := range s.Details() {
-		switch d := detail.(type) {
-		case *errdetails.ErrorInfo:
-			if d.GetDomain() == errorDomain {
-				e.Reason = tallymanv1.ErrorReason(tallymanv1.ErrorReason_value["ERROR_REASON_"+d.GetReason()])
-			}
-		case *errdetails.BadRequest:
+		if d, ok := detail.(*errdetails.BadRequest); ok {
 			for _, v := range d.GetFieldViolations() {
 				e.Fields = append(e.Fields, Field{Name: v.GetField(), Problem: v.GetDescription()})
 			}

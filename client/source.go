@@ -27,19 +27,17 @@ func (e *sourceError) Unwrap() error { return e.err }
 
 // newSource returns a source and the number of bytes in it, 0 when unknown.
 func newSource(r io.Reader, chunk int, keep int64) (source, int64, error) {
-	seeker, ok := r.(io.ReadSeeker)
-	if !ok {
-		return &keptSource{r: r, chunk: chunk, keep: keep}, 0, nil
+	if seeker, ok := r.(io.ReadSeeker); ok {
+		// A pipe is an *os.File, too, and fails here.
+		if begin, err := seeker.Seek(0, io.SeekCurrent); err == nil {
+			end, err := seeker.Seek(0, io.SeekEnd)
+			if err != nil {
+				return nil, 0, fmt.Errorf("find the size: %w", err)
+			}
+			return &seekSource{r: seeker, begin: begin, chunk: chunk}, end - begin, nil
+		}
 	}
-	begin, err := seeker.Seek(0, io.SeekCurrent)
-	if err != nil { // a pipe is an *os.File, too
-		return &keptSource{r: r, chunk: chunk, keep: keep}, 0, nil
-	}
-	end, err := seeker.Seek(0, io.SeekEnd)
-	if err != nil {
-		return nil, 0, fmt.Errorf("find the size: %w", err)
-	}
-	return &seekSource{r: seeker, begin: begin, chunk: chunk}, end - begin, nil
+	return &keptSource{r: r, chunk: chunk, keep: keep}, 0, nil
 }
 
 // seekSource reads again what is asked for again.

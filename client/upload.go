@@ -140,8 +140,7 @@ func (u *uploader) stream(ctx context.Context) error {
 	}
 	watchdog := time.AfterFunc(u.client.config.CallTimeout, func() { cancel(errNoAnswer) })
 	defer watchdog.Stop()
-	// An error of Send is io.EOF; Recv says what it was.
-	_ = stream.Send(&tallymanv1.SubmitUploadRequest{Message: &tallymanv1.SubmitUploadRequest_Header{Header: u.header()}})
+	put(stream, &tallymanv1.SubmitUploadRequest{Message: &tallymanv1.SubmitUploadRequest_Header{Header: u.header()}})
 	first, err := stream.Recv()
 	watchdog.Stop()
 	if err != nil {
@@ -154,7 +153,9 @@ func (u *uploader) stream(ctx context.Context) error {
 	go func() { received <- u.receive(stream) }()
 	if err := u.send(stream, first.GetResumeOffset(), received); err != nil {
 		cancel(nil)
-		<-received
+		if <-received == nil {
+			return nil // nothing more of the source was wanted
+		}
 		return err
 	}
 	return <-received
@@ -182,43 +183,43 @@ type uploadStream interface {
 	CloseSend() error
 }
 
-// send sends everything from offset on. Only errors of the source are its own; those of the stream are the receiver's.
+// send sends everything from offset on, unless the stream ends before. Only errors of the source are its own; those of
+// the stream are the receiver's.
 func (u *uploader) send(stream uploadStream, offset int64, received chan error) error {
 	if err := u.source.seek(offset); err != nil {
 		return &sourceError{err}
 	}
-	for {
+	for end := false; !end; {
 		select {
-		case err := <-received: // the stream is over
+		case err := <-received:
 			received <- err
 			return nil
 		default:
 		}
 		data, err := u.source.next()
-		if err != nil && !errors.Is(err, io.EOF) {
+		end = errors.Is(err, io.EOF)
+		if err != nil && !end {
 			return &sourceError{err}
 		}
-		if len(data) > 0 {
-			chunk := &tallymanv1.UploadChunk{Offset: offset, Data: data}
-			if stream.Send(&tallymanv1.SubmitUploadRequest{
-				Message: &tallymanv1.SubmitUploadRequest_Chunk{Chunk: chunk},
-			}) != nil {
-				return nil
-			}
-			offset += int64(len(data))
+		if len(data) == 0 {
+			continue
 		}
-		if err != nil {
-			break
+		chunk := &tallymanv1.UploadChunk{Offset: offset, Data: data}
+		if !put(stream, &tallymanv1.SubmitUploadRequest{Message: &tallymanv1.SubmitUploadRequest_Chunk{Chunk: chunk}}) {
+			return nil
 		}
+		offset += int64(len(data))
 	}
 	finish := &tallymanv1.UploadFinish{Size: offset}
-	if stream.Send(&tallymanv1.SubmitUploadRequest{
-		Message: &tallymanv1.SubmitUploadRequest_Finish{Finish: finish},
-	}) != nil {
-		return nil
+	if put(stream, &tallymanv1.SubmitUploadRequest{Message: &tallymanv1.SubmitUploadRequest_Finish{Finish: finish}}) {
+		_ = stream.CloseSend() // what fails here fails in the receiver
 	}
-	_ = stream.CloseSend() // as above
 	return nil
+}
+
+// put sends a message and reports whether the stream goes on. If not, Recv says why; Send does not.
+func put(stream uploadStream, message *tallymanv1.SubmitUploadRequest) bool {
+	return stream.Send(message) == nil
 }
 
 // receive takes the answers of a stream until it ends. Without error the upload is complete.

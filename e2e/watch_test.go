@@ -4,6 +4,9 @@ package e2e
 
 import (
 	"context"
+	"io"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,31 +94,22 @@ func TestWatch(t *testing.T) {
 }
 
 // TestWatchersThatStopReading opens many watches and never reads from them, while a job runs whose snapshots are large,
-// so that they fill what lies between.
+// so that they fill what lies between. Every snapshot that the one watcher who reads gets brings the next change.
 func TestWatchersThatStopReading(t *testing.T) {
 	t.Parallel()
-	const watchers, connections = 50, 5
+	const parts = 12
 	c := trial.collection(t)
 	s := postgresSite(t)
 	s.serve()
-	large := map[string]string{"large": strings.Repeat("x", 15<<10)}
-	job := s.upload(c.path, client.Upload{
-		Labels: large, Parameters: large, Policy: &tallymanv1.Policy{BatchWeight: 150},
-	})
+	content, err := os.ReadFile(c.path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), jobTimeout)
 	defer cancel()
-	for range connections {
-		conn, err := grpc.NewClient(s.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		for range watchers / connections {
-			if _, err := tallymanv1.NewJobServiceClient(conn).WatchJob(ctx, &tallymanv1.WatchJobRequest{JobId: job}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	rest := slices.Collect(slices.Chunk(content, len(content)/parts+1))
+	job, source, uploaded := s.uploadPiecemeal(ctx)
+	watchWithoutReading(ctx, t, s.address, job)
 	before := s.server.rss()
 	s.work("worker", "--slots", "2")
 	progress := &progression{t: t}
@@ -126,17 +120,73 @@ func TestWatchersThatStopReading(t *testing.T) {
 		}
 		progress.next(snapshot)
 		most = max(most, s.server.rss())
+		if len(rest) == 0 {
+			_ = source.Close() // of a pipe, which never fails
+			continue
+		}
+		if _, err := source.Write(rest[0]); err != nil {
+			t.Fatal(err)
+		}
+		rest = rest[1:]
+	}
+	if err := <-uploaded; err != nil {
+		t.Fatal(err)
 	}
 	if progress.last == nil || !client.Ended(progress.last.GetState()) {
 		t.Fatalf("the last snapshot is %v, want an end", progress.last)
 	}
 	checkSums(t, progress.last, c.summary.Items)
-	// Five snapshots are more than the 64 KiB that a stream takes before somebody reads: the other watches are stuck.
-	if progress.seen < 5 {
-		t.Errorf("the watcher that reads got %d snapshots, want at least 5", progress.seen)
+	// That many are more than the 64 KiB that a stream takes before somebody reads: the other watches are stuck.
+	if progress.seen < parts {
+		t.Errorf("the watcher that reads got %d snapshots, want at least %d", progress.seen, parts)
 	}
-	t.Logf("the server came from %d MiB to %d, the watcher that reads got %d snapshots", before>>20, most>>20, progress.seen)
 	if most-before > memoryBound()/4 {
 		t.Errorf("the server grew by %d MiB, want at most %d", (most-before)>>20, memoryBound()>>22)
+	}
+}
+
+// uploadPiecemeal begins an upload of what is written to source until it is closed, to a job whose snapshots have
+// 30 KiB.
+func (s *site) uploadPiecemeal(ctx context.Context) (job int64, source *io.PipeWriter, uploaded <-chan error) {
+	s.t.Helper()
+	reader, source := io.Pipe()
+	s.t.Cleanup(func() { _ = source.CloseWithError(context.Canceled) })
+	large := map[string]string{"large": strings.Repeat("x", 15<<10)}
+	begun, ended := make(chan int64, 1), make(chan error, 1)
+	go func() {
+		_, err := s.client.Upload(ctx, reader, client.Upload{
+			Project: project, FileName: "trial.jsonl", Labels: large, Parameters: large,
+			Progress: func(u client.UploadProgress) {
+				select {
+				case begun <- u.JobID:
+				default: // it is known already
+				}
+			},
+		})
+		_ = reader.CloseWithError(err) // whoever writes on is told
+		ended <- err
+	}()
+	select {
+	case job = <-begun:
+	case err := <-ended:
+		s.t.Fatalf("begin upload: %v", err)
+	}
+	return job, source, ended
+}
+
+// watchWithoutReading opens fifty watches on five connections, which stay open as long as ctx.
+func watchWithoutReading(ctx context.Context, t *testing.T, address string, job int64) {
+	t.Helper()
+	for range 5 {
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		for range 10 {
+			if _, err := tallymanv1.NewJobServiceClient(conn).WatchJob(ctx, &tallymanv1.WatchJobRequest{JobId: job}); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

@@ -1,10 +1,10 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,9 +57,9 @@ func (a *away) Claim(
 }
 
 func TestUploadMeetsTheStoresTroubles(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
+	inMemory(t, func(t *scene) {
 		var trouble error
-		c := start(t, Config{Database: database}, func(s store.Store) store.Store {
+		c := start(t, Config{Database: t.database}, func(s store.Store) store.Store {
 			return &away{Store: s, ingest: func() error { return trouble }}
 		})
 		for _, test := range []struct {
@@ -77,7 +77,7 @@ func TestUploadMeetsTheStoresTroubles(t *testing.T) {
 			c.must(u.Send(finish(u.at)))
 			err := u.failure()
 			c.wantError(test.err.Error(), err, test.code, test.reason)
-			if bytes.Contains([]byte(err.Error()), []byte("SQLSTATE")) {
+			if strings.Contains(err.Error(), "SQLSTATE") {
 				t.Errorf("the driver's text went out: %v", err)
 			}
 		}

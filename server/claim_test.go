@@ -25,13 +25,13 @@ func leases(grants []*pb.Grant) []string {
 }
 
 func TestClaimWaitsAndIsWokenAtOnce(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		session := c.register("w")
 		got := make(chan []*pb.Grant, 1)
 		go func() { got <- c.claim(session, "r", 1) }()
 		// Not on a second, where polls are.
-		time.Sleep(5*time.Second + 300*time.Millisecond)
+		pass(5*time.Second + 300*time.Millisecond)
 		u := c.open(c.ctx, header("wakes"))
 		u.chunk(lines(1, 3))
 		u.until("a commit", func(m *pb.SubmitUploadResponse) bool { return m.GetBatches() > 0 })
@@ -46,12 +46,12 @@ func TestClaimWaitsAndIsWokenAtOnce(t *testing.T) {
 }
 
 func TestClaimIsWokenByWhatIsCommittedWhileItIsServed(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
+	inMemory(t, func(t *scene) {
 		var c *coordinator
 		var commit sync.Once
 		var submit atomic.Bool
 		var committed time.Time
-		c = start(t, Config{Database: database}, func(s store.Store) store.Store {
+		c = start(t, Config{Database: t.database}, func(s store.Store) store.Store {
 			return &away{Store: s, after: func() {
 				if submit.Load() {
 					commit.Do(func() {
@@ -64,7 +64,7 @@ func TestClaimIsWokenByWhatIsCommittedWhileItIsServed(t *testing.T) {
 		session := c.register("w")
 		c.submit(header("served"), lines(1, 2))
 		c.settle(session, completed(c.claimOne(session, "first")))
-		time.Sleep(300 * time.Millisecond)
+		pass(300 * time.Millisecond)
 		submit.Store(true)
 		c.claimOne(session, "second")
 		if late := time.Since(committed); late != 0 {
@@ -74,8 +74,8 @@ func TestClaimIsWokenByWhatIsCommittedWhileItIsServed(t *testing.T) {
 }
 
 func TestClaimAnswersBeforeItsDeadline(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		session := c.register("w")
 		ctx, cancel := context.WithTimeout(c.ctx, 20*time.Second)
 		defer cancel()
@@ -96,8 +96,8 @@ func TestClaimAnswersBeforeItsDeadline(t *testing.T) {
 }
 
 func TestClaimRepeatedGetsTheSameLeases(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("repeated"), lines(1, 12))
 		session := c.register("w")
 		first := c.claim(session, "r", 3)
@@ -127,8 +127,8 @@ func TestClaimRepeatedGetsTheSameLeases(t *testing.T) {
 }
 
 func TestClaimOfAnEndedSession(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		session := c.register("w")
 		c.submit(header("ended"), lines(1, 2))
 		g := c.claimOne(session, "r")
@@ -169,21 +169,38 @@ func TestClaimOfAnEndedSession(t *testing.T) {
 	})
 }
 
+func TestClaimOfAnEndedSessionIsToldWhenThereIsNoWork(t *testing.T) {
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
+		session := c.register("w")
+		if g := c.claim(session, "r", 1); len(g) != 0 {
+			t.Fatalf("got %v", g)
+		}
+		c.register("w")
+		began := time.Now()
+		_, err := c.workers.ClaimBatches(c.ctx, &pb.ClaimBatchesRequest{SessionId: session, RequestId: "q", MaxBatches: 1})
+		c.wantError("claim", err, codes.FailedPrecondition, "SESSION_ENDED")
+		if took := time.Since(began); took != 0 {
+			t.Errorf("told after %v", took)
+		}
+	})
+}
+
 func TestClaimWhoseCallerIsGoneIsReleased(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
+	inMemory(t, func(t *scene) {
 		var leave func()
-		c := start(t, Config{Database: database}, func(s store.Store) store.Store {
+		c := start(t, Config{Database: t.database}, func(s store.Store) store.Store {
 			return &away{Store: s, after: func() { leave() }}
 		})
 		session := c.register("w")
 		up := c.submit(header("gone"), lines(1, 2))
 		ctx, cancel := context.WithCancel(c.ctx)
 		// The caller goes when the claim is committed and nobody has answered yet.
-		leave = func() { cancel(); time.Sleep(time.Millisecond) }
+		leave = func() { cancel(); pass(time.Millisecond) }
 		_, err := c.workers.ClaimBatches(ctx, &pb.ClaimBatchesRequest{SessionId: session, RequestId: "r", MaxBatches: 1})
 		c.wantError("a caller that left", err, codes.Canceled, "")
 		leave = func() {}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r, err := c.jobs.ListBatches(c.ctx, &pb.ListBatchesRequest{JobId: up.GetJobId()})
 		c.must(err)
 		if b := r.GetBatches()[0]; b.GetState() != pb.BatchState_BATCH_STATE_PENDING || b.GetAttempt() != 1 ||
@@ -197,10 +214,10 @@ func TestClaimWhoseCallerIsGoneIsReleased(t *testing.T) {
 }
 
 func TestClaimOutlastsTheDatabase(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
+	inMemory(t, func(t *scene) {
 		var gone atomic.Bool
 		gone.Store(true)
-		c := start(t, Config{Database: database}, func(s store.Store) store.Store {
+		c := start(t, Config{Database: t.database}, func(s store.Store) store.Store {
 			return &away{Store: s, claim: func() error {
 				if gone.Load() {
 					return fmt.Errorf("claim: %w", store.ErrUnavailable)
@@ -212,7 +229,7 @@ func TestClaimOutlastsTheDatabase(t *testing.T) {
 		c.submit(header("away"), lines(1, 2))
 		got := make(chan []*pb.Grant, 1)
 		go func() { got <- c.claim(session, "r", 1) }()
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		select {
 		case g := <-got:
 			t.Fatalf("answered with %v while the database was away", g)
@@ -227,8 +244,8 @@ func TestClaimOutlastsTheDatabase(t *testing.T) {
 }
 
 func TestClaimsOfManyCallersShare(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		c.submit(header("many"), lines(1, 400))
 		var mu sync.Mutex
 		seen := map[string]int{}
@@ -259,8 +276,8 @@ func TestClaimsOfManyCallersShare(t *testing.T) {
 }
 
 func TestClaimServesOnlyItsKinds(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		h := header("other")
 		h.Kind = "other"
 		c.submit(h, lines(1, 2))

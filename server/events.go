@@ -58,6 +58,9 @@ func (e *events) Stopping(jobID int64) {
 	e.folder.Changed(jobID, true)
 }
 
+// Current implements api.Events.
+func (e *events) Current(ctx context.Context, jobID int64) { e.folder.Current(ctx, jobID) }
+
 // AttemptsEnded implements dispatch.Events: one line for every attempt that crashed or failed, for people who grep.
 func (e *events) AttemptsEnded(ended []store.Ended) {
 	for _, x := range ended {

@@ -30,12 +30,16 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The compressor's channels are made with its first frame: of a bubble they could not be used by the next one.
+	// Channels for compressing are made with the first frame: those of one bubble could not be used by the next.
 	var warm payload.Encoder
 	if err := warm.Append(payload.Item{Number: 1, Line: 1, Data: []byte("{}"), Length: 2}); err != nil {
 		panic(err)
 	}
-	if _, err := warm.Finish(); err != nil {
+	frame, err := warm.Finish()
+	if err == nil {
+		_, err = payload.Decode(frame, 1<<10)
+	}
+	if err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
@@ -46,7 +50,7 @@ const patient = time.Minute
 
 // coordinator is one that runs, with clients of it.
 type coordinator struct {
-	t       *testing.T
+	t       testing.TB
 	ctx     context.Context // of calls
 	server  *Server
 	jobs    pb.JobServiceClient
@@ -57,25 +61,35 @@ type coordinator struct {
 	halt    func() error // ends Run and returns its error; may be repeated
 }
 
+// scene is a test with a database of its own.
+type scene struct {
+	*testing.T
+	database string
+}
+
+// pass lets time pass. In a bubble, where all is idle before time moves, that costs none.
+func pass(d time.Duration) { <-time.After(d) }
+
 // inMemory runs a scenario on SQLite with the time of a bubble.
-func inMemory(t *testing.T, scenario func(t *testing.T, database string)) {
+func inMemory(t *testing.T, scenario func(t *scene)) {
 	t.Helper()
 	t.Parallel()
 	folder := t.TempDir()
-	synctest.Test(t, func(t *testing.T) { scenario(t, "sqlite:"+filepath.Join(folder, "tallyman.db")) })
+	synctest.Test(t, func(t *testing.T) { scenario(&scene{t, "sqlite:" + filepath.Join(folder, "tallyman.db")}) })
 }
 
 // onBoth runs a scenario, which must not depend on time, on SQLite and on Postgres.
-func onBoth(t *testing.T, scenario func(t *testing.T, database string)) {
+func onBoth(t *testing.T, scenario func(t *scene)) {
+	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { inMemory(t, scenario) })
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		scenario(t, pgtest.DSN(t, "coordinator", postgres.Migrate))
+		scenario(&scene{t, pgtest.DSN(t, "coordinator", postgres.Migrate)})
 	})
 }
 
 // start runs a coordinator until the test ends. wrap stands between it and its store; nil is none.
-func start(t *testing.T, cfg Config, wrap func(store.Store) store.Store) *coordinator {
+func start(t testing.TB, cfg Config, wrap func(store.Store) store.Store) *coordinator {
 	t.Helper()
 	log := &log{}
 	cfg.Logger = slog.New(slog.NewJSONHandler(log, nil))
@@ -144,7 +158,7 @@ func (l *log) Write(p []byte) (int, error) {
 }
 
 // lines returns the lines with this message.
-func (l *log) lines(t *testing.T, msg string) (lines []map[string]any) {
+func (l *log) lines(t testing.TB, msg string) (lines []map[string]any) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()

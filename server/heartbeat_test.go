@@ -76,8 +76,8 @@ const (
 )
 
 func TestHeartbeatKeepsLeasesForLong(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		c.submit(header("slow"), lines(1, 2))
 		session := c.register("w")
 		g := c.claimOne(session, "r")
@@ -90,7 +90,7 @@ func TestHeartbeatKeepsLeasesForLong(t *testing.T) {
 			if next := a.GetNextInterval().AsDuration(); next < 4500*time.Millisecond || next > 5500*time.Millisecond {
 				t.Fatalf("the next beat in %v, want 5 s give or take a tenth", next)
 			}
-			time.Sleep(a.GetNextInterval().AsDuration())
+			pass(a.GetNextInterval().AsDuration())
 		}
 		if a := c.settle(session, completed(g)); a.GetStatus() != pb.SettleStatus_SETTLE_STATUS_SETTLED {
 			t.Errorf("settle: %v", a)
@@ -103,8 +103,8 @@ func TestHeartbeatKeepsLeasesForLong(t *testing.T) {
 }
 
 func TestHeartbeatBringsOutcomes(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		h := header("durable")
 		h.Policy.BatchItems = 10
 		up := c.submit(h, lines(1, 10))
@@ -148,8 +148,8 @@ func TestHeartbeatBringsOutcomes(t *testing.T) {
 }
 
 func TestHeartbeatIsPushedACancelAtOnce(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("pushed"), lines(1, 4))
 		session := c.register("w")
 		g := c.claimOne(session, "r")
@@ -185,15 +185,15 @@ func TestHeartbeatIsPushedACancelAtOnce(t *testing.T) {
 }
 
 func TestHeartbeatReleasesWhatItDoesNotName(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		c.submit(header("unnamed"), lines(1, 4))
 		session := c.register("w")
 		known, forgotten := c.claimOne(session, "r"), c.claimOne(session, "q")
 		b := c.beating(session)
 		b.want(known, goOn)
 		for range 2 {
-			time.Sleep(6 * time.Second)
+			pass(6 * time.Second)
 			b.want(known, goOn)
 		}
 		got := c.batch(forgotten.GetBatchId()).GetBatch()
@@ -213,8 +213,8 @@ func TestHeartbeatThatBreaks(t *testing.T) {
 	}
 	for how, interrupt := range breaks {
 		t.Run(how+" for good", func(t *testing.T) {
-			inMemory(t, func(t *testing.T, database string) {
-				c := start(t, Config{Database: database}, nil)
+			inMemory(t, func(t *scene) {
+				c := start(t, Config{Database: t.database}, nil)
 				c.submit(header("broken"), lines(1, 2))
 				session := c.register("w")
 				g := c.claimOne(session, "r")
@@ -241,18 +241,18 @@ func TestHeartbeatThatBreaks(t *testing.T) {
 			})
 		})
 		t.Run(how+" and back", func(t *testing.T) {
-			inMemory(t, func(t *testing.T, database string) {
-				c := start(t, Config{Database: database}, nil)
+			inMemory(t, func(t *scene) {
+				c := start(t, Config{Database: t.database}, nil)
 				c.submit(header("back"), lines(1, 2))
 				session := c.register("w")
 				g := c.claimOne(session, "r")
 				b := c.beating(session)
 				b.want(g, goOn)
 				interrupt(b)
-				time.Sleep(4 * time.Second)
+				pass(4 * time.Second)
 				b = c.beating(session)
 				b.want(g, goOn)
-				time.Sleep(20 * time.Second)
+				pass(20 * time.Second)
 				b.want(g, goOn)
 				if n := len(c.log.lines(t, "batch crashed")); n != 0 {
 					t.Errorf("%d batches crashed", n)
@@ -261,8 +261,8 @@ func TestHeartbeatThatBreaks(t *testing.T) {
 		})
 	}
 	t.Run("replaced by a newer one", func(t *testing.T) {
-		inMemory(t, func(t *testing.T, database string) {
-			c := start(t, Config{Database: database}, nil)
+		inMemory(t, func(t *scene) {
+			c := start(t, Config{Database: t.database}, nil)
 			c.submit(header("replaced"), lines(1, 2))
 			session := c.register("w")
 			g := c.claimOne(session, "r")
@@ -273,15 +273,15 @@ func TestHeartbeatThatBreaks(t *testing.T) {
 			if _, err := older.Recv(); !errors.Is(err, io.EOF) {
 				t.Errorf("the older stream: %v, want its end", err)
 			}
-			time.Sleep(20 * time.Second)
+			pass(20 * time.Second)
 			newer.want(g, goOn)
 		})
 	})
 }
 
 func TestHeartbeatRefusesBadBeats(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		for _, test := range []struct {
 			name string
 			beat *pb.HeartbeatRequest
@@ -300,8 +300,8 @@ func TestHeartbeatRefusesBadBeats(t *testing.T) {
 }
 
 func TestHeartbeatEndsWithTheCoordinatorAndShortensNothing(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		first := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		first := start(t, Config{Database: t.database}, nil)
 		up := first.submit(header("drained"), lines(1, 2))
 		session := first.register("w")
 		g := first.claimOne(session, "r")
@@ -318,7 +318,7 @@ func TestHeartbeatEndsWithTheCoordinatorAndShortensNothing(t *testing.T) {
 			}
 			waiting <- err
 		}()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		began := time.Now()
 		first.must(first.halt())
 		if took := time.Since(began); took > time.Second {
@@ -328,8 +328,8 @@ func TestHeartbeatEndsWithTheCoordinatorAndShortensNothing(t *testing.T) {
 		_, err := b.Recv()
 		first.wantError("the stream", err, codes.Unavailable, "SHUTTING_DOWN")
 
-		time.Sleep(15 * time.Second) // three graces, half a lease
-		second := start(t, Config{Database: database}, nil)
+		pass(15 * time.Second) // three graces, half a lease
+		second := start(t, Config{Database: t.database}, nil)
 		if got := second.batch(g.GetBatchId()).GetBatch().GetLeaseExpiresAt().AsTime(); !got.Equal(expires) {
 			t.Errorf("the lease ends at %v, was to end at %v", got, expires)
 		}
@@ -345,9 +345,9 @@ func TestHeartbeatEndsWithTheCoordinatorAndShortensNothing(t *testing.T) {
 }
 
 func TestHeartbeatWhileTheDatabaseIsAway(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
+	inMemory(t, func(t *scene) {
 		var gone atomic.Bool
-		c := start(t, Config{Database: database}, func(s store.Store) store.Store {
+		c := start(t, Config{Database: t.database}, func(s store.Store) store.Store {
 			return &away{Store: s, beat: func() error {
 				if gone.Load() {
 					return fmt.Errorf("beat: %w", store.ErrUnavailable)
@@ -361,10 +361,10 @@ func TestHeartbeatWhileTheDatabaseIsAway(t *testing.T) {
 		b := c.beating(session)
 		b.want(g, goOn)
 		gone.Store(true)
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		b.want(g, unknown)
 		gone.Store(false)
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		b.want(g, goOn)
 	})
 }

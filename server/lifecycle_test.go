@@ -19,8 +19,8 @@ import (
 )
 
 func TestRunEndsOpenStreams(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("streams"), lines(1, 2))
 		beating := c.beating(c.register("w"))
 		beating.beat()
@@ -71,8 +71,8 @@ func TestRunEndsOpenStreams(t *testing.T) {
 }
 
 func TestRunCutsWhatDoesNotEnd(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database, DrainTimeout: 3 * time.Second}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database, DrainTimeout: 3 * time.Second}, nil)
 		reflecting, err := grpc_reflection_v1.NewServerReflectionClient(c.conn).ServerReflectionInfo(c.ctx)
 		c.must(err)
 		c.must(reflecting.Send(&grpc_reflection_v1.ServerReflectionRequest{
@@ -92,12 +92,12 @@ func TestRunCutsWhatDoesNotEnd(t *testing.T) {
 }
 
 func TestRunAnswersCallsInFlight(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
+	inMemory(t, func(t *scene) {
 		var slow atomic.Bool
-		c := start(t, Config{Database: database}, func(s store.Store) store.Store {
+		c := start(t, Config{Database: t.database}, func(s store.Store) store.Store {
 			return &away{Store: s, after: func() {
 				if slow.Load() {
-					time.Sleep(2 * time.Second)
+					pass(2 * time.Second)
 				}
 			}}
 		})
@@ -106,7 +106,7 @@ func TestRunAnswersCallsInFlight(t *testing.T) {
 		slow.Store(true)
 		got := make(chan []*pb.Grant, 1)
 		go func() { got <- c.claim(session, "r", 1) }()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		c.must(c.halt())
 		if g := <-got; len(g) != 1 {
 			t.Errorf("the claim under way got %v", g)
@@ -128,9 +128,9 @@ func (c *checked) Check(ctx context.Context) error {
 }
 
 func TestHealthFollowsTheDatabase(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
+	inMemory(t, func(t *scene) {
 		db := &checked{}
-		c := start(t, Config{Database: database}, func(s store.Store) store.Store { db.Store = s; return db })
+		c := start(t, Config{Database: t.database}, func(s store.Store) store.Store { db.Store = s; return db })
 		want := func(want grpc_health_v1.HealthCheckResponse_ServingStatus) {
 			t.Helper()
 			synctest.Wait()
@@ -142,21 +142,21 @@ func TestHealthFollowsTheDatabase(t *testing.T) {
 		}
 		want(grpc_health_v1.HealthCheckResponse_SERVING)
 		db.gone.Store(true)
-		time.Sleep(6 * time.Second)
+		pass(6 * time.Second)
 		want(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 		db.gone.Store(false)
-		time.Sleep(6 * time.Second)
+		pass(6 * time.Second)
 		want(grpc_health_v1.HealthCheckResponse_SERVING)
 	})
 }
 
 func TestSessionsThatFellSilentEnd(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		silent, beating := c.register("silent"), c.beating(c.register("beats"))
 		for range 90 { // 7.5 minutes
 			beating.beat()
-			time.Sleep(5 * time.Second)
+			pass(5 * time.Second)
 		}
 		r, err := c.admin.ListWorkers(c.ctx, &pb.ListWorkersRequest{})
 		c.must(err)
@@ -169,8 +169,8 @@ func TestSessionsThatFellSilentEnd(t *testing.T) {
 }
 
 func TestProgressIsLoggedAtMostEveryTenSeconds(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		c.submit(header("logged"), lines(1, 120))
 		session := c.register("w")
 		beating := c.beating(session)
@@ -182,7 +182,7 @@ func TestProgressIsLoggedAtMostEveryTenSeconds(t *testing.T) {
 			}
 			beating.beat(open...)
 			c.settle(session, completed(g))
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		if n := len(c.log.lines(t, "job progress")); n < 4 || n > 6 {
 			t.Errorf("%d lines in a minute", n)
@@ -194,8 +194,8 @@ func TestProgressIsLoggedAtMostEveryTenSeconds(t *testing.T) {
 }
 
 func TestCancelOfALargeJobIsSweptAtOnce(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		h := header("large")
 		h.Policy.BatchItems = 1
 		up := c.submit(h, lines(1, 1200))

@@ -13,8 +13,8 @@ import (
 )
 
 func TestPayloadsThatAreLargeAreReadApart(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		h := header("large")
 		h.Policy.BatchItems = 1
 		noise := make([]byte, 0, 2<<20)

@@ -29,7 +29,7 @@ func (s *slowly) Read(p []byte) (int, error) {
 	if len(s.data) == 0 {
 		return 0, io.EOF
 	}
-	time.Sleep(50 * time.Millisecond)
+	pass(50 * time.Millisecond)
 	n := copy(p, s.data[:min(len(s.data), 40)])
 	s.data = s.data[n:]
 	return n, nil
@@ -122,7 +122,7 @@ func TestCoordinatorsComeAndGo(t *testing.T) {
 				if err := c.halt(); err != nil {
 					t.Errorf("stop coordinator: %v", err)
 				}
-				time.Sleep(time.Second)
+				pass(time.Second)
 				begin()
 				if i == 1 {
 					stops[0]()

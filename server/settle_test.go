@@ -12,8 +12,8 @@ import (
 )
 
 func TestSettleFailuresAreRetriedThenEnd(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("fails"), lines(1, 2))
 		session := c.register("w")
 		fail := func(g *pb.Grant) *pb.SettleAnswer {
@@ -59,8 +59,8 @@ func TestSettleFailuresAreRetriedThenEnd(t *testing.T) {
 }
 
 func TestSettleTooLateChangesNothing(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("late"), lines(1, 2))
 		session := c.register("w")
 		g := c.claimOne(session, "r")
@@ -93,8 +93,8 @@ func TestSettleTooLateChangesNothing(t *testing.T) {
 }
 
 func TestSettleManyGetsAnAnswerEach(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("many"), lines(1, 8))
 		session := c.register("w")
 		grants := c.claim(session, "r", 4)
@@ -142,8 +142,8 @@ func TestSettleManyGetsAnAnswerEach(t *testing.T) {
 }
 
 func TestBatchThatCrashesThriceEnds(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("poison"), []byte(`{"n":1}`+"\n"))
 		for attempt := range 3 {
 			session := c.register("w")

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
-func zipped(t *testing.T, data []byte) []byte {
+func zipped(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -53,8 +54,8 @@ func (c *coordinator) findings(jobID int64) []*pb.Finding {
 }
 
 func TestUploadIsAnsweredAtOnceAndAsItGrows(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		u := c.open(c.ctx, header("grows"))
 		if u.first.GetJobId() == 0 || u.first.GetResumeOffset() != 0 || u.first.GetFinished() {
 			t.Errorf("answer to the header: %v", u.first)
@@ -84,8 +85,8 @@ func TestUploadIsAnsweredAtOnceAndAsItGrows(t *testing.T) {
 }
 
 func TestUploadRefusesWhatDoesNotFit(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		tests := []struct {
 			name   string
 			send   []*pb.SubmitUploadRequest
@@ -130,13 +131,15 @@ func TestUploadRefusesWhatDoesNotFit(t *testing.T) {
 }
 
 func TestUploadResumes(t *testing.T) {
-	data := lines(1, 41)
 	tests := []struct {
-		name string
-		file func(t *testing.T) []byte
+		name  string
+		file  []byte
+		items int64
+		batch int32
 	}{
-		{"plain", func(*testing.T) []byte { return data }},
-		{"gzip", func(t *testing.T) []byte { return zipped(t, data) }},
+		{"plain", lines(1, 41), 41, 2},
+		// Long enough for the decompressor to give something before the end.
+		{"gzip", zipped(t, lines(1, 20_001)), 20_001, 200},
 	}
 	cut := map[string]func(c *coordinator, u *upload, cancel func()){
 		"closed": func(c *coordinator, u *upload, _ func()) {
@@ -151,11 +154,14 @@ func TestUploadResumes(t *testing.T) {
 	for _, test := range tests {
 		for how, interrupt := range cut {
 			t.Run(test.name+" "+how, func(t *testing.T) {
-				onBoth(t, func(t *testing.T, database string) {
-					file := test.file(t)
-					c := start(t, Config{Database: database}, nil)
-					want := c.cuts(c.submit(header("undisturbed"), file).GetJobId())
+				onBoth(t, func(t *scene) {
+					file := test.file
+					c := start(t, Config{Database: t.database}, nil)
+					undisturbed := header("undisturbed")
+					undisturbed.Policy.BatchItems = test.batch
+					want := c.cuts(c.submit(undisturbed, file).GetJobId())
 					h := header("disturbed")
+					h.Policy.BatchItems = test.batch
 					h.Size = int64(len(file))
 					var jobID, read int64
 					for _, to := range []int{len(file) / 3, len(file) - 2} {
@@ -163,9 +169,7 @@ func TestUploadResumes(t *testing.T) {
 						u := c.open(ctx, h)
 						jobID = u.first.GetJobId()
 						u.chunk(file[u.at:to])
-						if test.name == "plain" {
-							u.until("a commit", func(m *pb.SubmitUploadResponse) bool { return m.GetCommittedOffset() > u.first.GetResumeOffset() })
-						}
+						u.until("a commit", func(m *pb.SubmitUploadResponse) bool { return m.GetItems() > u.first.GetItems() })
 						interrupt(c, u, cancel)
 						cancel()
 						now := c.job(jobID).GetProgress()
@@ -188,7 +192,7 @@ func TestUploadResumes(t *testing.T) {
 					}
 					u.chunk(file[u.at:])
 					last := u.end()
-					if last.GetItems() != 41 {
+					if last.GetItems() != test.items {
 						t.Errorf("last answer %v", last)
 					}
 					if diff := cmp.Diff(want, c.cuts(jobID)); diff != "" {
@@ -204,8 +208,8 @@ func TestUploadResumes(t *testing.T) {
 }
 
 func TestUploadResumedWithAnotherFileIsRefused(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		h := header("changed")
 		h.Policy = nil
 		u := c.open(c.ctx, h)
@@ -222,8 +226,8 @@ func TestUploadResumedWithAnotherFileIsRefused(t *testing.T) {
 }
 
 func TestUploadOpenedAgainFencesTheOlderStream(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		older := c.open(c.ctx, header("twice"))
 		newer := c.open(c.ctx, header("twice"))
 		older.chunk(lines(1, 10))
@@ -237,14 +241,14 @@ func TestUploadOpenedAgainFencesTheOlderStream(t *testing.T) {
 }
 
 func TestUploadThatCannotBeReadFailsItsJob(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("pdf"), []byte("%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<< /Type /Catalog >>\nendobj\n"))
 		if !up.GetFinished() || !up.GetJobStopped() {
 			t.Errorf("last answer %v, want the job stopped", up)
 		}
 		j := c.ended(up.GetJobId())
-		if j.GetState() != pb.JobState_JOB_STATE_FAILED || !bytes.Contains([]byte(j.GetReason()), []byte("PDF")) {
+		if j.GetState() != pb.JobState_JOB_STATE_FAILED || !strings.Contains(j.GetReason(), "PDF") {
 			t.Errorf("ended as %v because %q", j.GetState(), j.GetReason())
 		}
 		if f := c.findings(up.GetJobId()); len(f) != 1 || f[0].GetCode() != "NOT_JSON_LINES" || f[0].GetFile() != "pdf.jsonl" {
@@ -257,8 +261,8 @@ func TestUploadThatCannotBeReadFailsItsJob(t *testing.T) {
 }
 
 func TestUploadTruncatedKeepsWhatWasRead(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		file := zipped(t, lines(1, 5000))
 		up := c.submit(header("truncated"), file[:len(file)-20])
 		if up.GetJobStopped() || up.GetItems() == 0 {
@@ -286,8 +290,8 @@ func TestUploadTruncatedKeepsWhatWasRead(t *testing.T) {
 func TestUploadEmptyOrBlankEndsWithAWarning(t *testing.T) {
 	for name, file := range map[string][]byte{"empty": nil, "blank": []byte("\n \n\r\n")} {
 		t.Run(name, func(t *testing.T) {
-			inMemory(t, func(t *testing.T, database string) {
-				c := start(t, Config{Database: database}, nil)
+			inMemory(t, func(t *scene) {
+				c := start(t, Config{Database: t.database}, nil)
 				up := c.submit(header("empty"), file)
 				j := c.ended(up.GetJobId())
 				if j.GetState() != pb.JobState_JOB_STATE_SUCCEEDED || j.GetProgress().GetItemsTotal() != 0 ||
@@ -303,8 +307,8 @@ func TestUploadEmptyOrBlankEndsWithAWarning(t *testing.T) {
 }
 
 func TestUploadOfBadItemsOnly(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("bad"), []byte("{\"a\":\n{\"b\":1,\"b\":2}\nnot json\n"))
 		j := c.ended(up.GetJobId())
 		if diff := cmp.Diff(map[pb.Outcome]int64{pb.Outcome_OUTCOME_REJECTED: 3}, outcomes(j)); diff != "" {
@@ -323,8 +327,8 @@ func TestUploadOfBadItemsOnly(t *testing.T) {
 }
 
 func TestUploadEndsWhenItsJobIsCancelled(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		u := c.open(c.ctx, header("cancelled"))
 		u.chunk(lines(1, 10))
 		u.until("a commit", func(m *pb.SubmitUploadResponse) bool { return m.GetItems() > 0 })
@@ -346,15 +350,15 @@ func TestUploadEndsWhenItsJobIsCancelled(t *testing.T) {
 }
 
 func TestUploadSurvivesTheCoordinator(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		first := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		first := start(t, Config{Database: t.database}, nil)
 		u := first.open(first.ctx, header("survives"))
 		u.chunk(lines(1, 10))
 		u.until("a commit", func(m *pb.SubmitUploadResponse) bool { return m.GetItems() > 0 })
 		first.must(first.halt())
 		first.wantError("a stream when the coordinator stops", u.failure(), codes.Unavailable, "SHUTTING_DOWN")
 
-		second := start(t, Config{Database: database}, nil)
+		second := start(t, Config{Database: t.database}, nil)
 		u = second.open(second.ctx, header("survives"))
 		if u.at == 0 {
 			t.Error("nothing was kept")
@@ -367,18 +371,18 @@ func TestUploadSurvivesTheCoordinator(t *testing.T) {
 }
 
 func TestUploadAbandonedFailsItsJob(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database, UploadTimeout: 10 * time.Minute}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database, UploadTimeout: 10 * time.Minute}, nil)
 		u := c.open(c.ctx, header("abandoned"))
 		u.chunk(lines(1, 4))
 		u.until("a commit", func(m *pb.SubmitUploadResponse) bool { return m.GetItems() > 0 })
 		c.must(u.CloseSend())
 		c.wantError("closed", u.failure(), codes.Aborted, "UPLOAD_INTERRUPTED")
-		time.Sleep(9 * time.Minute)
+		pass(9 * time.Minute)
 		if j := c.job(u.first.GetJobId()); j.GetState() != pb.JobState_JOB_STATE_RUNNING {
 			t.Fatalf("after 9 minutes: %v", j)
 		}
-		time.Sleep(3 * time.Minute)
+		pass(3 * time.Minute)
 		j := c.ended(u.first.GetJobId())
 		if j.GetState() != pb.JobState_JOB_STATE_FAILED || j.GetReason() == "" {
 			t.Errorf("ended as %v because %q", j.GetState(), j.GetReason())

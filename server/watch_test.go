@@ -34,8 +34,8 @@ func (c *coordinator) snapshot(stream pb.JobService_WatchJobClient) *pb.Job {
 }
 
 func TestWatchIsMonotonicPacedAndEnds(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("watched"), lines(1, 200))
 		session := c.register("w")
 		worked := make(chan struct{})
@@ -43,7 +43,7 @@ func TestWatchIsMonotonicPacedAndEnds(t *testing.T) {
 			defer close(worked)
 			for _, g := range c.claim(session, "r", 1000) {
 				c.settle(session, completed(g))
-				time.Sleep(13 * time.Millisecond)
+				pass(13 * time.Millisecond)
 			}
 		}()
 		stream := c.watch(c.ctx, up.GetJobId(), 0)
@@ -90,8 +90,8 @@ func TestWatchIsMonotonicPacedAndEnds(t *testing.T) {
 }
 
 func TestWatchResumes(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("resumed"), lines(1, 4))
 		session := c.register("w")
 		ctx, cancel := context.WithCancel(c.ctx)
@@ -125,10 +125,11 @@ func TestWatchResumes(t *testing.T) {
 }
 
 func TestWatchShowsSignsOfLife(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database, Lease: time.Hour}, nil)
 		up := c.submit(header("idle"), lines(1, 2))
-		time.Sleep(2 * time.Second)
+		c.claimOne(c.register("w"), "r") // so that nothing is left to sweep
+		pass(2 * time.Second)
 		stream := c.watch(c.ctx, up.GetJobId(), 0)
 		c.snapshot(stream)
 		for range 3 {
@@ -152,8 +153,8 @@ func TestWatchShowsSignsOfLife(t *testing.T) {
 }
 
 func TestWatchOfAJobThatIsNotThere(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		_, err := c.watch(c.ctx, 77, 0).Recv()
 		c.wantError("watch", err, codes.NotFound, "JOB_NOT_FOUND")
 		_, err = c.jobs.GetJob(c.ctx, &pb.GetJobRequest{JobId: 77})
@@ -189,9 +190,9 @@ func (v *vanishing) GetJob(ctx context.Context, id int64) (job.Job, error) {
 }
 
 func TestWatchOfAJobThatIsDeleted(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
+	inMemory(t, func(t *scene) {
 		v := &vanishing{}
-		c := start(t, Config{Database: database}, func(s store.Store) store.Store { v.Store = s; return v })
+		c := start(t, Config{Database: t.database}, func(s store.Store) store.Store { v.Store = s; return v })
 		up := c.submit(header("deleted"), lines(1, 2))
 		stream := c.watch(c.ctx, up.GetJobId(), 0)
 		c.snapshot(stream)
@@ -208,11 +209,11 @@ func TestWatchOfAJobThatIsDeleted(t *testing.T) {
 }
 
 func TestWatchersCostOnePollForEachJob(t *testing.T) {
-	inMemory(t, func(t *testing.T, database string) {
+	inMemory(t, func(t *scene) {
 		v := &vanishing{}
-		c := start(t, Config{Database: database}, func(s store.Store) store.Store { v.Store = s; return v })
+		c := start(t, Config{Database: t.database}, func(s store.Store) store.Store { v.Store = s; return v })
 		up := c.submit(header("popular"), lines(1, 2))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		v.reads.Store(0)
 		for range 1000 {
 			stream := c.watch(c.ctx, up.GetJobId(), 0)
@@ -229,7 +230,7 @@ func TestWatchersCostOnePollForEachJob(t *testing.T) {
 			t.Errorf("1000 watchers that came at once read the job %d times", n)
 		}
 		v.reads.Store(0)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n := v.reads.Load(); n > 60 {
 			t.Errorf("1000 watchers read the job %d times in a minute, want at most one a second", n)
 		}
@@ -237,8 +238,8 @@ func TestWatchersCostOnePollForEachJob(t *testing.T) {
 }
 
 func TestDeletedJobIsHiddenAndRemoved(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("removed"), lines(1, 4))
 		_, err := c.jobs.DeleteJob(c.ctx, &pb.DeleteJobRequest{JobId: up.GetJobId()})
 		c.wantError("delete while open", err, codes.FailedPrecondition, "JOB_OPEN")

@@ -9,8 +9,8 @@ import (
 )
 
 func TestJobFromUploadToEnd(t *testing.T) {
-	onBoth(t, func(t *testing.T, database string) {
-		c := start(t, Config{Database: database}, nil)
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
 		up := c.submit(header("whole"), lines(1, 5))
 		if up.GetItems() != 5 || up.GetBatches() != 3 || up.GetJobStopped() {
 			t.Errorf("last answer %v, want 5 items in 3 batches", up)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -64,19 +63,6 @@ func blame(bounded context.Context, err error) error {
 	return err
 }
 
-// errorDomain is that of the reasons the coordinator gives.
-const errorDomain = "tallyman"
-
-// reasonOf returns the reason that the coordinator gave with an error, unspecified if it gave none.
-func reasonOf(err error) pb.ErrorReason {
-	for _, detail := range status.Convert(err).Details() {
-		if d, ok := detail.(*errdetails.ErrorInfo); ok && d.GetDomain() == errorDomain {
-			return pb.ErrorReason(pb.ErrorReason_value["ERROR_REASON_"+d.GetReason()])
-		}
-	}
-	return pb.ErrorReason_ERROR_REASON_UNSPECIFIED
-}
-
 // passing reports whether the way to the coordinator, or its load, made a call fail: it says nothing about the call.
 func passing(err error) bool {
 	switch status.Code(err) {
@@ -95,7 +81,7 @@ func final(operation string, err error) error {
 		return nil
 	case code == codes.Internal, code == codes.Unknown, code == codes.DataLoss:
 		return nil // a defect of the coordinator, which may be mended while this worker waits
-	case reasonOf(err) == pb.ErrorReason_ERROR_REASON_SESSION_ENDED:
+	case pb.ReasonOf(err) == pb.ErrorReason_ERROR_REASON_SESSION_ENDED:
 		return fmt.Errorf("%s: %w", operation, ErrSessionEnded)
 	default:
 		return fmt.Errorf("%s: %w", operation, err)

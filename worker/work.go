@@ -94,7 +94,7 @@ func (s *session) fetch(l *lease) ([]byte, error) {
 			again.worked()
 			return frame, nil
 		}
-		if reasonOf(err) == pb.ErrorReason_ERROR_REASON_LEASE_LOST {
+		if pb.ReasonOf(err) == pb.ErrorReason_ERROR_REASON_LEASE_LOST {
 			s.lose(l, "the coordinator says so")
 		}
 		if l.ctx.Err() != nil {

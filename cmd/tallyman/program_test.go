@@ -162,7 +162,7 @@ func TestUsage(t *testing.T) {
 	nothing := filepath.Join(t.TempDir(), "nothing")
 	for _, args := range [][]string{
 		{"frobnicate"},
-		{"jobs", "--colour", "red"},
+		{"jobs", "--color", "red"},
 		{"jobs", "three"},
 		{"jobs", "-o", "xml"},
 		{"jobs", "--state", "walking"},

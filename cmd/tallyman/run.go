@@ -107,6 +107,6 @@ var errNobodyWorks = errors.New("the worker of this process has ended")
 
 // newFollower returns a follower that shows progress on the error stream.
 func (p *program) newFollower(verb *cobra.Command, s *submission) *follower {
-	progress := display.NewProgress(p.stderr, isTerminal(p.stderr))
+	progress := display.NewProgress(p.stderr, canRedraw(p.stderr))
 	return &follower{program: p, verb: verb, submission: s, progress: progress}
 }

@@ -76,7 +76,7 @@ func TestSettingsErrors(t *testing.T) {
 		environment map[string]string
 		want        string
 	}{
-		"unknown flag":             {config: "colour = red", want: "there is no flag --colour"},
+		"unknown flag":             {config: "color = red", want: "there is no flag --color"},
 		"no value":                 {config: "count 3", want: "line 1"},
 		"twice":                    {config: "count=1\ncount=2", want: "line 2: count is set for the second time"},
 		"wrong value":              {config: "count = many", want: "--count from the configuration file"},

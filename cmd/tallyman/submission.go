@@ -164,12 +164,5 @@ func (p *program) upload(ctx context.Context, c *client.Client, f file) (client.
 		return client.UploadResult{}, err
 	}
 	defer source.Close()
-	// A read from a pipe may wait for ever; closing the file ends it.
-	interrupted := context.AfterFunc(ctx, func() { _ = source.Close() })
-	defer interrupted()
-	sent, err := c.Upload(ctx, source, f.upload)
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("upload %s: %w", f.path, context.Cause(ctx)) // rather than that the file is closed
-	}
-	return sent, err
+	return c.Upload(ctx, source, f.upload)
 }

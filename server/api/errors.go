@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -16,9 +15,6 @@ import (
 	"github.com/tallyman-dev/tallyman/server/dispatch"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
-
-// Domain of the google.rpc.ErrorInfo in every error status.
-const Domain = "tallyman"
 
 // apiError is an error with its place in the protocol. What is not one is mapped by rewrite.
 type apiError struct {
@@ -42,6 +38,11 @@ func jobNotFound(id int64) error {
 func invalid(field, format string, args ...any) error {
 	description := fmt.Sprintf(format, args...)
 	return &pb.ValidationError{Violations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: description}}}
+}
+
+func shuttingDown() *apiError {
+	return fail(codes.Unavailable, pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN,
+		"the coordinator is shutting down; repeat the call")
 }
 
 // panicked is what recovery makes of a panic.
@@ -74,7 +75,7 @@ func rewrite(ctx context.Context, logger *slog.Logger, method string, err error)
 		api = fail(codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_INVALID_ARGUMENT, "%v", shown)
 		api.details = append(api.details, &errdetails.BadRequest{FieldViolations: shown.Violations})
 	case errors.Is(err, dispatch.ErrStopped), errors.Is(err, errDraining):
-		api = fail(codes.Unavailable, pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, "the coordinator is shutting down; repeat the call")
+		api = shuttingDown()
 	case errors.Is(err, store.ErrUnavailable):
 		logger.WarnContext(ctx, "database unavailable", "method", method, "error", err)
 		api = fail(codes.Unavailable, pb.ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE,
@@ -93,6 +94,9 @@ func rewrite(ctx context.Context, logger *slog.Logger, method string, err error)
 			"this upload_id belongs to an upload with another project, kind or mode; choose a new one")
 	case errors.Is(err, store.ErrJobOpen):
 		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_JOB_OPEN, "the job has not ended; cancel it first")
+	case errors.Is(err, context.Canceled) && ctx.Err() == nil:
+		// The caller is still there, so what was cancelled was cancelled by this coordinator, which stops.
+		api = shuttingDown()
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "the call was cancelled")
 	case errors.Is(err, context.DeadlineExceeded):
@@ -113,13 +117,8 @@ func rewrite(ctx context.Context, logger *slog.Logger, method string, err error)
 }
 
 func (e *apiError) status() *status.Status {
-	info := &errdetails.ErrorInfo{
-		Reason:   strings.TrimPrefix(e.reason.String(), "ERROR_REASON_"),
-		Domain:   Domain,
-		Metadata: e.metadata,
-	}
 	s := status.New(e.code, e.message)
-	with, err := s.WithDetails(append([]protoadapt.MessageV1{info}, e.details...)...)
+	with, err := s.WithDetails(append([]protoadapt.MessageV1{e.reason.Info(e.metadata)}, e.details...)...)
 	if err != nil {
 		return s
 	}

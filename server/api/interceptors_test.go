@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,6 +21,9 @@ import (
 	"github.com/tallyman-dev/tallyman/server/dispatch"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
+
+// pass lets the bubble's time pass.
+func pass(d time.Duration) { <-time.After(d) }
 
 // each calls a unary and a streaming method whose handlers end as f says.
 func each(t *testing.T, p *probed, s *probe, f func() error, check func(t *testing.T, err error)) {
@@ -47,6 +51,7 @@ func TestPanicIsAnInternalErrorAndOneLine(t *testing.T) {
 	p := serve(t, s, nil, Limit{})
 	for range 2 { // the process lives
 		each(t, p, s, func() error { panic("the answer is 43") }, func(t *testing.T, err error) {
+			t.Helper()
 			if diff := cmp.Diff(internal, read(err)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -64,6 +69,7 @@ func TestUnexpectedErrorIsNeutralAndOneLine(t *testing.T) {
 	p := serve(t, s, nil, Limit{})
 	each(t, p, s, func() error { return fmt.Errorf("claim: %w", errors.New("pq: password of tallyman is wrong")) },
 		func(t *testing.T, err error) {
+			t.Helper()
 			if diff := cmp.Diff(internal, read(err)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -91,7 +97,7 @@ func TestErrorsHaveTheirPlaceInTheProtocol(t *testing.T) {
 		{store.ErrFull, codes.Unavailable, "DATABASE_UNAVAILABLE", 1},
 		{dispatch.ErrStopped, codes.Unavailable, "SHUTTING_DOWN", 0},
 		{errDraining, codes.Unavailable, "SHUTTING_DOWN", 0},
-		{context.Canceled, codes.Canceled, "", 0},
+		{context.Canceled, codes.Unavailable, "SHUTTING_DOWN", 0}, // the caller is there: it was not they who cancelled
 		{context.DeadlineExceeded, codes.DeadlineExceeded, "", 0},
 		{jobNotFound(7), codes.NotFound, "JOB_NOT_FOUND", 0},
 		{invalid("field", "is %s", "wrong"), codes.InvalidArgument, "INVALID_ARGUMENT", 0},
@@ -108,11 +114,12 @@ func TestErrorsHaveTheirPlaceInTheProtocol(t *testing.T) {
 				return fmt.Errorf("do: %w", test.err)
 			}
 			each(t, p, s, f, func(t *testing.T, err error) {
+				t.Helper()
 				if errors.Is(err, io.EOF) {
 					err = nil
 				}
 				got := read(err)
-				if got.Code != test.code || got.Reason != test.reason || test.reason != "" && got.Domain != Domain {
+				if got.Code != test.code || got.Reason != test.reason || test.reason != "" && got.Domain != pb.ErrorDomain {
 					t.Errorf("got %+v, want %v %s", got, test.code, test.reason)
 				}
 				if lines := p.lines(); len(lines) != test.lines {
@@ -120,6 +127,15 @@ func TestErrorsHaveTheirPlaceInTheProtocol(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestCancelledCallIsCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := rewrite(ctx, slog.New(slog.DiscardHandler), "method", fmt.Errorf("claim: %w", context.Canceled))
+	if got := read(err); got.Code != codes.Canceled {
+		t.Errorf("got %+v", got)
 	}
 }
 
@@ -230,7 +246,7 @@ func TestRateLimitIsEachClientsOwn(t *testing.T) {
 		if got := calls("modest", 3); got != 0 {
 			t.Errorf("%d of another client's refused", got)
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if got := calls("greedy", 3); got != 1 {
 			t.Errorf("%d of 3 refused a second later, want 1", got)
 		}
@@ -257,7 +273,7 @@ func TestRateLimiterForgets(t *testing.T) {
 		clear(l.seen)
 		for i := range clientsKept {
 			if i == clientsKept/2 {
-				time.Sleep(2 * time.Minute)
+				pass(2 * time.Minute)
 			}
 			if err := limit(fmt.Sprint("client-", i)); err != nil {
 				t.Fatal(err)

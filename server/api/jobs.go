@@ -22,6 +22,7 @@ type jobService struct {
 var _ pb.JobServiceServer = (*jobService)(nil)
 
 func (s *jobService) GetJob(ctx context.Context, r *pb.GetJobRequest) (*pb.GetJobResponse, error) {
+	s.cfg.Events.Current(ctx, r.GetJobId())
 	snapshot, err := s.cfg.Hub.Look(ctx, r.GetJobId())
 	if err != nil {
 		return nil, asJob(r.GetJobId(), err)
@@ -110,6 +111,7 @@ func (s *jobService) DeleteJob(ctx context.Context, r *pb.DeleteJobRequest) (*pb
 	if err := s.cfg.Store.DeleteJob(ctx, r.GetJobId()); err != nil {
 		return nil, asJob(r.GetJobId(), err)
 	}
+	s.cfg.Hub.Forget(r.GetJobId())
 	return &pb.DeleteJobResponse{}, nil
 }
 

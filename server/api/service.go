@@ -30,12 +30,15 @@ type Store interface {
 	ClusterID(ctx context.Context) (string, error)
 }
 
-// Events tells the rest of the coordinator what the services did. Its methods must not block.
+// Events tells the rest of the coordinator what the services did. Its methods must not block, but for Current.
 type Events interface {
 	// Changed says that a job's counters or state have changed; mayEnd that nothing of it seems to be left.
 	Changed(jobID int64, mayEnd bool)
 	// Stopping says that a job is being stopped.
 	Stopping(jobID int64)
+	// Current returns when the job says what this coordinator's commits of before the call have changed. Unlike the
+	// others it blocks, for as long as that takes.
+	Current(ctx context.Context, jobID int64)
 }
 
 // Config of the services. Store, Dispatcher, Hub and Events are needed.

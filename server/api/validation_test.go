@@ -3,7 +3,7 @@ package api
 import (
 	"encoding/base64"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,7 +54,7 @@ func settlement(change func(*pb.Settlement)) *pb.SettleBatchesRequest {
 func many(n int) map[string]string {
 	m := map[string]string{}
 	for i := range n {
-		m[fmt.Sprint(i)] = ""
+		m[strconv.Itoa(i)] = ""
 	}
 	return m
 }

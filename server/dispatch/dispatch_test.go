@@ -15,6 +15,9 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
+// pass lets the bubble's time pass.
+func pass(d time.Duration) { <-time.After(d) }
+
 func TestGroupSharesATransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -257,7 +260,7 @@ func TestLedgerFindsWhatIsDue(t *testing.T) {
 		if len(due) != 0 || next != 10*time.Second {
 			t.Errorf("due %v, next in %v", due, next)
 		}
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		if due, _ = l.Due(10, time.Second); !cmp.Equal(due, []int64{1}) {
 			t.Errorf("after 10 s due is %v, want batch 1", due)
 		}
@@ -265,7 +268,7 @@ func TestLedgerFindsWhatIsDue(t *testing.T) {
 			t.Errorf("asked again at once: %v", due)
 		}
 		l.Shorten(7, 5*time.Second)
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		if due, _ = l.Due(10, time.Second); len(due) != 2 {
 			t.Errorf("after the grace due is %v, want both", due)
 		}
@@ -290,7 +293,7 @@ func TestLedgerReleasesWhatTwoBeatsDoNotName(t *testing.T) {
 				t.Fatalf("released %v while the grant may still be on its way", got)
 			}
 		}
-		time.Sleep(6 * time.Second)
+		pass(6 * time.Second)
 		if got := l.Named(7, named, 5*time.Second); len(got) != 0 {
 			t.Fatalf("released %v after one beat", got)
 		}
@@ -307,7 +310,7 @@ func TestLedgerForgetsWhatEndsElsewhere(t *testing.T) {
 		l.Hold(gone, 9, time.Second)
 		l.Hold(renewed, 9, time.Second)
 		for range 10 * overdueMost {
-			time.Sleep(time.Second)
+			pass(time.Second)
 			l.Due(10, time.Second)
 			l.Hold(renewed, 9, time.Second)
 		}

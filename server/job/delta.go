@@ -97,6 +97,8 @@ type Delta struct {
 	Crashed   int64              // of those, with at least one crashed (not lost) attempt
 	Durations Histogram
 	Slowest   []Settled // at most slowestKept, slowest first
+
+	IngestDone int64 // above 0: the upload is complete, and what it brought is in this delta and those before
 }
 
 // End counts a batch that ended in state after d.
@@ -120,6 +122,7 @@ func (d *Delta) Merge(o *Delta) {
 	}
 	d.Crashed += o.Crashed
 	d.Durations.Merge(&o.Durations)
+	d.IngestDone += o.IngestDone
 	d.Slowest = MergeSlowest(d.Slowest, o.Slowest)
 }
 
@@ -238,6 +241,7 @@ func (d *Delta) fields() []*int64 {
 	for i := range d.Durations.Counts {
 		f = append(f, &d.Durations.Counts[i])
 	}
+	f = append(f, &d.IngestDone)
 	return f
 }
 

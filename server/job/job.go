@@ -55,6 +55,7 @@ func (p Policy) Attempts() int32 {
 // database's time. It is the one place where a job ends.
 func (j *Job) Fold(d *Delta, now time.Time) {
 	j.Add(&d.Counters)
+	j.IngestDone = j.IngestDone || d.IngestDone > 0
 	j.Revision++
 	j.UpdatedAt = now
 	if j.StartedAt.IsZero() && (j.Batches[BatchRunning] > 0 || j.BatchesTotal() > j.Batches[BatchPending]) {

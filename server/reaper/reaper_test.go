@@ -29,12 +29,12 @@ func TestGuardRestsWhenTimeIsNotWhatItSeems(t *testing.T) {
 				if why := g.check(database); why != "" || g.resting() {
 					t.Fatalf("the first round rests: %q", why)
 				}
-				time.Sleep(test.passes)
+				pass(test.passes)
 				why := g.check(database.Add(test.database))
 				if (why != "") != test.rests || g.resting() != test.rests {
 					t.Errorf("reason %q, rests %t, want %t", why, g.resting(), test.rests)
 				}
-				time.Sleep(lease)
+				pass(lease)
 				if g.resting() {
 					t.Error("rests longer than a lease")
 				}

@@ -28,6 +28,8 @@ type Folder struct {
 	logger *slog.Logger
 	folded func(job.Job) // called with every new snapshot
 
+	one sync.Mutex // held while a job is folded
+
 	mu    sync.Mutex
 	dirty map[int64]bool      // whether it may have ended
 	last  map[int64]time.Time // the last fold of jobs folded lately
@@ -59,6 +61,23 @@ func (f *Folder) Changed(jobID int64, mayEnd bool) {
 
 // Announce tells the other coordinators of a change that needs no fold. It does not block.
 func (f *Folder) Announce(jobID int64) { f.notifier.add(jobID) }
+
+// Current returns when the job says what this coordinator's commits of before the call have changed. It blocks for a
+// fold or two. That a fold fails shows in the log only: the job is then as it was.
+func (f *Folder) Current(ctx context.Context, jobID int64) {
+	f.one.Lock()
+	defer f.one.Unlock()
+	f.mu.Lock()
+	_, dirty := f.dirty[jobID]
+	if dirty {
+		delete(f.dirty, jobID)
+		f.last[jobID] = time.Now()
+	}
+	f.mu.Unlock()
+	if dirty {
+		f.fold(ctx, jobID)
+	}
+}
 
 // Run folds until ctx ends.
 func (f *Folder) Run(ctx context.Context) {
@@ -115,8 +134,6 @@ func (f *Folder) round(ctx context.Context) time.Duration {
 		wait := foldPace - now.Sub(f.last[id])
 		if mayEnd || wait <= 0 {
 			due = append(due, id)
-			delete(f.dirty, id)
-			f.last[id] = now
 		} else if next == 0 || wait < next {
 			next = wait
 		}
@@ -126,7 +143,7 @@ func (f *Folder) round(ctx context.Context) time.Duration {
 		if ctx.Err() != nil {
 			return 0
 		}
-		f.fold(ctx, id)
+		f.Current(ctx, id)
 	}
 	return next
 }

@@ -46,7 +46,7 @@ func (m *memory) Notify(_ context.Context, c store.Change) error {
 	taking := m.taking
 	m.notes, m.noted = append(m.notes, c), append(m.noted, time.Now())
 	m.mu.Unlock()
-	time.Sleep(taking)
+	pass(taking)
 	return nil
 }
 
@@ -59,7 +59,7 @@ func (m *memory) touch(ids ...int64) {
 }
 
 // folder runs a folder on a memory in a bubble.
-func folder(t *testing.T, m *memory, test func(t *testing.T, f *Folder, snapshots *[]int64)) {
+func folder(t *testing.T, m *memory, test func(t *scene, f *Folder, snapshots *[]int64)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -67,8 +67,8 @@ func folder(t *testing.T, m *memory, test func(t *testing.T, f *Folder, snapshot
 		f := NewFolder(m, NewHub(m, quiet()), quiet(), func(j job.Job) { snapshots = append(snapshots, j.ID) })
 		var wg sync.WaitGroup
 		wg.Go(func() { f.Run(ctx) })
-		time.Sleep(300 * time.Millisecond) // not where polls are
-		test(t, f, &snapshots)
+		pass(300 * time.Millisecond) // not where polls are
+		test(&scene{t}, f, &snapshots)
 		cancel()
 		wg.Wait()
 	})
@@ -76,22 +76,22 @@ func folder(t *testing.T, m *memory, test func(t *testing.T, f *Folder, snapshot
 
 func TestFolderFoldsAtOnceThenPaced(t *testing.T) {
 	m := newMemory(job.Job{ID: 1, State: job.Running})
-	folder(t, m, func(t *testing.T, f *Folder, snapshots *[]int64) {
+	folder(t, m, func(t *scene, f *Folder, snapshots *[]int64) {
 		began := time.Now()
 		for range 55 { // a change every 10 ms
 			m.touch(1)
 			f.Changed(1, false)
-			time.Sleep(10 * time.Millisecond)
+			pass(10 * time.Millisecond)
 		}
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		synctest.Wait()
 		var at []time.Duration
 		for _, fold := range m.folds {
 			at = append(at, fold.Sub(began).Round(10*time.Millisecond))
 		}
-		want := []time.Duration{0, 100, 200, 300, 400, 500, 600}
-		for i := range want {
-			want[i] *= time.Millisecond
+		var want []time.Duration
+		for d := time.Duration(0); d <= 600*time.Millisecond; d += foldPace {
+			want = append(want, d)
 		}
 		if diff := cmp.Diff(want, at); diff != "" {
 			t.Errorf("folds (-want +got):\n%s", diff)
@@ -104,7 +104,7 @@ func TestFolderFoldsAtOnceThenPaced(t *testing.T) {
 
 func TestFolderDoesNotWaitWhenAJobMayEnd(t *testing.T) {
 	m := newMemory(job.Job{ID: 1, State: job.Running})
-	folder(t, m, func(t *testing.T, f *Folder, _ *[]int64) {
+	folder(t, m, func(t *scene, f *Folder, _ *[]int64) {
 		for range 3 {
 			m.touch(1)
 			f.Changed(1, true)
@@ -124,13 +124,13 @@ func TestFolderDoesNotWaitWhenAJobMayEnd(t *testing.T) {
 
 func TestFolderFindsWhatNobodyAnnounced(t *testing.T) {
 	m := newMemory(job.Job{ID: 1, State: job.Running})
-	folder(t, m, func(t *testing.T, f *Folder, snapshots *[]int64) {
+	folder(t, m, func(t *scene, f *Folder, snapshots *[]int64) {
 		m.touch(1)
 		m.mu.Lock()
 		m.fail = errors.New("away")
 		m.mu.Unlock()
 		f.Changed(1, true)
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		synctest.Wait()
 		if len(*snapshots) != 0 {
 			t.Fatal("a fold that failed was told")
@@ -138,12 +138,12 @@ func TestFolderFindsWhatNobodyAnnounced(t *testing.T) {
 		m.mu.Lock()
 		m.fail = nil
 		m.mu.Unlock()
-		time.Sleep(1100 * time.Millisecond)
+		pass(1100 * time.Millisecond)
 		synctest.Wait()
 		if diff := cmp.Diff([]int64{1}, *snapshots); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		synctest.Wait()
 		if len(f.last) != 0 {
 			t.Errorf("%d jobs are remembered that have long been quiet", len(f.last))
@@ -154,14 +154,14 @@ func TestFolderFindsWhatNobodyAnnounced(t *testing.T) {
 func TestNotesArePacedAndTheLastChangeIsInOne(t *testing.T) {
 	m := newMemory()
 	m.taking = 20 * time.Millisecond
-	folder(t, m, func(t *testing.T, f *Folder, _ *[]int64) {
+	folder(t, m, func(t *scene, f *Folder, _ *[]int64) {
 		began := time.Now()
 		for id := range int64(100) { // one each millisecond
 			f.Announce(id)
 			f.Announce(id)
-			time.Sleep(time.Millisecond)
+			pass(time.Millisecond)
 		}
-		time.Sleep(200 * time.Millisecond)
+		pass(200 * time.Millisecond)
 		synctest.Wait()
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -181,13 +181,13 @@ func TestNotesArePacedAndTheLastChangeIsInOne(t *testing.T) {
 		}
 	})
 	many := newMemory()
-	folder(t, many, func(t *testing.T, f *Folder, _ *[]int64) {
+	folder(t, many, func(t *scene, f *Folder, _ *[]int64) {
 		f.Announce(0)
 		synctest.Wait()
 		for id := range int64(notifyMost + 1) {
 			f.Announce(id)
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		synctest.Wait()
 		if len(many.notes) != 2 || !many.notes[1].All || len(many.notes[1].Jobs) != 0 {
 			t.Errorf("notes %v, want the second to say all", many.notes)

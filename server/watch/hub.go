@@ -122,14 +122,27 @@ func (h *Hub) Refresh(ctx context.Context, id int64) {
 	case err == nil:
 		h.Publish(ctx, j)
 	case errors.Is(err, store.ErrNotFound):
-		h.mu.Lock()
-		t.err = err
-		close(t.changed)
-		t.changed = make(chan struct{})
-		h.mu.Unlock()
+		h.Forget(id)
 	case ctx.Err() == nil:
 		h.logger.Warn("refresh watched job", "job_id", id, "error", err)
 	}
+}
+
+// Forget ends the watching of a job that has been deleted. Elsewhere the next look at it says the same.
+func (h *Hub) Forget(id int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.topics[id]; t != nil {
+		delete(h.topics, id)
+		t.gone()
+	}
+}
+
+// gone tells the watchers that there is no such job any more. The hub's lock must be held.
+func (t *topic) gone() {
+	t.err = store.ErrNotFound
+	close(t.changed)
+	t.changed = make(chan struct{})
 }
 
 // RefreshAll does so for all jobs that are watched.
@@ -223,7 +236,7 @@ func (s *Subscription) Close() {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	s.t.watchers--
-	if s.t.watchers == 0 && s.t.latest == nil {
+	if s.t.watchers == 0 && s.t.latest == nil && s.hub.topics[s.id] == s.t {
 		delete(s.hub.topics, s.id)
 	}
 }

@@ -82,15 +82,21 @@ func (m *memory) change(id int64, f func(*job.Job)) job.Job {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
+// scene is a test in a bubble.
+type scene struct{ *testing.T }
+
+// pass lets the bubble's time pass.
+func pass(d time.Duration) { <-time.After(d) }
+
 // hub runs a hub on a memory in a bubble.
-func hub(t *testing.T, m *memory, test func(t *testing.T, ctx context.Context, h *Hub)) {
+func hub(t *testing.T, m *memory, test func(t *scene, ctx context.Context, h *Hub)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		h := NewHub(m, quiet())
 		var wg sync.WaitGroup
 		wg.Go(func() { h.Run(ctx) })
-		test(t, ctx, h)
+		test(&scene{t}, ctx, h)
 		cancel()
 		wg.Wait()
 	})
@@ -98,7 +104,7 @@ func hub(t *testing.T, m *memory, test func(t *testing.T, ctx context.Context, h
 
 func TestHubBringsTheLatestOnly(t *testing.T) {
 	m := newMemory(job.Job{ID: 1, Revision: 1, State: job.Running})
-	hub(t, m, func(t *testing.T, ctx context.Context, h *Hub) {
+	hub(t, m, func(t *scene, ctx context.Context, h *Hub) {
 		s, err := h.Subscribe(ctx, 1, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -135,7 +141,7 @@ func TestHubBringsTheLatestOnly(t *testing.T) {
 
 func TestHubFindsWhatNobodyAnnounced(t *testing.T) {
 	m := newMemory(job.Job{ID: 1, Revision: 1, State: job.Running})
-	hub(t, m, func(t *testing.T, ctx context.Context, h *Hub) {
+	hub(t, m, func(t *scene, ctx context.Context, h *Hub) {
 		s, err := h.Subscribe(ctx, 1, 1)
 		if err != nil {
 			t.Fatal(err)
@@ -164,7 +170,7 @@ func TestHubFindsWhatNobodyAnnounced(t *testing.T) {
 
 func TestHubReadsOnceForAll(t *testing.T) {
 	m := newMemory(job.Job{ID: 1, Revision: 1, State: job.Running, Counters: job.Counters{CrashedEver: 1}})
-	hub(t, m, func(t *testing.T, ctx context.Context, h *Hub) {
+	hub(t, m, func(t *scene, ctx context.Context, h *Hub) {
 		var wg sync.WaitGroup
 		watching, leave := context.WithCancel(ctx)
 		for range 5000 {
@@ -184,7 +190,7 @@ func TestHubReadsOnceForAll(t *testing.T) {
 		if reads, _ := m.counts(); reads != 1 {
 			t.Errorf("5000 watchers that came at once read the job %d times", reads)
 		}
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		synctest.Wait()
 		reads, crashes := m.counts()
 		if reads > 11 || crashes > 1 {
@@ -193,7 +199,7 @@ func TestHubReadsOnceForAll(t *testing.T) {
 		leave()
 		wg.Wait()
 		before, _ := m.counts()
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		synctest.Wait()
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -204,7 +210,7 @@ func TestHubReadsOnceForAll(t *testing.T) {
 }
 
 func TestHubForgetsWhatIsNotThere(t *testing.T) {
-	hub(t, newMemory(), func(t *testing.T, ctx context.Context, h *Hub) {
+	hub(t, newMemory(), func(t *scene, ctx context.Context, h *Hub) {
 		for id := range int64(100) {
 			if _, err := h.Subscribe(ctx, id, 0); !errors.Is(err, store.ErrNotFound) {
 				t.Fatalf("subscribe: %v", err)
@@ -225,7 +231,7 @@ func TestHubForgetsWhatIsNotThere(t *testing.T) {
 
 func TestHubLookIsAsJustRead(t *testing.T) {
 	m := newMemory(job.Job{ID: 1, Revision: 3, State: job.Running, Counters: job.Counters{CrashedEver: 1}})
-	hub(t, m, func(t *testing.T, ctx context.Context, h *Hub) {
+	hub(t, m, func(t *scene, ctx context.Context, h *Hub) {
 		first, err := h.Look(ctx, 1)
 		if err != nil || len(first.Crashes) != 1 {
 			t.Fatalf("%+v, %v", first, err)

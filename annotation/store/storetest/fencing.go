@@ -29,6 +29,8 @@ func testFence(f *fixture) {
 	}
 	second := first
 	second.Attempt = 2
+	_, err = collect(t.Context(), f.writer, second, j, entries)
+	f.wantError(err, store.ErrFenced) // it has not begun either
 	if err := other.Begin(t.Context(), second); err != nil {
 		t.Fatal(err)
 	}

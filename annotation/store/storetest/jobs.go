@@ -53,7 +53,15 @@ func testOlderJob(f *fixture) {
 		t.Errorf("results (-first +again):\n%s", diff)
 	}
 	// In another project it is not older than anything.
-	f.wantOutcomes(f.put(job(1, "order"), nil))
+	f.wantOutcomes(f.put(store.Job{ID: 1, Project: "elsewhere", Mode: store.ModeReplace},
+		[]store.Entry{{Number: 9, Item: older[0].Item}}), annotation.Stored)
+	f.wantExport("elsewhere", labeled("1", "older"))
+	// Its text does not matter any more.
+	other := *older[0].Item
+	other.Text, other.Length = "another text", 12
+	superseded := f.put(job(1, "order"), []store.Entry{{Number: 10, Item: &other}})
+	f.wantOutcomes(superseded, annotation.StoredWarnings)
+	f.wantCodes(superseded[0], "SUPERSEDED")
 
 	// The text that the older job composes does not depend on what came in between.
 	passages := parse(t, word("a", "T1")+word("b", "T2"))

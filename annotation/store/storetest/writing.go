@@ -204,6 +204,13 @@ func testRefusedItem(f *fixture) {
 	if diff := gocmp.Diff(first, f.put(job(1, "refused"), entries)); diff != "" {
 		t.Errorf("results (-first +again):\n%s", diff)
 	}
+
+	// What was refused is no passage of a document that comes to be later.
+	passages := parse(t, word("refused", "T1")+word("taken", "T2"))
+	passages[0].Item.Denotations[0].End = 0
+	f.wantOutcomes(f.put(job(2, "refused-passage"), passages[:1]), annotation.Rejected)
+	f.wantOutcomes(f.put(job(2, "refused-passage"), passages), annotation.Rejected, annotation.Stored)
+	f.wantExport("refused-passage", word("taken", "T2"))
 }
 
 // testInterrupted ends a call after each of its transactions and in the middle of them, as a process that dies does, and
@@ -214,7 +221,7 @@ func testInterrupted(f *fixture) {
 	j := job(1, "interrupted")
 	lease := newLease()
 	reason := errors.New("the handler was told to stop")
-	for stop := range 3 {
+	for stop := range 2 { // a call has three transactions at least
 		lease.Attempt = int32(stop + 1)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		if err := f.writer.Begin(ctx, lease); err != nil {

@@ -32,7 +32,8 @@ UPDATE jobs
 SET state = $2, revision = $3, started_at = $4, ended_at = $5, updated_at = $6,
     (` + counterColumns + `) = ROW ($7::bigint, $8::bigint, $9::bigint, $10::bigint, $11::bigint, $12::bigint,
         $13::bigint, $14::bigint, $15::bigint, $16::bigint, $17::bigint, $18::bigint, $19::bigint, $20::bigint,
-        $21::bigint, $22::bigint, $23::bigint, $24::bigint, $25::bigint, $26::bigint, $27::bigint)
+        $21::bigint, $22::bigint, $23::bigint, $24::bigint, $25::bigint, $26::bigint, $27::bigint),
+    ingest_done = $28
 WHERE id = $1`
 
 const addMinute = `
@@ -149,9 +150,10 @@ func (f *folding) read(ctx context.Context, t *tx, id int64) error {
 // queue queues the rows that say what was folded.
 func (f *folding) queue(t *tx) {
 	j, d := &f.job, &f.delta
-	t.queue(updateJob, append([]any{
+	values := append([]any{
 		j.ID, string(j.State), j.Revision, nullTime(j.StartedAt), nullTime(j.EndedAt), j.UpdatedAt,
-	}, counterFields(&j.Counters)...)...)
+	}, counterFields(&j.Counters)...)
+	t.queue(updateJob, append(values, j.IngestDone)...)
 	if d.Ended != (job.Delta{}).Ended {
 		f.minute.Merge(&d.Durations)
 		t.queue(addMinute, j.ID, f.now.Truncate(time.Minute), d.Ended[job.BatchCompleted], d.Ended[job.BatchFailed],

@@ -25,9 +25,6 @@ SET byte_offset = $2, received = $3, line = $4, items = $5, batches = $6, docume
     active_at = clock_timestamp(), finished_at = CASE WHEN $10 THEN clock_timestamp() END
 WHERE job_id = $1`
 
-const finishIngest = `
-UPDATE jobs SET ingest_done = true, revision = revision + 1, updated_at = clock_timestamp() WHERE id = $1`
-
 // CommitIngest implements store.Uploads.
 func (s *Store) CommitIngest(ctx context.Context, g store.IngestGroup) error {
 	return s.write(ctx, "commit upload", func(ctx context.Context, t *tx) error {
@@ -64,9 +61,6 @@ func (s *Store) CommitIngest(ctx context.Context, g store.IngestGroup) error {
 			return err
 		}
 		// The job's row comes last: it is what others wait for.
-		if g.Finished {
-			t.queue(finishIngest, g.JobID)
-		}
 		if g.Fail != "" {
 			t.queue(stopJobs, []int64{g.JobID}, string(job.Failed), store.CleanText(g.Fail, store.MaxMessage))
 		}
@@ -105,6 +99,9 @@ func ingested(g store.IngestGroup, up store.Upload) *tally {
 	// After a resumption a compressed input may be counted a little shorter; progress does not run backwards.
 	d.BytesRead = max(g.Position.Received-up.Position.Received, 0)
 	d.Batches[job.BatchPending] = int64(len(g.Batches))
+	if g.Finished {
+		d.IngestDone = 1
+	}
 	for _, b := range g.Batches {
 		d.ItemsTotal += int64(b.Items)
 		d.Annotations += int64(b.Weight)

@@ -12,7 +12,7 @@ import (
 
 // foldColumns are set by a fold, in the order of folded.
 var foldColumns = func() string {
-	names := []string{"state", "revision", "started_at", "ended_at", "updated_at"}
+	names := []string{"state", "ingest_done", "revision", "started_at", "ended_at", "updated_at"}
 	for name := range strings.SplitSeq(counterColumns, ",") {
 		names = append(names, strings.TrimSpace(name))
 	}
@@ -74,7 +74,7 @@ func (t *tx) deltas(jobID int64) (*job.Delta, int, error) {
 }
 
 func (t *tx) saveFold(j *job.Job) error {
-	args := append([]any{j.State, j.Revision, micros(j.StartedAt), micros(j.EndedAt), micros(j.UpdatedAt)}, counters(&j.Counters)...)
+	args := append([]any{j.State, j.IngestDone, j.Revision, micros(j.StartedAt), micros(j.EndedAt), micros(j.UpdatedAt)}, counters(&j.Counters)...)
 	return t.only("UPDATE jobs SET "+foldColumns+" WHERE id = ?", append(args, j.ID)...)
 }
 

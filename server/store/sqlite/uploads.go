@@ -154,7 +154,11 @@ func (s *Store) CommitIngest(ctx context.Context, in store.IngestGroup) error {
 				return fmt.Errorf("record finding: %w", err)
 			}
 		}
-		g.delta(in.JobID).BytesRead += in.Position.Received - u.Position.Received
+		d := g.delta(in.JobID)
+		d.BytesRead += in.Position.Received - u.Position.Received
+		if in.Finished {
+			d.IngestDone = 1
+		}
 		if err := g.advance(&u, &in); err != nil {
 			return err
 		}
@@ -238,13 +242,6 @@ func (g *group) advance(u *store.Upload, in *store.IngestGroup) error {
 		micros(g.now), finished, in.JobID, in.Epoch)
 	if err != nil {
 		return fmt.Errorf("move upload: %w", err)
-	}
-	if in.Finished {
-		err := g.only("UPDATE jobs SET ingest_done = 1, revision = revision + 1, updated_at = ? WHERE id = ?",
-			micros(g.now), in.JobID)
-		if err != nil {
-			return fmt.Errorf("finish ingest of job: %w", err)
-		}
 	}
 	if in.Fail != "" {
 		return g.stop(in.JobID, job.Failed, in.Fail)

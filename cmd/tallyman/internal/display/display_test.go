@@ -179,8 +179,8 @@ func TestLinesAreFew(t *testing.T) {
 	l.Update(job(succeeded, true))
 	l.Close()
 	want := "" +
-		"job 7 a.jsonl: reading, 40 % of the file read, 500 of 1,000 items, 1 error, 2 warnings, 250 items/s, 2s left\n" +
-		"job 7 a.jsonl: reading, 40 % of the file read, 600 of 1,000 items, 1 error, 2 warnings, 250 items/s, 2s left\n" +
+		"job 7 a.jsonl: reading, 40 % read, 500 of 1,000 items, 1 error, 2 warnings, 250 items/s, 2s left\n" +
+		"job 7 a.jsonl: reading, 40 % read, 600 of 1,000 items, 1 error, 2 warnings, 250 items/s, 2s left\n" +
 		"job 7 a.jsonl: running, 500 of 1,000 items, 1 error, 2 warnings, 250 items/s, 2s left\n" +
 		"job 7 a.jsonl: succeeded, 500 of 1,000 items, 1 error, 2 warnings\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {

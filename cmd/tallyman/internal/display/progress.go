@@ -98,7 +98,7 @@ func describe(job *tallymanv1.Job) string {
 	var parts []string
 	if !job.GetIngestDone() {
 		if total := p.GetBytesTotal(); total > 0 {
-			parts = append(parts, fmt.Sprintf("%.0f %% of the file read", 100*float64(p.GetBytesRead())/float64(total)))
+			parts = append(parts, fmt.Sprintf("%.0f %% read", 100*float64(p.GetBytesRead())/float64(total)))
 		} else {
 			parts = append(parts, Number(p.GetBytesRead())+" bytes read")
 		}
