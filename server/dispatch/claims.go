@@ -237,8 +237,16 @@ func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
 			return nil
 		}
 		claimed, err := c.d.cfg.Store.Claim(ctx, c.d.cfg.Lease, requests, turns)
-		if err != nil {
+		switch half := len(open) / 2; {
+		case err == nil:
+		case errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil:
 			return err
+		case half == 0:
+			// The guilty request fails alone.
+			open[0].err = err
+			continue
+		default:
+			return errors.Join(c.serve(ctx, open[:half]), c.serve(ctx, open[half:]))
 		}
 		got := 0
 		jobs := map[int64]bool{}

@@ -319,3 +319,67 @@ func TestLedgerForgetsWhatEndsElsewhere(t *testing.T) {
 		}
 	})
 }
+
+// guiltyStore grants one batch to every request, unless the guilty one is among them.
+type guiltyStore struct {
+	Store
+	guilty error
+}
+
+func (guiltyStore) ClaimableJobs(context.Context) ([]job.Job, error) {
+	return jobs(job.Job{ID: 1, Project: "a"}), nil
+}
+
+func (s guiltyStore) Claim(
+	_ context.Context, lease time.Duration, requests []store.ClaimRequest, _ []store.Turn,
+) (store.Claimed, error) {
+	claimed := store.Claimed{Errs: make([]error, len(requests)), Fresh: map[int64]store.Took{1: {Batches: len(requests)}}}
+	for _, r := range requests {
+		if r.RequestID == "guilty" {
+			return store.Claimed{}, s.guilty
+		}
+		claimed.Grants = append(claimed.Grants, []store.Grant{{
+			Lease: job.Lease{BatchID: r.SessionID, Attempt: 1, SessionID: r.SessionID}, JobID: 1, Remaining: lease,
+		}})
+	}
+	return claimed, nil
+}
+
+// silence is Events that tell nobody.
+type silence struct{}
+
+func (silence) Changed(int64, bool)         {}
+func (silence) AttemptsEnded([]store.Ended) {}
+
+func TestClaimsAreHalvedUntilTheGuiltyOneFailsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		guilty := errors.New("guilty")
+		d := New(Config{Store: guiltyStore{guilty: guilty}, Events: silence{}})
+		var wg sync.WaitGroup
+		for session := range int64(9) {
+			id := "innocent"
+			if session == 4 {
+				id = "guilty"
+			}
+			wg.Go(func() {
+				grants, err := d.Claim(ctx, store.ClaimRequest{SessionID: session, RequestID: id, Max: 1}, []string{"k"})
+				switch {
+				case session == 4 && !errors.Is(err, guilty):
+					t.Errorf("the guilty request got %v", err)
+				case session != 4 && (err != nil || len(grants) != 1):
+					t.Errorf("request of session %d got %v, %v", session, grants, err)
+				}
+			})
+		}
+		synctest.Wait()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			d.Run(ctx)
+		}()
+		wg.Wait()
+		cancel()
+		<-done
+	})
+}

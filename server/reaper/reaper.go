@@ -104,7 +104,7 @@ func (r *Reaper) Run(ctx context.Context) {
 	}
 	every(min(r.cfg.Lease/20, 500*time.Millisecond), nil, "end expired leases", r.ReapOnce)
 	every(time.Second, r.stop, "cancel batches of stopped jobs", r.SweepOnce)
-	every(time.Minute, nil, "end abandoned uploads and silent sessions", r.abandonOnce)
+	every(min(time.Minute, r.cfg.UploadTimeout/2), nil, "end abandoned uploads and silent sessions", r.abandonOnce)
 	every(5*time.Second, nil, "remove deleted jobs", r.deleteOnce)
 }
 

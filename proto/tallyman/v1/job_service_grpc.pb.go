@@ -62,7 +62,8 @@ type JobServiceClient interface {
 	// that is being stopped or has ended changes nothing. JOB_NOT_FOUND.
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
 	// DeleteJob removes an ended job with everything the coordinator knows of it; what its handler stored stays. It is
-	// hidden at once and removed in the background. Deleting it again is OK. JOB_OPEN, JOB_NOT_FOUND.
+	// hidden at once and removed in the background, and its upload_id may be used again. JOB_OPEN; JOB_NOT_FOUND, also
+	// when it has been deleted before.
 	DeleteJob(ctx context.Context, in *DeleteJobRequest, opts ...grpc.CallOption) (*DeleteJobResponse, error)
 	// GetBatch returns a batch with its attempts that did not complete. BATCH_NOT_FOUND.
 	GetBatch(ctx context.Context, in *GetBatchRequest, opts ...grpc.CallOption) (*GetBatchResponse, error)
@@ -223,7 +224,8 @@ type JobServiceServer interface {
 	// that is being stopped or has ended changes nothing. JOB_NOT_FOUND.
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
 	// DeleteJob removes an ended job with everything the coordinator knows of it; what its handler stored stays. It is
-	// hidden at once and removed in the background. Deleting it again is OK. JOB_OPEN, JOB_NOT_FOUND.
+	// hidden at once and removed in the background, and its upload_id may be used again. JOB_OPEN; JOB_NOT_FOUND, also
+	// when it has been deleted before.
 	DeleteJob(context.Context, *DeleteJobRequest) (*DeleteJobResponse, error)
 	// GetBatch returns a batch with its attempts that did not complete. BATCH_NOT_FOUND.
 	GetBatch(context.Context, *GetBatchRequest) (*GetBatchResponse, error)
