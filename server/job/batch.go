@@ -83,6 +83,8 @@ func Decide(b *Batch, end EndKind, retryable bool, state State, p Policy) Decisi
 		d.Crashes++
 	case EndLost:
 		d.Losses++
+	case EndCompleted, EndReleased, EndCancelled:
+		// These accuse nobody.
 	}
 	switch {
 	case end == EndCompleted || b.DoneItems >= b.ItemCount:

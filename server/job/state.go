@@ -1,4 +1,4 @@
-// Package job is the centre of the coordinator: the states of jobs and batches, what may follow what, how an ended
+// Package job is the center of the coordinator: the states of jobs and batches, what may follow what, how an ended
 // attempt is decided on, and the numbers of a job. It knows no database, no network and no clock, and imports the
 // standard library only.
 package job

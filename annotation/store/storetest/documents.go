@@ -256,3 +256,15 @@ func testClashingIDsReversed(f *fixture) {
 		t.Errorf("results (-first +again):\n%s", diff)
 	}
 }
+
+// Two annotations of an item are renamed at once, one to the id that the other gives up; references tell them apart.
+func testClashInsideItem(f *fixture) {
+	t := f.T
+	entries := parse(t, `{"sourcedb":"P","sourceid":"1","text":"ab","denotations":[{"id":"T2","span":{"begin":0,"end":1},"obj":"N"},{"id":"T2.3.2","span":{"begin":1,"end":2},"obj":"N"}]}
+{"sourcedb":"P","sourceid":"1","text":"cd","denotations":[{"id":"T2.3","span":{"begin":0,"end":1},"obj":"N"}]}
+{"sourcedb":"P","sourceid":"1","text":"ef","denotations":[{"id":"T2","span":{"begin":0,"end":1},"obj":"N"},{"id":"T2.3","span":{"begin":1,"end":2},"obj":"N"}],"relations":[{"id":"R1","subj":"T2","pred":"p","obj":"T2.3"}],"attributes":[{"id":"A1","subj":"T2","pred":"q"},{"id":"A2","subj":"T2.3","pred":"q"}]}`)
+	for i := range entries {
+		f.put(job(1, "inside"), entries[len(entries)-1-i:][:1])
+	}
+	f.wantExport("inside", `{"sourcedb":"P","sourceid":"1","text":"ab\ncd\nef","denotations":[{"id":"T2","span":{"begin":0,"end":1},"obj":"N"},{"id":"T2.3.2","span":{"begin":1,"end":2},"obj":"N"},{"id":"T2.3","span":{"begin":3,"end":4},"obj":"N"},{"id":"T2.3.3","span":{"begin":6,"end":7},"obj":"N"},{"id":"T2.3.3.2","span":{"begin":7,"end":8},"obj":"N"}],"relations":[{"id":"R1","subj":"T2.3.3","pred":"p","obj":"T2.3.3.2"}],"attributes":[{"id":"A1","subj":"T2.3.3","pred":"q"},{"id":"A2","subj":"T2.3.3.2","pred":"q"}]}`)
+}

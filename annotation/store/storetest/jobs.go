@@ -57,7 +57,7 @@ func testOlderJob(f *fixture) {
 		[]store.Entry{{Number: 9, Item: older[0].Item}}), annotation.Stored)
 	f.wantExport("elsewhere", labeled("1", "older"))
 	// Its text does not matter any more.
-	other := *older[0].Item
+	other := *older[1].Item
 	other.Text, other.Length = "another text", 12
 	superseded := f.put(job(1, "order"), []store.Entry{{Number: 10, Item: &other}})
 	f.wantOutcomes(superseded, annotation.StoredWarnings)

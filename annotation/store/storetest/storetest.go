@@ -57,6 +57,7 @@ func Test(t *testing.T, engine Engine) {
 		"JobsInAnyOrder":      testJobsInAnyOrder,
 		"ClashingIDs":         testClashingIDs,
 		"ClashingIDsReversed": testClashingIDsReversed,
+		"ClashInsideItem":     testClashInsideItem,
 		"Views":               testViews,
 		"ExportPages":         testExportPages,
 		"ExportEnds":          testExportEnds,

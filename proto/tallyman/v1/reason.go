@@ -1,3 +1,5 @@
+// Package tallymanv1 is the API: messages and services generated from the .proto files beside it, the checks that single
+// messages must pass, and the reasons of errors.
 package tallymanv1
 
 import (
