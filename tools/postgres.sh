@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=$PWD/.cache/postgres
-root=$cache/root
+root=$cache/tree
 
 say() { echo "postgres.sh: $*" >&2; }
 

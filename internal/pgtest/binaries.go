@@ -69,7 +69,7 @@ func unpacked() []string {
 	}
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			matches, err := filepath.Glob(filepath.Join(dir, ".cache/postgres/root/usr/lib/postgresql/*/bin"))
+			matches, err := filepath.Glob(filepath.Join(dir, ".cache/postgres/tree/usr/lib/postgresql/*/bin"))
 			if err != nil {
 				return nil
 			}

@@ -156,8 +156,8 @@ func testJobsInAnyOrder(f *fixture) {
 
 func testViews(f *fixture) {
 	t := f.T
-	f.put(job(1, "views"), parse(t, everything))
-	f.put(job(2, "views"), parse(t, word("first", "T1")+`{"sourcedb":"P","sourceid":"1","text":"second","blocks":[{"id":"T1","span":{"begin":2,"end":6},"obj":"Rest"}]}`))
+	f.put(job(1, "myproject"), parse(t, everything))
+	f.put(job(2, "myproject"), parse(t, word("first", "T1")+`{"sourcedb":"P","sourceid":"1","text":"second","blocks":[{"id":"T1","span":{"begin":2,"end":6},"obj":"Rest"}]}`))
 	for _, example := range Examples() {
 		got, err := f.engine.Query(t.Context(), f.store, example.Query)
 		if err != nil {
