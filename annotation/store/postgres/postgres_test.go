@@ -59,7 +59,7 @@ func query(ctx context.Context, s store.Store, query string) ([][]string, error)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // it was only read
+	defer conn.Close(ctx)
 	// The simple protocol gives every value as text.
 	results, err := conn.PgConn().Exec(ctx, query).ReadAll()
 	if err != nil {
