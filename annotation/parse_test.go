@@ -112,7 +112,7 @@ func TestParseNormalizes(t *testing.T) {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 	summary, _ := annotation.Options{}.Scan([]byte(raw))
-	if diff := cmp.Diff(annotation.Summary{Key: want.Key, Weight: 15}, summary); diff != "" {
+	if diff := cmp.Diff(annotation.Summary{Key: want.Key, Annotations: 15, Weight: 15}, summary); diff != "" {
 		t.Errorf("summary (-want +got):\n%s", diff)
 	}
 }

@@ -44,7 +44,7 @@ func TestParseReadsWhatAppendJSONWrites(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", raw, diff)
 		}
 		summary, findings := annotation.Options{}.Scan(raw)
-		if len(findings) > 0 || summary != (annotation.Summary{Key: want.Key, Weight: max(1, want.Annotations())}) {
+		if len(findings) > 0 || summary != (annotation.Summary{Key: want.Key, Annotations: want.Annotations(), Weight: max(1, want.Annotations())}) {
 			t.Errorf("of %s Scan makes %+v, %v", raw, summary, findings)
 		}
 	})

@@ -8,8 +8,9 @@ import (
 
 // Summary is what cutting an upload into batches needs to know of an item.
 type Summary struct {
-	Key    Key // zero where it could not be read in full
-	Weight int // entries of the four collections, at least 1; 1 for an item that is not well formed
+	Key         Key // zero where it could not be read in full
+	Annotations int // entries of the four collections; 0 for an item that is not well formed
+	Weight      int // its annotations, at least 1
 }
 
 // Scan reads an item only as far as an ingest must: whether it is well formed ([GroupText]), whether its identity is
@@ -21,7 +22,8 @@ func (o Options) Scan(raw []byte) (Summary, []Finding) {
 	o = o.withDefaults()
 	fs := findings{max: o.MaxFindings}
 	out, key, _ := o.outline(raw, &fs)
-	return Summary{Key: key, Weight: out.weight()}, fs.list()
+	n := out.annotations()
+	return Summary{Key: key, Annotations: n, Weight: max(n, 1)}, fs.list()
 }
 
 // collection is one of the four arrays of an item.
@@ -50,12 +52,12 @@ type outline struct {
 	tracks        jsontext.Value
 }
 
-func (out *outline) weight() int {
+func (out *outline) annotations() int {
 	n := 0
 	for _, entries := range out.entries {
 		n += entries
 	}
-	return max(1, n)
+	return n
 }
 
 // outline makes the pass that Scan and Parse have in common and reports what they must agree on. It reports false and an

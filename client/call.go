@@ -43,13 +43,24 @@ func once[Request, Response any](
 	defer cancel()
 	response, err := method(bounded, request, grpc.MaxCallRecvMsgSize(maxMessage))
 	if err != nil {
-		return nil, blame(bounded, err)
+		return nil, blame(bounded, passed(ctx, bounded, err))
 	}
 	return response, nil
 }
 
 // errNoAnswer is the cause of contexts that end because the coordinator is silent, not because the caller wants it.
 var errNoAnswer = errors.New("no answer in time")
+
+// passed returns the error of a call whose own bound has passed as that of silence also when the coordinator, which
+// knows the bound too, was the first to say so.
+func passed(caller, bounded context.Context, err error) error {
+	bound, _ := bounded.Deadline()
+	deadline, has := caller.Deadline()
+	if status.Code(err) == codes.DeadlineExceeded && caller.Err() == nil && (!has || bound.Before(deadline)) {
+		return status.Error(codes.Unavailable, errNoAnswer.Error())
+	}
+	return err
+}
 
 // blame turns the end of a context because of errNoAnswer into what it means, and keeps every other error.
 func blame(bounded context.Context, err error) error {

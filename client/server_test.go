@@ -239,3 +239,79 @@ func TestListsOfARealCoordinator(t *testing.T) {
 		t.Errorf("error %v, want JOB_NOT_FOUND", err)
 	}
 }
+
+// cutReader fails after some bytes, like a process that is killed in the middle of an upload.
+type cutReader struct {
+	io.Reader
+	left   int
+	before func() // called before it fails
+}
+
+var errCut = errors.New("cut")
+
+func (r *cutReader) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		r.before()
+		return 0, errCut
+	}
+	n, err := r.Reader.Read(p[:min(len(p), r.left)])
+	r.left -= n
+	return n, err
+}
+
+// TestUploadResumesTheSameFileOnly resumes uploads, interrupted and complete, with their own and with other files.
+func TestUploadResumesTheSameFileOnly(t *testing.T) {
+	c := startCoordinator(t).client()
+	var file bytes.Buffer
+	if _, err := sample.Generate(&file, sample.Config{Documents: 2000, Seed: 1}); err != nil {
+		t.Fatal(err)
+	}
+	whole := file.Bytes()
+	changed := bytes.Clone(whole)
+	changed[bytes.IndexByte(changed, '\n')-10] ^= 1
+	upload := client.Upload{ID: "one", Project: "a-project"}
+
+	// The upload breaks off when something of it is committed; each look asks the coordinator, at its pace.
+	var committed int64
+	waiting, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	await := func() {
+		for committed == 0 && waiting.Err() == nil {
+			if status, err := c.UploadStatus(waiting, upload.ID); err == nil {
+				committed = status.GetCommittedOffset()
+			}
+		}
+	}
+	cut := &cutReader{bytes.NewReader(whole), len(whole) * 3 / 4, await}
+	if _, err := c.Upload(t.Context(), cut, upload); !errors.Is(err, errCut) {
+		t.Fatalf("the interrupted upload: %v", err)
+	}
+	if committed == 0 {
+		t.Fatal("nothing was committed before the upload was interrupted")
+	}
+	others := map[string][]byte{
+		"changed":   changed,
+		"too short": whole[:committed/2],
+		"empty":     nil,
+	}
+	refused := func(t *testing.T) {
+		t.Helper()
+		for name, data := range others {
+			for kind, source := range map[string]io.Reader{"file": bytes.NewReader(data), "pipe": struct{ io.Reader }{bytes.NewReader(data)}} {
+				_, err := c.Upload(t.Context(), source, upload)
+				if got := client.ReasonOf(err); got != tallymanv1.ErrorReason_ERROR_REASON_UPLOAD_CHANGED {
+					t.Errorf("resumed with a %s that is %s: %v", kind, name, err)
+				}
+			}
+		}
+	}
+	refused(t)
+	if _, err := c.Upload(t.Context(), struct{ io.Reader }{bytes.NewReader(whole)}, upload); err != nil {
+		t.Fatalf("resumed with its own file: %v", err)
+	}
+	others["longer"] = append(bytes.Clone(whole), "{}\n"...)
+	refused(t)
+	if _, err := c.Upload(t.Context(), bytes.NewReader(whole), upload); err != nil {
+		t.Errorf("repeated when it was complete: %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,9 @@ import (
 type source interface {
 	// seek makes the next chunk start at an offset from the beginning of the upload.
 	seek(offset int64) error
+	// digest returns the SHA-256 of the first n bytes, and makes the next chunk start behind them. It is called before
+	// anything else was read. io.EOF when there are fewer.
+	digest(n int64) ([]byte, error)
 	// next returns the next chunk, which nobody writes to any more, or io.EOF, perhaps with the last one.
 	next() ([]byte, error)
 	// release says that what precedes an offset will not be asked for again.
@@ -52,6 +56,13 @@ func (s *seekSource) seek(offset int64) error {
 		return fmt.Errorf("go to byte %d: %w", offset, err)
 	}
 	return nil
+}
+
+func (s *seekSource) digest(n int64) ([]byte, error) {
+	if err := s.seek(0); err != nil {
+		return nil, err
+	}
+	return digest(s.r, n)
 }
 
 func (s *seekSource) next() ([]byte, error) { return read(s.r, s.chunk) }
@@ -107,6 +118,23 @@ func (s *keptSource) seek(offset int64) error {
 	}
 	s.at = offset
 	return nil
+}
+
+func (s *keptSource) digest(n int64) ([]byte, error) {
+	sum, err := digest(s.r, n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begin, s.end, s.at = n, n, n
+	return sum, err
+}
+
+// digest hashes the next n bytes of r.
+func digest(r io.Reader, n int64) ([]byte, error) {
+	h := sha256.New()
+	if _, err := io.CopyN(h, r, n); err != nil {
+		return nil, fmt.Errorf("compare with what was uploaded before: %w", err)
+	}
+	return h.Sum(nil), nil
 }
 
 func (s *keptSource) next() ([]byte, error) {

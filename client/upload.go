@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -128,6 +129,7 @@ type uploader struct {
 	source source
 	retry  *retry
 	result UploadResult
+	same   bool // the source is known to begin with what the coordinator has
 }
 
 // stream sends, in one stream, what is not yet committed. Without error the upload is complete.
@@ -146,6 +148,9 @@ func (u *uploader) stream(ctx context.Context) error {
 	if err != nil {
 		return blame(ctx, fromEOF(err))
 	}
+	if err := u.sameFile(first); err != nil {
+		return err
+	}
 	if finished := u.heard(first); finished {
 		return nil
 	}
@@ -159,6 +164,36 @@ func (u *uploader) stream(ctx context.Context) error {
 		return err
 	}
 	return <-received
+}
+
+// sameFile makes sure, in the first stream of a call, that the source begins with what an earlier call has uploaded, and
+// is no longer than that if the upload is complete.
+func (u *uploader) sameFile(first *tallymanv1.SubmitUploadResponse) error {
+	if u.same || len(first.GetResumeSha256()) == 0 || first.GetJobStopped() {
+		u.same = true
+		return nil
+	}
+	sum, err := u.source.digest(first.GetResumeOffset())
+	if err != nil && !errors.Is(err, io.EOF) {
+		return &sourceError{err}
+	}
+	u.same = err == nil && bytes.Equal(sum, first.GetResumeSha256())
+	if u.same && first.GetFinished() {
+		data, err := u.source.next()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return &sourceError{err}
+		}
+		u.same = len(data) == 0
+	}
+	if u.same {
+		return nil
+	}
+	changed := status.New(codes.FailedPrecondition, fmt.Sprintf("this is not the file of which %d bytes were uploaded as %s "+
+		"before; send it as an upload of its own, or resume that one with its own file", first.GetResumeOffset(), u.upload.ID))
+	if with, err := changed.WithDetails(tallymanv1.ErrorReason_ERROR_REASON_UPLOAD_CHANGED.Info(nil)); err == nil {
+		changed = with
+	}
+	return changed.Err()
 }
 
 func (u *uploader) header() *tallymanv1.UploadHeader {

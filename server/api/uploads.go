@@ -40,13 +40,25 @@ func toUpload(up *store.Upload) *pb.SubmitUploadResponse {
 		committed = up.Position.Received
 	}
 	return &pb.SubmitUploadResponse{
-		JobId: up.JobID, ResumeOffset: offset, CommittedOffset: committed, Items: up.Items, Batches: up.Batches,
+		JobId: up.JobID, ResumeOffset: offset, ResumeSha256: resumeDigest(up.Position), CommittedOffset: committed, Items: up.Items, Batches: up.Batches,
 		Finished: up.Finished || up.State != job.Running, JobStopped: stopped(up.State),
 	}
 }
 
 // stopped reports whether a job was stopped: it took no more items, or some of those it took were not done.
 func stopped(s job.State) bool { return s == job.Cancelling || s == job.Cancelled || s == job.Failed }
+
+// resumeDigest is what the client proves by that it has the same file. A hash that cannot be read proves nothing.
+func resumeDigest(p store.Position) []byte {
+	if p.Encoding != "" || p.Offset == 0 {
+		return nil
+	}
+	digest, err := ingest.Position{Hash: p.Hash}.Digest()
+	if err != nil {
+		return nil
+	}
+	return digest[:]
+}
 
 // resumeOffset is where a client must go on, in bytes of the file as it sends it: a compressed file from its start,
 // since it can be read from nowhere else.
@@ -156,7 +168,8 @@ func (k *uploadSink) Commit(ctx context.Context, g *ingest.Group) error {
 	}
 	for _, b := range g.Batches {
 		group.Batches = append(group.Batches, store.NewBatch{
-			FirstItem: b.FirstItem, Items: int32(b.Items), Weight: int32(b.Weight), Frame: b.Frame, Documents: b.Documents,
+			FirstItem: b.FirstItem, Items: int32(b.Items), Weight: int32(b.Weight),
+			Annotations: int32(b.Annotations), Frame: b.Frame, Documents: b.Documents,
 		})
 	}
 	if len(g.Rejected) > 0 {

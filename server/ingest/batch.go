@@ -8,13 +8,14 @@ import (
 
 // Batch is a run of items for one worker.
 type Batch struct {
-	FirstItem int64    // number of the first item in the upload
-	LastItem  int64    // numbers between them may be missing: rejected items
-	Items     int      // at least 1
-	Weight    int      // at least Items
-	Bytes     int64    // raw bytes of the items
-	Documents []string // distinct, in order of first appearance
-	Frame     []byte   // the items, as package payload packs them
+	FirstItem   int64    // number of the first item in the upload
+	LastItem    int64    // numbers between them may be missing: rejected items
+	Items       int      // at least 1
+	Weight      int      // at least Items
+	Annotations int      // in the items
+	Bytes       int64    // raw bytes of the items
+	Documents   []string // distinct, in order of first appearance
+	Frame       []byte   // the items, as package payload packs them
 }
 
 // packer collects the items of the open batch.
@@ -24,7 +25,7 @@ type packer struct {
 	seen    map[string]struct{}
 }
 
-func (p *packer) add(it payload.Item, weight int) error {
+func (p *packer) add(it payload.Item, id Identity) error {
 	if err := p.encoder.Append(it); err != nil {
 		return fmt.Errorf("add item to batch: %w", err)
 	}
@@ -34,7 +35,8 @@ func (p *packer) add(it payload.Item, weight int) error {
 	}
 	b.LastItem = it.Number
 	b.Items++
-	b.Weight += max(weight, 1)
+	b.Weight += max(id.Weight, 1)
+	b.Annotations += id.Annotations
 	b.Bytes += int64(len(it.Data))
 	if it.Document == "" || len(b.Documents) > 0 && b.Documents[len(b.Documents)-1] == it.Document {
 		return nil

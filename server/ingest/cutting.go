@@ -89,7 +89,7 @@ func (c *cutting) take(ctx context.Context, it payload.Item) error {
 			return err
 		}
 	}
-	return c.packer.add(it, id.Weight)
+	return c.packer.add(it, id)
 }
 
 // settle lets go of rejected items that need not wait for a batch, or cannot: so many within one batch close it, which

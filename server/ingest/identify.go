@@ -12,7 +12,7 @@ import (
 func Annotations(options annotation.Options) Identify {
 	return func(it payload.Item) Identity {
 		summary, findings := options.Scan(it.Data)
-		id := Identity{Weight: summary.Weight}
+		id := Identity{Weight: summary.Weight, Annotations: summary.Annotations}
 		if !summary.Key.IsZero() {
 			id.Document = summary.Key.String()
 		}

@@ -12,8 +12,9 @@ import (
 
 // Identity is what the ingest must know of an item to cut the upload.
 type Identity struct {
-	Document string // canonical key; "" where the item has none
-	Weight   int    // below 1 counts as 1
+	Document    string // canonical key; "" where the item has none
+	Weight      int    // below 1 counts as 1
+	Annotations int    // in the item, for the count of a job
 	// Findings are complete but for the place. Any of severity error rejects the item, which is then kept with all of
 	// them; those of an item that is not rejected are dropped, since its worker finds them again.
 	Findings []Finding

@@ -117,11 +117,12 @@ type Position struct {
 
 // NewBatch is a batch as ingest cut it.
 type NewBatch struct {
-	FirstItem int64 // number of its first item; numbers inside may have gaps where items were rejected
-	Items     int32
-	Weight    int32
-	Frame     []byte   // its payload
-	Documents []string // distinct document keys in order of appearance
+	FirstItem   int64 // number of its first item; numbers inside may have gaps where items were rejected
+	Items       int32
+	Weight      int32
+	Annotations int32
+	Frame       []byte   // its payload
+	Documents   []string // distinct document keys in order of appearance
 }
 
 // RejectedItems is a frame of items that ingest rejected.

@@ -371,7 +371,10 @@ type SubmitUploadResponse struct {
 	// The whole upload is committed, or nothing more of it is wanted; the stream ends.
 	Finished bool `protobuf:"varint,6,opt,name=finished,proto3" json:"finished,omitempty"`
 	// The job takes no more items: it was stopped or the file cannot be read. GetJob says why.
-	JobStopped    bool `protobuf:"varint,7,opt,name=job_stopped,json=jobStopped,proto3" json:"job_stopped,omitempty"`
+	JobStopped bool `protobuf:"varint,7,opt,name=job_stopped,json=jobStopped,proto3" json:"job_stopped,omitempty"`
+	// SHA-256 of the bytes before resume_offset, by which the client makes sure that it still has the same file: only in
+	// the first response, and empty for a compressed file, which the coordinator checks itself as it is sent again.
+	ResumeSha256  []byte `protobuf:"bytes,8,opt,name=resume_sha256,json=resumeSha256,proto3" json:"resume_sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -453,6 +456,13 @@ func (x *SubmitUploadResponse) GetJobStopped() bool {
 		return x.JobStopped
 	}
 	return false
+}
+
+func (x *SubmitUploadResponse) GetResumeSha256() []byte {
+	if x != nil {
+		return x.ResumeSha256
+	}
+	return nil
 }
 
 // GetUploadRequest names an upload.
@@ -1497,7 +1507,7 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"\"\n" +
 	"\fUploadFinish\x12\x12\n" +
-	"\x04size\x18\x01 \x01(\x03R\x04size\"\xea\x01\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size\"\x8f\x02\n" +
 	"\x14SubmitUploadResponse\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12#\n" +
 	"\rresume_offset\x18\x02 \x01(\x03R\fresumeOffset\x12)\n" +
@@ -1506,7 +1516,8 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\abatches\x18\x05 \x01(\x03R\abatches\x12\x1a\n" +
 	"\bfinished\x18\x06 \x01(\bR\bfinished\x12\x1f\n" +
 	"\vjob_stopped\x18\a \x01(\bR\n" +
-	"jobStopped\"/\n" +
+	"jobStopped\x12#\n" +
+	"\rresume_sha256\x18\b \x01(\fR\fresumeSha256\"/\n" +
 	"\x10GetUploadRequest\x12\x1b\n" +
 	"\tupload_id\x18\x01 \x01(\tR\buploadId\"N\n" +
 	"\x11GetUploadResponse\x129\n" +

@@ -104,7 +104,7 @@ func ingested(g store.IngestGroup, up store.Upload) *tally {
 	}
 	for _, b := range g.Batches {
 		d.ItemsTotal += int64(b.Items)
-		d.Annotations += int64(b.Weight)
+		d.Annotations += int64(b.Annotations)
 	}
 	for _, r := range g.Rejected {
 		d.ItemsTotal += int64(r.Items)

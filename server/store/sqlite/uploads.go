@@ -211,7 +211,7 @@ func (g *group) insertBatch(jobID int64, ordinal int32, b *store.NewBatch) error
 	d := g.delta(jobID)
 	d.ItemsTotal += int64(b.Items)
 	d.Batches[job.BatchPending]++
-	d.Annotations += int64(b.Weight)
+	d.Annotations += int64(b.Annotations)
 	return nil
 }
 

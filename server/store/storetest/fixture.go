@@ -89,7 +89,7 @@ func header(id string) store.NewJob {
 func cut(up store.Upload, items ...int32) store.IngestGroup {
 	g := store.IngestGroup{JobID: up.JobID, Epoch: up.Epoch, Position: up.Position}
 	for _, n := range items {
-		b := store.NewBatch{FirstItem: g.Position.Item + 1, Items: n, Weight: n}
+		b := store.NewBatch{FirstItem: g.Position.Item + 1, Items: n, Weight: n, Annotations: n + 1}
 		for range n {
 			g.Position.Item++
 			b.Documents = append(b.Documents, document(g.Position.Item))

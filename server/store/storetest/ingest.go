@@ -35,7 +35,7 @@ var ingest = []scenario{
 			f.Errorf("upload = %+v, want 2 items in 1 batch, unfinished", up)
 		}
 	}},
-	{"a group counts items, weights, bytes and findings", func(f *fixture) {
+	{"a group counts items, annotations, bytes and findings", func(f *fixture) {
 		up := f.open("a")
 		g := cut(up, 2, 3)
 		g.Position.Item += 4
@@ -48,7 +48,7 @@ var ingest = []scenario{
 		}
 		up = f.commit(up, g)
 		j := f.audit(up.JobID, 4)
-		if j.Annotations != 5 || j.BytesRead != 500 || j.Errors != 2 || j.Warnings != 1 || j.ItemsTotal != 9 {
+		if j.Annotations != 7 || j.BytesRead != 500 || j.Errors != 2 || j.Warnings != 1 || j.ItemsTotal != 9 {
 			f.Errorf("counters = %+v", j.Counters)
 		}
 		up = f.commit(up, func() store.IngestGroup { g := cut(up, 1); g.Position.Received = 700; return g }())
