@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
 func (p *program) cancelVerb() *cobra.Command {
@@ -35,6 +37,11 @@ elsewhere it needs --yes.`,
 					if err != nil {
 						return err
 					}
+					if !c.live() && !client.Ended(job.GetState()) {
+						if job, err = ended(ctx, c, job); err != nil {
+							return err
+						}
+					}
 					err = p.show(job, func() error {
 						fmt.Fprintf(p.stdout, "job %d is %s\n", id, display.JobState(job.GetState()))
 						return nil
@@ -42,8 +49,13 @@ elsewhere it needs --yes.`,
 					if err != nil {
 						return err
 					}
-					if !client.Ended(job.GetState()) {
+					switch {
+					case client.Ended(job.GetState()):
+					case c.live():
 						fmt.Fprintf(p.stderr, "it ends when its workers have stopped: tallyman watch %d%s\n", id, p.where(verb))
+					default:
+						fmt.Fprintln(p.stderr, "it waits for workers that may have been killed, and ends with the next "+
+							"`tallyman run` or `tallyman serve` of this data folder")
 					}
 				}
 				return nil
@@ -53,4 +65,24 @@ elsewhere it needs --yes.`,
 	verb.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	verb.Flags().StringVar(&reason, "reason", "", "why, for people")
 	return verb
+}
+
+// cancelWait is for how long a coordinator in this process is kept for a cancelled job to end.
+const cancelWait = 5 * time.Second
+
+// ended waits a little for the end of a job and returns it as last seen: with this process ends the coordinator, and
+// nobody would end the job.
+func ended(ctx context.Context, c *connection, job *tallymanv1.Job) (*tallymanv1.Job, error) {
+	waiting, cancel := context.WithTimeout(ctx, cancelWait)
+	defer cancel()
+	for seen, err := range c.Watch(waiting, job.GetJobId()) {
+		if waiting.Err() != nil && ctx.Err() == nil {
+			break
+		}
+		if err != nil {
+			return job, err
+		}
+		job = seen
+	}
+	return job, nil
 }

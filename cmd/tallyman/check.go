@@ -34,6 +34,9 @@ It ends with 0 if every item is valid, with 2 if not.`,
 			if err := flags.cut.Validate(); err != nil {
 				return usageError("%w", err)
 			}
+			if err := readable(args); err != nil {
+				return err
+			}
 			code := exitOK
 			for _, path := range args {
 				summary, err := p.check(verb.Context(), path, flags)

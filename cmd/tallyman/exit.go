@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
+	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 
 	"github.com/tallyman-dev/tallyman/client"
@@ -71,6 +74,34 @@ func exitCode(err error) int {
 		return exitNotPermitted
 	}
 	return exitOther
+}
+
+// withFlags returns the text of an error, with the flags of the verb in the place of the fields of the protocol that they
+// are sent in.
+func withFlags(verb *cobra.Command, err error) string {
+	text := err.Error()
+	refusal, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		return text
+	}
+	for _, field := range refusal.Fields {
+		if name := flagOf(field.Name); verb.Flags().Lookup(name) != nil {
+			text = strings.Replace(text, field.Name+": ", "--"+name+": ", 1)
+		}
+	}
+	return text
+}
+
+// flagNamesOf are the flags whose names are not those of their fields.
+var flagNamesOf = map[string]string{
+	"default_sourcedb": "sourcedb", "parameters": "param", "labels": "label", "upload_id": "resume", "job_id": "job",
+	"batch_id": "batch", "states": "state", "page_size": "limit",
+}
+
+// flagOf returns the flag that a field, such as header.policy.batch_weight or states[0], would come from.
+func flagOf(field string) string {
+	name, _, _ := strings.Cut(field[strings.LastIndexByte(field, '.')+1:], "[")
+	return cmp.Or(flagNamesOf[name], strings.ReplaceAll(name, "_", "-"))
 }
 
 // jobExit returns the code that a job's end stands for.

@@ -14,20 +14,30 @@ func (p *program) findingsVerb() *cobra.Command {
 	var severity []string
 	var limit int
 	verb := &cobra.Command{
-		Use:         "findings",
+		Use:         "findings [JOB]",
 		Short:       "List what was found wrong with the items of a job, each with its exact place",
 		Annotations: lists,
-		Example: `  tallyman findings --job 3
+		Example: `  tallyman findings 3
   tallyman findings --job 3 --severity error --code SPAN_OUT_OF_RANGE
   tallyman findings --job 3 -o tsv > findings.tsv`,
-		Args: cobra.NoArgs,
-		RunE: func(verb *cobra.Command, _ []string) error {
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(verb *cobra.Command, args []string) error {
 			parsed, err := display.ParseEnum[tallymanv1.Severity]("severity", "SEVERITY_", tallymanv1.Severity_value, severity)
 			if err != nil {
 				return usageError("--severity: %w", err)
 			}
 			if len(parsed) == 1 { // both are the same as none
 				request.Severity = parsed[0]
+			}
+			ids, err := parseIDs("job", args)
+			if err != nil {
+				return err
+			}
+			if len(ids) > 0 {
+				if request.JobId != 0 && request.JobId != ids[0] {
+					return usageError("job %d and --job %d: name one", ids[0], request.JobId)
+				}
+				request.JobId = ids[0]
 			}
 			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
 				if request.JobId, err = p.jobOrNewest(ctx, c, request.GetJobId()); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/folder"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
@@ -22,11 +23,15 @@ type follower struct {
 	verb       *cobra.Command
 	submission *submission // nil when it submits nothing
 	progress   display.Progress
+	otherStore bool // the annotations are not in the data folder
 }
 
 // submit submits files one after the other and follows the job of each to its end. Its error has the exit code of the
 // worst.
 func (f *follower) submit(ctx context.Context, c *client.Client, files []file) error {
+	if err := f.mustResume(ctx, c); err != nil {
+		return err
+	}
 	code := exitOK
 	for i, file := range files {
 		f.program.announceProject(f.submission, file)
@@ -44,6 +49,23 @@ func (f *follower) submit(ctx context.Context, c *client.Client, files []file) e
 		code = worse(code, jobExit(job.GetState()))
 	}
 	return exitWith(code)
+}
+
+// mustResume refuses to go on with an upload that is not there: under its id a new one would begin.
+func (f *follower) mustResume(ctx context.Context, c *client.Client) error {
+	id := f.submission.resume
+	if id == "" {
+		return nil
+	}
+	_, err := c.UploadStatus(ctx, id)
+	if client.ReasonOf(err) == tallymanv1.ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND {
+		return noUpload(id)
+	}
+	return err
+}
+
+func noUpload(id string) error {
+	return fmt.Errorf("there is no upload %s here: check --resume, --data and --server, or leave --resume out to begin anew", id)
 }
 
 // submitOne uploads a file and shows its job until that has ended, while the upload goes on and after it. With an error
@@ -110,7 +132,11 @@ func (f *follower) conclude(ctx context.Context, c *client.Client, job *tallyman
 	where := p.where(f.verb)
 	next := []string{fmt.Sprintf("tallyman findings --job %d%s", job.GetJobId(), where)}
 	if job.GetProject() != "" {
-		next = append(next, fmt.Sprintf("tallyman export --project %s%s", job.GetProject(), where))
+		store := where
+		if f.otherStore || p.server != "" || !folder.Exists(p.data) {
+			store = " --store STORE" // its name may hold a password, or only the workers know it
+		}
+		next = append(next, fmt.Sprintf("tallyman export --project %s%s", job.GetProject(), store))
 	}
 	next = append(next, fmt.Sprintf("tallyman batches --job %d --slowest%s", job.GetJobId(), where))
 	fmt.Fprintf(p.stdout, "next:\n  %s\n", strings.Join(next, "\n  "))

@@ -41,7 +41,13 @@ func (p *program) jobsVerb() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return p.show(job, func() error { return display.Job(p.stdout, job) })
+				return p.show(job, func() error {
+					if err := display.Job(p.stdout, job); err != nil {
+						return err
+					}
+					p.explainResume(verb, c, job)
+					return nil
+				})
 			})
 		},
 	}
@@ -52,6 +58,23 @@ func (p *program) jobsVerb() *cobra.Command {
 	flags.IntVar(&limit, "limit", 50, "most jobs to list; 0 for all")
 	verb.AddCommand(p.jobsDeleteVerb())
 	return verb
+}
+
+// explainResume says how to go on with an upload that is not complete.
+func (p *program) explainResume(verb *cobra.Command, c *connection, job *tallymanv1.Job) {
+	if job.GetIngestDone() || job.GetState() != tallymanv1.JobState_JOB_STATE_RUNNING {
+		return
+	}
+	name := "run"
+	if c.live() {
+		name = submitName
+	}
+	var project string
+	if job.GetProject() != "" {
+		project = " --project " + quoted(job.GetProject())
+	}
+	fmt.Fprintf(p.stdout, "\nthe upload is not complete; if it was interrupted, resume with\n  tallyman %s FILE%s --resume %s%s\n",
+		name, project, quoted(display.Clean(job.GetUploadId())), p.where(verb))
 }
 
 func (p *program) jobsDeleteVerb() *cobra.Command {

@@ -63,7 +63,7 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		fmt.Fprintln(stderr, "tallyman: interrupted")
 		return code
 	}
-	fmt.Fprintf(stderr, "tallyman: %s\n", display.Clean(err.Error()))
+	fmt.Fprintf(stderr, "tallyman: %s\n", display.CleanLines(withFlags(verb, err)))
 	switch code {
 	case exitUsage:
 		fmt.Fprintf(stderr, "Run `%s --help` for what it takes, with examples.\n", verb.CommandPath())

@@ -34,11 +34,21 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 			if p.server != "" {
 				return usageError("run works on its own data folder; `tallyman submit --watch` sends files to a server")
 			}
+			if err := checkSlots("workers", workers); err != nil {
+				return err
+			}
 			files, err := s.files(args)
 			if err != nil {
 				return err
 			}
+			if err := readable(args); err != nil {
+				return err
+			}
+			if s.resume != "" && !folder.Exists(p.data) {
+				return noUpload(s.resume)
+			}
 			f := p.newFollower(verb, &s)
+			f.otherStore = storeDSN != ""
 			logger, err := p.logger(f.progress, slog.LevelWarn)
 			if err != nil {
 				return err

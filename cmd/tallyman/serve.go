@@ -63,8 +63,8 @@ workers notice nothing of a restart within their leases.`,
 }
 
 func (p *program) serve(ctx context.Context, logger *slog.Logger, s serving) error {
-	if s.workers < 0 {
-		return usageError("--workers %d: must not be negative", s.workers)
+	if err := checkSlots("workers", s.workers); err != nil {
+		return err
 	}
 	var c *coordinator
 	var err error

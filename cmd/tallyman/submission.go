@@ -101,12 +101,39 @@ func (p *program) open(ctx context.Context, path string) (io.ReadCloser, error) 
 	case err != nil:
 		return nil, errors.Join(err, f.Close())
 	case info.IsDir():
-		return nil, errors.Join(fmt.Errorf("%s is a folder; name the files in it", path), f.Close())
+		return nil, errors.Join(isFolder(path), f.Close())
 	case !info.Mode().IsRegular(): // a pipe, of which a Read may wait for ever
 		return interruptible(ctx, f), nil
 	}
 	return f, nil
 }
+
+// readable names every FILE that cannot be opened, so that nothing begins when one of several is wrong. A pipe is not
+// opened, since that waits for who writes to it.
+func readable(paths []string) error {
+	var problems []error
+	for _, path := range paths {
+		if path == stdinName {
+			continue
+		}
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			problems = append(problems, err)
+		case info.IsDir():
+			problems = append(problems, isFolder(path))
+		case info.Mode().IsRegular():
+			f, err := os.Open(path)
+			if err == nil {
+				err = f.Close()
+			}
+			problems = append(problems, err)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func isFolder(path string) error { return fmt.Errorf("%s is a folder; name the files in it", path) }
 
 // interruptible returns what r has until ctx ends, also while a Read of r blocks. That Read goes on until closing r ends
 // it; where that does not, as with standard input, until the process ends.

@@ -29,6 +29,9 @@ func (p *program) submitVerb() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := readable(args); err != nil {
+				return err
+			}
 			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
 				if !c.live() {
 					return &exitError{code: exitUnreachable, err: fmt.Errorf("no server serves the data folder %s: start one with "+
@@ -51,6 +54,9 @@ func (p *program) submitVerb() *cobra.Command {
 // send uploads files one after the other and says which jobs they became.
 func (f *follower) send(ctx context.Context, c *client.Client, files []file) error {
 	p := f.program
+	if err := f.mustResume(ctx, c); err != nil {
+		return err
+	}
 	code := exitOK
 	for i, file := range files {
 		p.announceProject(f.submission, file)

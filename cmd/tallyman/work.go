@@ -64,6 +64,9 @@ func (p *program) work(ctx context.Context, w working) error {
 	if w.kind != tallymanv1.KindAnnotations {
 		return usageError("--kind %q: this version works on %s only", w.kind, tallymanv1.KindAnnotations)
 	}
+	if err := checkSlots("slots", w.config.Slots); err != nil {
+		return err
+	}
 	w.config.Address = p.server
 	if p.server == "" {
 		var err error

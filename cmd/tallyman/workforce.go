@@ -21,6 +21,14 @@ type workforce struct {
 	err     error // why it ended; to be read after that
 }
 
+// checkSlots refuses a number of batches worked on at a time that no worker can have.
+func checkSlots(flag string, n int) error {
+	if n < 0 || n > tallymanv1.MaxSlots {
+		return usageError("--%s %d: must be 0 to %d", flag, n, tallymanv1.MaxSlots)
+	}
+	return nil
+}
+
 // startWork opens the store that the DSN names and begins to work, until it is closed or the end of ctx tells it to stop
 // in order.
 func startWork(ctx context.Context, dsn string, config worker.Config) (*workforce, error) {

@@ -66,6 +66,21 @@ func write(w io.Writer, b []byte) error {
 	return nil
 }
 
+// CleanLines is Clean for text of several lines. What follows the first is indented, so that no line from outside can be
+// taken for one that the program begins.
+func CleanLines(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	for i, line := range lines {
+		text := strings.TrimLeft(line, "\t")
+		indent := strings.Repeat("  ", len(line)-len(text))
+		if i > 0 && text != "" {
+			indent += "  "
+		}
+		lines[i] = indent + Clean(text)
+	}
+	return strings.Join(lines, "\n")
+}
+
 // Clean makes text from outside fit for one line of a terminal: control characters, which could do anything there, are
 // shown as Go writes them.
 func Clean(s string) string {

@@ -22,7 +22,11 @@ type Group struct {
 	Example  *tallymanv1.Finding // the first
 }
 
-// Groups are the findings of a job by code, errors before warnings, the most frequent first.
+// ofFile reports whether the findings are about the file, which is not read further, and not about items.
+func (g Group) ofFile() bool { return g.Example.GetItem() == 0 }
+
+// Groups are the findings of a job by code: those about the file first, then errors before warnings, the most
+// frequent first.
 type Groups struct {
 	Groups []Group
 	Read   int64
@@ -34,6 +38,7 @@ func GroupFindings(findings iter.Seq2[*tallymanv1.Finding, error]) (Groups, erro
 	type key struct {
 		severity tallymanv1.Severity
 		code     string
+		ofFile   bool
 	}
 	var all Groups
 	index := make(map[key]int)
@@ -46,7 +51,7 @@ func GroupFindings(findings iter.Seq2[*tallymanv1.Finding, error]) (Groups, erro
 			break
 		}
 		all.Read++
-		k := key{f.GetSeverity(), f.GetCode()}
+		k := key{f.GetSeverity(), f.GetCode(), f.GetItem() == 0}
 		i, ok := index[k]
 		if !ok {
 			i = len(all.Groups)
@@ -56,6 +61,12 @@ func GroupFindings(findings iter.Seq2[*tallymanv1.Finding, error]) (Groups, erro
 		all.Groups[i].Count++
 	}
 	slices.SortStableFunc(all.Groups, func(a, b Group) int {
+		if a.ofFile() != b.ofFile() {
+			if a.ofFile() {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code))
 	})
 	return all, nil
@@ -99,11 +110,22 @@ func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tall
 	if err := flushTab(tab); err != nil {
 		return err
 	}
+	items := slices.IndexFunc(findings.Groups, func(g Group) bool { return !g.ofFile() })
+	if items < 0 {
+		items = len(findings.Groups)
+	}
+	for _, g := range findings.Groups[:items] {
+		unread := ""
+		if g.Severity == tallymanv1.Severity_SEVERITY_ERROR {
+			unread = " nothing was read from here on:"
+		}
+		fmt.Fprintf(&b, "    %s %s:%s %s\n", Severity(g.Severity), g.Code, unread, example(g.Example))
+	}
 	for _, f := range failures[:min(len(failures), maxFailures)] {
 		fmt.Fprintf(&b, "    %s %s, as in batch %d:\n        %s\n", plural(f.GetAttempts(), "attempt"),
 			AttemptEnd(f.GetEnd()), f.GetExampleBatchId(), Clean(f.GetMessage()))
 	}
-	for _, g := range findings.Groups {
+	for _, g := range findings.Groups[items:] {
 		fmt.Fprintf(&b, "    %s × %s %s, as in %s\n", Number(g.Count), Severity(g.Severity), g.Code, example(g.Example))
 	}
 	if findings.More {
