@@ -76,13 +76,14 @@ func ended(ctx context.Context, c *connection, job *tallymanv1.Job) (*tallymanv1
 	waiting, cancel := context.WithTimeout(ctx, cancelWait)
 	defer cancel()
 	for seen, err := range c.Watch(waiting, job.GetJobId()) {
-		if waiting.Err() != nil && ctx.Err() == nil {
-			break
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+			job = seen
+		case ctx.Err() == nil && waiting.Err() != nil:
+			return job, nil
+		default:
 			return job, err
 		}
-		job = seen
 	}
 	return job, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"os"
@@ -124,7 +125,41 @@ func TestRunManyFiles(t *testing.T) {
 	if !strings.Contains(r.stdout, "NOT_JSON_LINES") || !strings.Contains(r.stdout, "PDF") {
 		t.Errorf("the summary does not say what is wrong:\n%s", r.stdout)
 	}
-	must(t, exitOther, "run", filepath.Join(t.TempDir(), "missing.jsonl"), "--data", data)
+	missing, dir := filepath.Join(t.TempDir(), "missing.jsonl"), t.TempDir()
+	for _, verb := range []string{"run", "check"} {
+		r = must(t, exitOther, verb, good, missing, dir, "--data", data)
+		if !strings.Contains(r.stderr, missing) || !strings.Contains(r.stderr, dir+" is a folder") || r.stdout != "" {
+			t.Errorf("%s: stdout %q, stderr %q; want both that cannot be read and nothing begun", verb, r.stdout, r.stderr)
+		}
+	}
+	if jobs := objects(t, must(t, exitOK, "jobs", "--data", data, "-o", "json").stdout); len(jobs) != 4 {
+		t.Errorf("%d jobs, want the 4 of files that can be read", len(jobs))
+	}
+}
+
+func TestTruncatedFileComesFirst(t *testing.T) {
+	t.Parallel()
+	path, _ := collection(t, sample.Config{Documents: 200, Bad: 20})
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compressed bytes.Buffer
+	w := gzip.NewWriter(&compressed)
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, compressed.Bytes()[:compressed.Len()*3/4], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := tallyman(t, "run", path, "--data", filepath.Join(t.TempDir(), "data"))
+	about := strings.Index(r.stdout, "error TRUNCATED: nothing was read from here on")
+	if items := strings.Index(r.stdout, " × error"); about < 0 || items < about {
+		t.Errorf("the file is at %d, items are at %d, in:\n%s", about, items, r.stdout)
+	}
 }
 
 // TestRunIsInterrupted interrupts an upload that waits for its source, and goes on with it.
@@ -145,6 +180,16 @@ func TestRunIsInterrupted(t *testing.T) {
 	b.await(&b.stderr, `job 1 stdin: reading, .* of [1-9][0-9,]* items`)
 	if code := b.stop(); code != exitOther {
 		t.Errorf("exit code %d, want %d\n%s", code, exitOther, b.stderr.String())
+	}
+	for _, where := range []string{data, filepath.Join(t.TempDir(), "other")} {
+		r := must(t, exitOther, "run", path, "--project", "collection", "--resume", "unknown", "--data", where)
+		if !strings.Contains(r.stderr, "there is no upload unknown") {
+			t.Errorf("an unknown upload is resumed in %s: %s", where, r.stderr)
+		}
+	}
+	shown := must(t, exitOK, "jobs", "1", "--data", data).stdout
+	if ok, err := regexp.MatchString(`tallyman run FILE --project collection --resume \S+ --data `, shown); err != nil || !ok {
+		t.Errorf("the job does not say how to go on (%v):\n%s", err, shown)
 	}
 	match := regexp.MustCompile(`tallyman run - --project collection --resume (\S+) --data `).FindStringSubmatch(b.stderr.String())
 	if match == nil {
@@ -175,6 +220,19 @@ func TestServeSubmitWork(t *testing.T) {
 	must(t, exitOK, "work", "--server", address, "--store", store, "--exit-when-idle", "--worker-id", "first", "--slots", "2")
 	if code := submitted.wait(); code != exitWithErrors {
 		t.Errorf("submit --watch ended with %d, want %d\n%s", code, exitWithErrors, submitted.stderr.String())
+	}
+	if text := submitted.stdout.String(); !strings.Contains(text, "tallyman export --project collection --store STORE\n") {
+		t.Errorf("the export that is named next does not work:\n%s", text)
+	}
+	unknown := must(t, exitOther, "submit", path, "--server", address, "--resume", "unknown")
+	if !strings.Contains(unknown.stderr, "there is no upload unknown") {
+		t.Errorf("an unknown upload is resumed: %s", unknown.stderr)
+	}
+	for flag, value := range map[string]string{"project": "a b", "priority": "1000", "batch-weight": "-1", "sourcedb": strings.Repeat("x", 300)} {
+		r := must(t, exitUsage, "submit", path, "--server", address, "--"+flag, value)
+		if !strings.Contains(r.stderr, "--"+flag+": must be ") || strings.Contains(r.stderr, "header") {
+			t.Errorf("--%s: %s", flag, r.stderr)
+		}
 	}
 	// The other way around: the worker is there first, and finds the server by the folder.
 	working := start(t, strings.NewReader(""), "work", "--data", data, "--worker-id", "second")
@@ -234,6 +292,8 @@ func TestLookingAround(t *testing.T) {
 		{"jobs", "1"},
 		{"stats", "--job", "1"},
 		{"findings"},
+		{"findings", "1"},
+		{"findings", "1", "--job", "1"},
 	} {
 		r := must(t, exitOK, append(args, "--data", data)...)
 		if args[0] != "findings" && r.stdout == "" {
@@ -286,6 +346,10 @@ func TestWatchWithoutServer(t *testing.T) {
 	if r := must(t, exitUnreachable, "watch", "1", "--data", data); !strings.Contains(r.stderr, "job 1 has not ended") {
 		t.Errorf("watch of a job that stands still: %s", r.stderr)
 	}
+	if r := must(t, exitOK, "cancel", "1", "--yes", "--data", data); r.stdout != "job 1 is cancelled\n" {
+		t.Errorf("cancel without a server: %q, %q", r.stdout, r.stderr)
+	}
+	must(t, exitJobCancelled, "watch", "1", "--data", data)
 }
 
 func TestSampleAndCheck(t *testing.T) {

@@ -181,6 +181,9 @@ func TestUsage(t *testing.T) {
 		{"serve", "--listen", "0.0.0.0:0", "--data", nothing},
 		{"serve", "--database", "mysql://db"},
 		{"serve", "--workers", "-1", "--data", nothing},
+		{"run", "a", "--workers", "-1", "--data", nothing},
+		{"work", "--slots", "-1", "--data", nothing},
+		{"findings", "1", "--job", "2", "--data", nothing},
 		{"migrate"},
 		{"sample", "--documents", "-1"},
 		{"check", "x", "--batch-weight", "-1"},
@@ -203,6 +206,24 @@ func dataWithJob(t *testing.T) string {
 	must(t, exitOK, "sample", "--documents", "3", file)
 	must(t, exitOK, "run", file, "--data", data)
 	return data
+}
+
+func TestErrorsOfSeveralLines(t *testing.T) {
+	t.Parallel()
+	if r := must(t, exitUsage, "runn"); !strings.Contains(r.stderr, "\n\n  Did you mean this?\n    run\n") {
+		t.Errorf("stderr: %s", r.stderr)
+	}
+}
+
+func TestNamesTheWrongFlag(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"run", "a", "--workers", "-1"}, {"serve", "--workers", "5000"}, {"work", "--slots", "-1"},
+	} {
+		if r := must(t, exitUsage, args...); !strings.Contains(r.stderr, args[len(args)-2]+" ") {
+			t.Errorf("%v: %s", args, r.stderr)
+		}
+	}
 }
 
 func TestUnreachable(t *testing.T) {

@@ -109,6 +109,19 @@ func (w *countingWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func TestCleanLines(t *testing.T) {
+	for text, want := range map[string]string{
+		"one":                       "one",
+		"failed:\n\thost a\n\thost b": "failed:\n    host a\n    host b",
+		"a\nb\n\nc\n":               "a\n  b\n\n  c",
+		"red\x1b[31m\r\nnext\tcell":  "red\\x1b[31m\\r\n  next\\tcell",
+	} {
+		if got := CleanLines(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestParseEnum(t *testing.T) {
 	got, err := ParseEnum[tallymanv1.JobState]("state", "JOB_STATE_", tallymanv1.JobState_value,
 		[]string{"running", "Completed-With-Errors"})
@@ -239,6 +252,10 @@ func TestGroupFindings(t *testing.T) {
 	groups, err := GroupFindings(each([]*tallymanv1.Finding{warning, finding(1, "A", ""), first, finding(3, "B", "")}))
 	if err != nil || groups.More || groups.Read != 4 {
 		t.Errorf("read %d, more %v, error %v", groups.Read, groups.More, err)
+	}
+	ofFile, err := GroupFindings(each([]*tallymanv1.Finding{first, finding(3, "B", ""), finding(0, "Z", "")}))
+	if err != nil || ofFile.Groups[0].Code != "Z" {
+		t.Errorf("groups %+v, error %v; want that of the file first", ofFile.Groups, err)
 	}
 	var got []string
 	for _, g := range groups.Groups {
