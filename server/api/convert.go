@@ -16,6 +16,7 @@ import (
 
 var jobStates = map[job.State]pb.JobState{
 	job.Running:             pb.JobState_JOB_STATE_RUNNING,
+	job.Paused:              pb.JobState_JOB_STATE_PAUSED,
 	job.Cancelling:          pb.JobState_JOB_STATE_CANCELLING,
 	job.Succeeded:           pb.JobState_JOB_STATE_SUCCEEDED,
 	job.CompletedWithErrors: pb.JobState_JOB_STATE_COMPLETED_WITH_ERRORS,
@@ -73,6 +74,7 @@ func toJob(j *job.Job) *pb.Job {
 		Policy: toPolicy(j.Policy), State: jobStates[j.State], IngestDone: j.IngestDone, Reason: j.Reason,
 		Revision: j.Revision, Progress: toProgress(j),
 		SubmittedAt: timestamp(j.SubmittedAt), StartedAt: timestamp(j.StartedAt), EndedAt: timestamp(j.EndedAt),
+		Run: j.Run, RetriedAt: timestamp(j.RetriedAt),
 	}
 }
 
@@ -113,14 +115,18 @@ func toBatchCounts(counts []int64) []*pb.BatchStateCount {
 func toPolicy(p job.Policy) *pb.Policy {
 	return &pb.Policy{
 		MaxAttempts: p.Attempts(), BatchWeight: p.BatchWeight, BatchItems: p.BatchItems, BatchBytes: p.BatchBytes,
-		DefaultSourcedb: p.DefaultSourceDB,
+		DefaultSourcedb: p.DefaultSourceDB, MaxRunning: p.MaxRunning, StallTimeout: durationpb.New(p.Stall()),
+		AttemptTimeout: durationpb.New(p.AttemptTimeout), MaxBadItems: p.MaxBadItems, MaxBadPercent: p.MaxBadPercent,
+		Strict: p.Strict,
 	}
 }
 
 func fromPolicy(p *pb.Policy) job.Policy {
 	return job.Policy{
 		MaxAttempts: p.GetMaxAttempts(), BatchWeight: p.GetBatchWeight(), BatchItems: p.GetBatchItems(),
-		BatchBytes: p.GetBatchBytes(), DefaultSourceDB: p.GetDefaultSourcedb(),
+		BatchBytes: p.GetBatchBytes(), DefaultSourceDB: p.GetDefaultSourcedb(), MaxRunning: p.GetMaxRunning(),
+		StallTimeout: p.GetStallTimeout().AsDuration(), AttemptTimeout: p.GetAttemptTimeout().AsDuration(),
+		MaxBadItems: p.GetMaxBadItems(), MaxBadPercent: p.GetMaxBadPercent(), Strict: p.GetStrict(),
 	}
 }
 

@@ -21,10 +21,12 @@ type Job struct {
 	Reason     string // why it was stopped, for people
 	IngestDone bool   // the upload is complete: the total does not grow any more
 	Revision   int64  // grows with every change that is visible in a snapshot
+	Run        int32  // its first passage, and one more for each retry by hand
 	Counters
 
 	SubmittedAt time.Time
 	StartedAt   time.Time // first claim seen; zero before
+	RetriedAt   time.Time // when the last retry by hand began; zero before
 	EndedAt     time.Time // zero while open
 	UpdatedAt   time.Time // of the last fold
 }
@@ -36,12 +38,28 @@ type Policy struct {
 	BatchItems      int32  `json:"batch_items,omitempty"`      // items at which a batch closes
 	BatchBytes      int64  `json:"batch_bytes,omitempty"`      // bytes at which a batch closes
 	DefaultSourceDB string `json:"default_sourcedb,omitempty"` // for items without one
+
+	MaxRunning     int32         `json:"max_running,omitempty"`     // batches that run at the same time; 0 for no limit
+	StallTimeout   time.Duration `json:"stall_timeout,omitempty"`   // without a finished item; negative for none
+	AttemptTimeout time.Duration `json:"attempt_timeout,omitempty"` // of an attempt, whatever it does; 0 for none
+	MaxBadItems    int64         `json:"max_bad_items,omitempty"`   // failed and crashed items past which the job fails; 0 for no limit
+	MaxBadPercent  float64       `json:"max_bad_percent,omitempty"` // the same in per cent of ended items, from 100 on; 0 for no limit
+	Strict         bool          `json:"strict,omitempty"`          // the first item that is neither stored nor skipped fails the job
 }
 
 // Defaults of a Policy.
 const (
-	DefaultMaxAttempts = 3
+	DefaultMaxAttempts  = 3
+	DefaultStallTimeout = 10 * time.Minute
 )
+
+// Stall returns for how long an attempt may finish no item, 0 for ever.
+func (p Policy) Stall() time.Duration {
+	if p.StallTimeout == 0 {
+		return DefaultStallTimeout
+	}
+	return max(p.StallTimeout, 0)
+}
 
 // Attempts returns MaxAttempts or its default.
 func (p Policy) Attempts() int32 {

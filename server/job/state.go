@@ -8,9 +8,10 @@ import "fmt"
 // State is what a job is doing. The texts are kept in the database.
 type State string
 
-// The states of a job. The first two are open, the others are ends that nothing leaves.
+// The states of a job. The first three are open, the others are ends that only a retry by hand leaves.
 const (
 	Running             State = "running"               // its batches are claimed; see Job.IngestDone
+	Paused              State = "paused"                // no batch is claimed, and those that ran are given back, until it is resumed
 	Cancelling          State = "cancelling"            // no batch is claimed any more; Job.StopAs says how it will end
 	Succeeded           State = "succeeded"             // every item stored, stored with warnings, or skipped
 	CompletedWithErrors State = "completed_with_errors" // ended by itself, with at least one other outcome
@@ -19,7 +20,10 @@ const (
 )
 
 // Ended reports whether s is one of the ends.
-func (s State) Ended() bool { return s != Running && s != Cancelling }
+func (s State) Ended() bool { return s != Running && s != Paused && s != Cancelling }
+
+// Stopping reports whether a job in state s takes no more items and begins no more batches, for good.
+func (s State) Stopping() bool { return s == Cancelling || s.Ended() }
 
 // BatchState is where a batch stands. The numbers are kept in the database and never change.
 type BatchState uint8

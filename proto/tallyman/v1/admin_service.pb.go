@@ -436,7 +436,9 @@ type Worker struct {
 	// When the session ended; absent while it lives.
 	EndedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// Why it ended.
-	EndReason     string `protobuf:"bytes,14,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`
+	EndReason string `protobuf:"bytes,14,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`
+	// When it was told to drain; absent unless it was.
+	DrainedAt     *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=drained_at,json=drainedAt,proto3" json:"drained_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -569,6 +571,242 @@ func (x *Worker) GetEndReason() string {
 	return ""
 }
 
+func (x *Worker) GetDrainedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DrainedAt
+	}
+	return nil
+}
+
+// DrainWorkerRequest names a worker.
+type DrainWorkerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The installation: its live session is drained.
+	WorkerId      string `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainWorkerRequest) Reset() {
+	*x = DrainWorkerRequest{}
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainWorkerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainWorkerRequest) ProtoMessage() {}
+
+func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
+func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DrainWorkerRequest) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+// DrainWorkerResponse carries the worker.
+type DrainWorkerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The worker as it is right after.
+	Worker        *Worker `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainWorkerResponse) Reset() {
+	*x = DrainWorkerResponse{}
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainWorkerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainWorkerResponse) ProtoMessage() {}
+
+func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
+func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DrainWorkerResponse) GetWorker() *Worker {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
+}
+
+// CleanupJobsRequest chooses jobs.
+type CleanupJobsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Jobs that ended longer ago than this; required, at least 0.
+	OlderThan *durationpb.Duration `protobuf:"bytes,1,opt,name=older_than,json=olderThan,proto3" json:"older_than,omitempty"`
+	// Only jobs in one of these states, all of them ends; empty for all ends.
+	States []JobState `protobuf:"varint,2,rep,packed,name=states,proto3,enum=tallyman.v1.JobState" json:"states,omitempty"`
+	// Only look: nothing is deleted.
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Most jobs to delete: default and at most 1000.
+	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// Of a dry run: next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CleanupJobsRequest) Reset() {
+	*x = CleanupJobsRequest{}
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CleanupJobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CleanupJobsRequest) ProtoMessage() {}
+
+func (x *CleanupJobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CleanupJobsRequest.ProtoReflect.Descriptor instead.
+func (*CleanupJobsRequest) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CleanupJobsRequest) GetOlderThan() *durationpb.Duration {
+	if x != nil {
+		return x.OlderThan
+	}
+	return nil
+}
+
+func (x *CleanupJobsRequest) GetStates() []JobState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *CleanupJobsRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *CleanupJobsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *CleanupJobsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// CleanupJobsResponse says which jobs were deleted, or with dry_run would be.
+type CleanupJobsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The jobs, as they were, the one that ended first at the front.
+	Jobs []*Job `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// There are more: call again, of a dry run with this token. Empty when these were all.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CleanupJobsResponse) Reset() {
+	*x = CleanupJobsResponse{}
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CleanupJobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CleanupJobsResponse) ProtoMessage() {}
+
+func (x *CleanupJobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CleanupJobsResponse.ProtoReflect.Descriptor instead.
+func (*CleanupJobsResponse) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CleanupJobsResponse) GetJobs() []*Job {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *CleanupJobsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 var File_tallyman_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_tallyman_v1_admin_service_proto_rawDesc = "" +
@@ -602,7 +840,7 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"l\n" +
 	"\x13ListWorkersResponse\x12-\n" +
 	"\aworkers\x18\x01 \x03(\v2\x13.tallyman.v1.WorkerR\aworkers\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xce\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x89\x04\n" +
 	"\x06Worker\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x1d\n" +
 	"\n" +
@@ -620,10 +858,29 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"\abeat_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x06beatAt\x125\n" +
 	"\bended_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x1d\n" +
 	"\n" +
-	"end_reason\x18\x0e \x01(\tR\tendReason2\xb8\x01\n" +
+	"end_reason\x18\x0e \x01(\tR\tendReason\x129\n" +
+	"\n" +
+	"drained_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\"1\n" +
+	"\x12DrainWorkerRequest\x12\x1b\n" +
+	"\tworker_id\x18\x01 \x01(\tR\bworkerId\"B\n" +
+	"\x13DrainWorkerResponse\x12+\n" +
+	"\x06worker\x18\x01 \x01(\v2\x13.tallyman.v1.WorkerR\x06worker\"\xd2\x01\n" +
+	"\x12CleanupJobsRequest\x128\n" +
+	"\n" +
+	"older_than\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tolderThan\x12-\n" +
+	"\x06states\x18\x02 \x03(\x0e2\x15.tallyman.v1.JobStateR\x06states\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x1b\n" +
+	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\"c\n" +
+	"\x13CleanupJobsResponse\x12$\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x10.tallyman.v1.JobR\x04jobs\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xdc\x02\n" +
 	"\fAdminService\x12V\n" +
 	"\rGetStatistics\x12!.tallyman.v1.GetStatisticsRequest\x1a\".tallyman.v1.GetStatisticsResponse\x12P\n" +
-	"\vListWorkers\x12\x1f.tallyman.v1.ListWorkersRequest\x1a .tallyman.v1.ListWorkersResponseB?Z=github.com/tallyman-dev/tallyman/proto/tallyman/v1;tallymanv1b\x06proto3"
+	"\vListWorkers\x12\x1f.tallyman.v1.ListWorkersRequest\x1a .tallyman.v1.ListWorkersResponse\x12P\n" +
+	"\vDrainWorker\x12\x1f.tallyman.v1.DrainWorkerRequest\x1a .tallyman.v1.DrainWorkerResponse\x12P\n" +
+	"\vCleanupJobs\x12\x1f.tallyman.v1.CleanupJobsRequest\x1a .tallyman.v1.CleanupJobsResponseB?Z=github.com/tallyman-dev/tallyman/proto/tallyman/v1;tallymanv1b\x06proto3"
 
 var (
 	file_tallyman_v1_admin_service_proto_rawDescOnce sync.Once
@@ -637,7 +894,7 @@ func file_tallyman_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_tallyman_v1_admin_service_proto_rawDescData
 }
 
-var file_tallyman_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_tallyman_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_tallyman_v1_admin_service_proto_goTypes = []any{
 	(*GetStatisticsRequest)(nil),  // 0: tallyman.v1.GetStatisticsRequest
 	(*GetStatisticsResponse)(nil), // 1: tallyman.v1.GetStatisticsResponse
@@ -645,35 +902,50 @@ var file_tallyman_v1_admin_service_proto_goTypes = []any{
 	(*ListWorkersRequest)(nil),    // 3: tallyman.v1.ListWorkersRequest
 	(*ListWorkersResponse)(nil),   // 4: tallyman.v1.ListWorkersResponse
 	(*Worker)(nil),                // 5: tallyman.v1.Worker
-	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
-	(*BatchStateCount)(nil),       // 7: tallyman.v1.BatchStateCount
-	(*Batch)(nil),                 // 8: tallyman.v1.Batch
-	(AttemptEnd)(0),               // 9: tallyman.v1.AttemptEnd
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*DrainWorkerRequest)(nil),    // 6: tallyman.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),   // 7: tallyman.v1.DrainWorkerResponse
+	(*CleanupJobsRequest)(nil),    // 8: tallyman.v1.CleanupJobsRequest
+	(*CleanupJobsResponse)(nil),   // 9: tallyman.v1.CleanupJobsResponse
+	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*BatchStateCount)(nil),       // 11: tallyman.v1.BatchStateCount
+	(*Batch)(nil),                 // 12: tallyman.v1.Batch
+	(AttemptEnd)(0),               // 13: tallyman.v1.AttemptEnd
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(JobState)(0),                 // 15: tallyman.v1.JobState
+	(*Job)(nil),                   // 16: tallyman.v1.Job
 }
 var file_tallyman_v1_admin_service_proto_depIdxs = []int32{
-	6,  // 0: tallyman.v1.GetStatisticsRequest.window:type_name -> google.protobuf.Duration
-	7,  // 1: tallyman.v1.GetStatisticsResponse.batches_by_state:type_name -> tallyman.v1.BatchStateCount
-	6,  // 2: tallyman.v1.GetStatisticsResponse.duration_mean:type_name -> google.protobuf.Duration
-	6,  // 3: tallyman.v1.GetStatisticsResponse.duration_p50:type_name -> google.protobuf.Duration
-	6,  // 4: tallyman.v1.GetStatisticsResponse.duration_p99:type_name -> google.protobuf.Duration
-	8,  // 5: tallyman.v1.GetStatisticsResponse.slowest:type_name -> tallyman.v1.Batch
+	10, // 0: tallyman.v1.GetStatisticsRequest.window:type_name -> google.protobuf.Duration
+	11, // 1: tallyman.v1.GetStatisticsResponse.batches_by_state:type_name -> tallyman.v1.BatchStateCount
+	10, // 2: tallyman.v1.GetStatisticsResponse.duration_mean:type_name -> google.protobuf.Duration
+	10, // 3: tallyman.v1.GetStatisticsResponse.duration_p50:type_name -> google.protobuf.Duration
+	10, // 4: tallyman.v1.GetStatisticsResponse.duration_p99:type_name -> google.protobuf.Duration
+	12, // 5: tallyman.v1.GetStatisticsResponse.slowest:type_name -> tallyman.v1.Batch
 	2,  // 6: tallyman.v1.GetStatisticsResponse.failures:type_name -> tallyman.v1.FailureGroup
-	9,  // 7: tallyman.v1.FailureGroup.end:type_name -> tallyman.v1.AttemptEnd
-	10, // 8: tallyman.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
+	13, // 7: tallyman.v1.FailureGroup.end:type_name -> tallyman.v1.AttemptEnd
+	14, // 8: tallyman.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
 	5,  // 9: tallyman.v1.ListWorkersResponse.workers:type_name -> tallyman.v1.Worker
-	10, // 10: tallyman.v1.Worker.registered_at:type_name -> google.protobuf.Timestamp
-	10, // 11: tallyman.v1.Worker.beat_at:type_name -> google.protobuf.Timestamp
-	10, // 12: tallyman.v1.Worker.ended_at:type_name -> google.protobuf.Timestamp
-	0,  // 13: tallyman.v1.AdminService.GetStatistics:input_type -> tallyman.v1.GetStatisticsRequest
-	3,  // 14: tallyman.v1.AdminService.ListWorkers:input_type -> tallyman.v1.ListWorkersRequest
-	1,  // 15: tallyman.v1.AdminService.GetStatistics:output_type -> tallyman.v1.GetStatisticsResponse
-	4,  // 16: tallyman.v1.AdminService.ListWorkers:output_type -> tallyman.v1.ListWorkersResponse
-	15, // [15:17] is the sub-list for method output_type
-	13, // [13:15] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	14, // 10: tallyman.v1.Worker.registered_at:type_name -> google.protobuf.Timestamp
+	14, // 11: tallyman.v1.Worker.beat_at:type_name -> google.protobuf.Timestamp
+	14, // 12: tallyman.v1.Worker.ended_at:type_name -> google.protobuf.Timestamp
+	14, // 13: tallyman.v1.Worker.drained_at:type_name -> google.protobuf.Timestamp
+	5,  // 14: tallyman.v1.DrainWorkerResponse.worker:type_name -> tallyman.v1.Worker
+	10, // 15: tallyman.v1.CleanupJobsRequest.older_than:type_name -> google.protobuf.Duration
+	15, // 16: tallyman.v1.CleanupJobsRequest.states:type_name -> tallyman.v1.JobState
+	16, // 17: tallyman.v1.CleanupJobsResponse.jobs:type_name -> tallyman.v1.Job
+	0,  // 18: tallyman.v1.AdminService.GetStatistics:input_type -> tallyman.v1.GetStatisticsRequest
+	3,  // 19: tallyman.v1.AdminService.ListWorkers:input_type -> tallyman.v1.ListWorkersRequest
+	6,  // 20: tallyman.v1.AdminService.DrainWorker:input_type -> tallyman.v1.DrainWorkerRequest
+	8,  // 21: tallyman.v1.AdminService.CleanupJobs:input_type -> tallyman.v1.CleanupJobsRequest
+	1,  // 22: tallyman.v1.AdminService.GetStatistics:output_type -> tallyman.v1.GetStatisticsResponse
+	4,  // 23: tallyman.v1.AdminService.ListWorkers:output_type -> tallyman.v1.ListWorkersResponse
+	7,  // 24: tallyman.v1.AdminService.DrainWorker:output_type -> tallyman.v1.DrainWorkerResponse
+	9,  // 25: tallyman.v1.AdminService.CleanupJobs:output_type -> tallyman.v1.CleanupJobsResponse
+	22, // [22:26] is the sub-list for method output_type
+	18, // [18:22] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_admin_service_proto_init() }
@@ -688,7 +960,7 @@ func file_tallyman_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallyman_v1_admin_service_proto_rawDesc), len(file_tallyman_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AdminService_GetStatistics_FullMethodName = "/tallyman.v1.AdminService/GetStatistics"
 	AdminService_ListWorkers_FullMethodName   = "/tallyman.v1.AdminService/ListWorkers"
+	AdminService_DrainWorker_FullMethodName   = "/tallyman.v1.AdminService/DrainWorker"
+	AdminService_CleanupJobs_FullMethodName   = "/tallyman.v1.AdminService/CleanupJobs"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -33,6 +35,13 @@ type AdminServiceClient interface {
 	GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error)
 	// ListWorkers returns worker sessions, newest first.
 	ListWorkers(ctx context.Context, in *ListWorkersRequest, opts ...grpc.CallOption) (*ListWorkersResponse, error)
+	// DrainWorker tells a worker to claim no more, to finish or give back what it holds, and to exit. It returns at once;
+	// the worker's process is told with its next heartbeat at the latest. Draining one that is drained changes nothing.
+	// WORKER_NOT_FOUND.
+	DrainWorker(ctx context.Context, in *DrainWorkerRequest, opts ...grpc.CallOption) (*DrainWorkerResponse, error)
+	// CleanupJobs deletes, as DeleteJob does, jobs that ended long enough ago, in the order of their ends. Jobs that were
+	// retried and are open again are not among them. Repeating it goes on where it left off.
+	CleanupJobs(ctx context.Context, in *CleanupJobsRequest, opts ...grpc.CallOption) (*CleanupJobsResponse, error)
 }
 
 type adminServiceClient struct {
@@ -63,6 +72,26 @@ func (c *adminServiceClient) ListWorkers(ctx context.Context, in *ListWorkersReq
 	return out, nil
 }
 
+func (c *adminServiceClient) DrainWorker(ctx context.Context, in *DrainWorkerRequest, opts ...grpc.CallOption) (*DrainWorkerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainWorkerResponse)
+	err := c.cc.Invoke(ctx, AdminService_DrainWorker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) CleanupJobs(ctx context.Context, in *CleanupJobsRequest, opts ...grpc.CallOption) (*CleanupJobsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CleanupJobsResponse)
+	err := c.cc.Invoke(ctx, AdminService_CleanupJobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -73,6 +102,13 @@ type AdminServiceServer interface {
 	GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error)
 	// ListWorkers returns worker sessions, newest first.
 	ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error)
+	// DrainWorker tells a worker to claim no more, to finish or give back what it holds, and to exit. It returns at once;
+	// the worker's process is told with its next heartbeat at the latest. Draining one that is drained changes nothing.
+	// WORKER_NOT_FOUND.
+	DrainWorker(context.Context, *DrainWorkerRequest) (*DrainWorkerResponse, error)
+	// CleanupJobs deletes, as DeleteJob does, jobs that ended long enough ago, in the order of their ends. Jobs that were
+	// retried and are open again are not among them. Repeating it goes on where it left off.
+	CleanupJobs(context.Context, *CleanupJobsRequest) (*CleanupJobsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -88,6 +124,12 @@ func (UnimplementedAdminServiceServer) GetStatistics(context.Context, *GetStatis
 }
 func (UnimplementedAdminServiceServer) ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListWorkers not implemented")
+}
+func (UnimplementedAdminServiceServer) DrainWorker(context.Context, *DrainWorkerRequest) (*DrainWorkerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainWorker not implemented")
+}
+func (UnimplementedAdminServiceServer) CleanupJobs(context.Context, *CleanupJobsRequest) (*CleanupJobsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CleanupJobs not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -146,6 +188,42 @@ func _AdminService_ListWorkers_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_DrainWorker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainWorkerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DrainWorker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DrainWorker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DrainWorker(ctx, req.(*DrainWorkerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_CleanupJobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CleanupJobsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CleanupJobs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CleanupJobs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CleanupJobs(ctx, req.(*CleanupJobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -160,6 +238,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListWorkers",
 			Handler:    _AdminService_ListWorkers_Handler,
+		},
+		{
+			MethodName: "DrainWorker",
+			Handler:    _AdminService_DrainWorker_Handler,
+		},
+		{
+			MethodName: "CleanupJobs",
+			Handler:    _AdminService_CleanupJobs_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

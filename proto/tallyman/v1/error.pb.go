@@ -61,6 +61,14 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 15
 	// ABORTED: the client's side of an upload ended without finish; open a new stream with the same upload_id.
 	ErrorReason_ERROR_REASON_UPLOAD_INTERRUPTED ErrorReason = 16
+	// FAILED_PRECONDITION: the job is being stopped or has ended, and cannot be paused or resumed.
+	ErrorReason_ERROR_REASON_JOB_STOPPED ErrorReason = 17
+	// FAILED_PRECONDITION: the job has no batch that failed, crashed or was cancelled, or none of those that were named.
+	ErrorReason_ERROR_REASON_NOTHING_TO_RETRY ErrorReason = 18
+	// NOT_FOUND: no live session has this worker id.
+	ErrorReason_ERROR_REASON_WORKER_NOT_FOUND ErrorReason = 19
+	// RESOURCE_EXHAUSTED: the client has as many uploads open as it may; metadata "setting" names the limit.
+	ErrorReason_ERROR_REASON_TOO_MANY_UPLOADS ErrorReason = 20
 )
 
 // Enum value maps for ErrorReason.
@@ -83,6 +91,10 @@ var (
 		14: "ERROR_REASON_SHUTTING_DOWN",
 		15: "ERROR_REASON_INTERNAL",
 		16: "ERROR_REASON_UPLOAD_INTERRUPTED",
+		17: "ERROR_REASON_JOB_STOPPED",
+		18: "ERROR_REASON_NOTHING_TO_RETRY",
+		19: "ERROR_REASON_WORKER_NOT_FOUND",
+		20: "ERROR_REASON_TOO_MANY_UPLOADS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -102,6 +114,10 @@ var (
 		"ERROR_REASON_SHUTTING_DOWN":        14,
 		"ERROR_REASON_INTERNAL":             15,
 		"ERROR_REASON_UPLOAD_INTERRUPTED":   16,
+		"ERROR_REASON_JOB_STOPPED":          17,
+		"ERROR_REASON_NOTHING_TO_RETRY":     18,
+		"ERROR_REASON_WORKER_NOT_FOUND":     19,
+		"ERROR_REASON_TOO_MANY_UPLOADS":     20,
 	}
 )
 
@@ -136,7 +152,7 @@ var File_tallyman_v1_error_proto protoreflect.FileDescriptor
 
 const file_tallyman_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17tallyman/v1/error.proto\x12\vtallyman.v1*\xb1\x04\n" +
+	"\x17tallyman/v1/error.proto\x12\vtallyman.v1*\xb8\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1e\n" +
@@ -155,7 +171,11 @@ const file_tallyman_v1_error_proto_rawDesc = "" +
 	"!ERROR_REASON_DATABASE_UNAVAILABLE\x10\r\x12\x1e\n" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x0e\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x0f\x12#\n" +
-	"\x1fERROR_REASON_UPLOAD_INTERRUPTED\x10\x10B?Z=github.com/tallyman-dev/tallyman/proto/tallyman/v1;tallymanv1b\x06proto3"
+	"\x1fERROR_REASON_UPLOAD_INTERRUPTED\x10\x10\x12\x1c\n" +
+	"\x18ERROR_REASON_JOB_STOPPED\x10\x11\x12!\n" +
+	"\x1dERROR_REASON_NOTHING_TO_RETRY\x10\x12\x12!\n" +
+	"\x1dERROR_REASON_WORKER_NOT_FOUND\x10\x13\x12!\n" +
+	"\x1dERROR_REASON_TOO_MANY_UPLOADS\x10\x14B?Z=github.com/tallyman-dev/tallyman/proto/tallyman/v1;tallymanv1b\x06proto3"
 
 var (
 	file_tallyman_v1_error_proto_rawDescOnce sync.Once

@@ -23,7 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// JobState is what a job is doing. Nothing leaves the ends.
+// JobState is what a job is doing. Only RetryJob leads out of an end.
 type JobState int32
 
 const (
@@ -33,12 +33,15 @@ const (
 	JobState_JOB_STATE_RUNNING JobState = 1
 	// Open: no batch is claimed any more, running handlers are being told to stop.
 	JobState_JOB_STATE_CANCELLING JobState = 2
+	// Open: no batch is claimed, and those that ran are given back, until ResumeJob. The upload goes on.
+	JobState_JOB_STATE_PAUSED JobState = 7
 	// End: every item stored, stored with warnings, or skipped.
 	JobState_JOB_STATE_SUCCEEDED JobState = 3
 	// End: every item has its outcome, and at least one has another than those of a success, or part of the upload could
 	// not be read.
 	JobState_JOB_STATE_COMPLETED_WITH_ERRORS JobState = 4
-	// End: stopped by an unreadable or abandoned upload. What was not done is cancelled; Job.reason says why.
+	// End: stopped by an unreadable or abandoned upload, or by a limit of its policy. What was not done is cancelled;
+	// Job.reason says why.
 	JobState_JOB_STATE_FAILED JobState = 5
 	// End: stopped by CancelJob.
 	JobState_JOB_STATE_CANCELLED JobState = 6
@@ -50,6 +53,7 @@ var (
 		0: "JOB_STATE_UNSPECIFIED",
 		1: "JOB_STATE_RUNNING",
 		2: "JOB_STATE_CANCELLING",
+		7: "JOB_STATE_PAUSED",
 		3: "JOB_STATE_SUCCEEDED",
 		4: "JOB_STATE_COMPLETED_WITH_ERRORS",
 		5: "JOB_STATE_FAILED",
@@ -59,6 +63,7 @@ var (
 		"JOB_STATE_UNSPECIFIED":           0,
 		"JOB_STATE_RUNNING":               1,
 		"JOB_STATE_CANCELLING":            2,
+		"JOB_STATE_PAUSED":                7,
 		"JOB_STATE_SUCCEEDED":             3,
 		"JOB_STATE_COMPLETED_WITH_ERRORS": 4,
 		"JOB_STATE_FAILED":                5,
@@ -322,8 +327,22 @@ type Policy struct {
 	BatchBytes int64 `protobuf:"varint,4,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
 	// The sourcedb of items that have none.
 	DefaultSourcedb string `protobuf:"bytes,5,opt,name=default_sourcedb,json=defaultSourcedb,proto3" json:"default_sourcedb,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Batches that run at the same time at most; 0 for no limit.
+	MaxRunning int32 `protobuf:"varint,6,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`
+	// Time without a finished item after which an attempt ends as failed; at least 1 s. Default 10 min; a negative one
+	// turns it off.
+	StallTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=stall_timeout,json=stallTimeout,proto3" json:"stall_timeout,omitempty"`
+	// Time after which an attempt ends as failed whatever it does; at least 1 s. Default 0: none.
+	AttemptTimeout *durationpb.Duration `protobuf:"bytes,8,opt,name=attempt_timeout,json=attemptTimeout,proto3" json:"attempt_timeout,omitempty"`
+	// Failed and crashed items past which the job stops as failed; 0 for no limit.
+	MaxBadItems int64 `protobuf:"varint,9,opt,name=max_bad_items,json=maxBadItems,proto3" json:"max_bad_items,omitempty"`
+	// Failed and crashed items, in per cent of those that have ended, past which the job stops as failed once 100 have
+	// ended: above 0 to 100; 0 for no limit.
+	MaxBadPercent float64 `protobuf:"fixed64,10,opt,name=max_bad_percent,json=maxBadPercent,proto3" json:"max_bad_percent,omitempty"`
+	// The first item that is neither stored nor skipped stops the job as failed.
+	Strict        bool `protobuf:"varint,11,opt,name=strict,proto3" json:"strict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
@@ -391,6 +410,48 @@ func (x *Policy) GetDefaultSourcedb() string {
 	return ""
 }
 
+func (x *Policy) GetMaxRunning() int32 {
+	if x != nil {
+		return x.MaxRunning
+	}
+	return 0
+}
+
+func (x *Policy) GetStallTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.StallTimeout
+	}
+	return nil
+}
+
+func (x *Policy) GetAttemptTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.AttemptTimeout
+	}
+	return nil
+}
+
+func (x *Policy) GetMaxBadItems() int64 {
+	if x != nil {
+		return x.MaxBadItems
+	}
+	return 0
+}
+
+func (x *Policy) GetMaxBadPercent() float64 {
+	if x != nil {
+		return x.MaxBadPercent
+	}
+	return 0
+}
+
+func (x *Policy) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
+}
+
 // Job is one upload and everything that happens to it: a snapshot as of one revision.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -431,7 +492,11 @@ type Job struct {
 	// When it ended; absent while it is open.
 	EndedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// The last attempts that crashed, newest first, at most 5. Only GetJob and WatchJob fill it.
-	LastCrashes   []*Attempt `protobuf:"bytes,19,rep,name=last_crashes,json=lastCrashes,proto3" json:"last_crashes,omitempty"`
+	LastCrashes []*Attempt `protobuf:"bytes,19,rep,name=last_crashes,json=lastCrashes,proto3" json:"last_crashes,omitempty"`
+	// Its first passage, from 1, and one more for each RetryJob. Progress never falls within a run.
+	Run int32 `protobuf:"varint,20,opt,name=run,proto3" json:"run,omitempty"`
+	// When the last RetryJob began its run; absent in the first.
+	RetriedAt     *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=retried_at,json=retriedAt,proto3" json:"retried_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -595,6 +660,20 @@ func (x *Job) GetEndedAt() *timestamppb.Timestamp {
 func (x *Job) GetLastCrashes() []*Attempt {
 	if x != nil {
 		return x.LastCrashes
+	}
+	return nil
+}
+
+func (x *Job) GetRun() int32 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *Job) GetRetriedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetriedAt
 	}
 	return nil
 }
@@ -1275,7 +1354,7 @@ var File_tallyman_v1_job_proto protoreflect.FileDescriptor
 
 const file_tallyman_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x15tallyman/v1/job.proto\x12\vtallyman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x01\n" +
+	"\x15tallyman/v1/job.proto\x12\vtallyman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x03\n" +
 	"\x06Policy\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\x05R\vmaxAttempts\x12!\n" +
 	"\fbatch_weight\x18\x02 \x01(\x05R\vbatchWeight\x12\x1f\n" +
@@ -1283,7 +1362,15 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	"batchItems\x12\x1f\n" +
 	"\vbatch_bytes\x18\x04 \x01(\x03R\n" +
 	"batchBytes\x12)\n" +
-	"\x10default_sourcedb\x18\x05 \x01(\tR\x0fdefaultSourcedb\"\xf2\x06\n" +
+	"\x10default_sourcedb\x18\x05 \x01(\tR\x0fdefaultSourcedb\x12\x1f\n" +
+	"\vmax_running\x18\x06 \x01(\x05R\n" +
+	"maxRunning\x12>\n" +
+	"\rstall_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\fstallTimeout\x12B\n" +
+	"\x0fattempt_timeout\x18\b \x01(\v2\x19.google.protobuf.DurationR\x0eattemptTimeout\x12\"\n" +
+	"\rmax_bad_items\x18\t \x01(\x03R\vmaxBadItems\x12&\n" +
+	"\x0fmax_bad_percent\x18\n" +
+	" \x01(\x01R\rmaxBadPercent\x12\x16\n" +
+	"\x06strict\x18\v \x01(\bR\x06strict\"\xbf\a\n" +
 	"\x03Job\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12\x1b\n" +
 	"\tupload_id\x18\x02 \x01(\tR\buploadId\x12\x18\n" +
@@ -1308,7 +1395,10 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
 	"\bended_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x127\n" +
-	"\flast_crashes\x18\x13 \x03(\v2\x14.tallyman.v1.AttemptR\vlastCrashes\x1a=\n" +
+	"\flast_crashes\x18\x13 \x03(\v2\x14.tallyman.v1.AttemptR\vlastCrashes\x12\x10\n" +
+	"\x03run\x18\x14 \x01(\x05R\x03run\x129\n" +
+	"\n" +
+	"retried_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\tretriedAt\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -1387,11 +1477,12 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	"claimed_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tclaimedAt\x125\n" +
 	"\bended_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x128\n" +
 	"\vbatch_state\x18\t \x01(\x0e2\x17.tallyman.v1.BatchStateR\n" +
-	"batchState*\xc3\x01\n" +
+	"batchState*\xd9\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_RUNNING\x10\x01\x12\x18\n" +
-	"\x14JOB_STATE_CANCELLING\x10\x02\x12\x17\n" +
+	"\x14JOB_STATE_CANCELLING\x10\x02\x12\x14\n" +
+	"\x10JOB_STATE_PAUSED\x10\a\x12\x17\n" +
 	"\x13JOB_STATE_SUCCEEDED\x10\x03\x12#\n" +
 	"\x1fJOB_STATE_COMPLETED_WITH_ERRORS\x10\x04\x12\x14\n" +
 	"\x10JOB_STATE_FAILED\x10\x05\x12\x17\n" +
@@ -1454,40 +1545,43 @@ var file_tallyman_v1_job_proto_goTypes = []any{
 	(*Attempt)(nil),               // 11: tallyman.v1.Attempt
 	nil,                           // 12: tallyman.v1.Job.ParametersEntry
 	nil,                           // 13: tallyman.v1.Job.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_tallyman_v1_job_proto_depIdxs = []int32{
-	12, // 0: tallyman.v1.Job.parameters:type_name -> tallyman.v1.Job.ParametersEntry
-	13, // 1: tallyman.v1.Job.labels:type_name -> tallyman.v1.Job.LabelsEntry
-	4,  // 2: tallyman.v1.Job.policy:type_name -> tallyman.v1.Policy
-	0,  // 3: tallyman.v1.Job.state:type_name -> tallyman.v1.JobState
-	6,  // 4: tallyman.v1.Job.progress:type_name -> tallyman.v1.Progress
-	14, // 5: tallyman.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
-	14, // 6: tallyman.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	14, // 7: tallyman.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
-	11, // 8: tallyman.v1.Job.last_crashes:type_name -> tallyman.v1.Attempt
-	7,  // 9: tallyman.v1.Progress.items_by_outcome:type_name -> tallyman.v1.OutcomeCount
-	8,  // 10: tallyman.v1.Progress.batches_by_state:type_name -> tallyman.v1.BatchStateCount
-	15, // 11: tallyman.v1.Progress.eta:type_name -> google.protobuf.Duration
-	2,  // 12: tallyman.v1.OutcomeCount.outcome:type_name -> tallyman.v1.Outcome
-	1,  // 13: tallyman.v1.BatchStateCount.state:type_name -> tallyman.v1.BatchState
-	1,  // 14: tallyman.v1.Batch.state:type_name -> tallyman.v1.BatchState
-	10, // 15: tallyman.v1.Batch.outcomes:type_name -> tallyman.v1.OutcomeRun
-	14, // 16: tallyman.v1.Batch.claimed_at:type_name -> google.protobuf.Timestamp
-	14, // 17: tallyman.v1.Batch.settled_at:type_name -> google.protobuf.Timestamp
-	14, // 18: tallyman.v1.Batch.lease_expires_at:type_name -> google.protobuf.Timestamp
-	14, // 19: tallyman.v1.Batch.available_at:type_name -> google.protobuf.Timestamp
-	2,  // 20: tallyman.v1.OutcomeRun.outcome:type_name -> tallyman.v1.Outcome
-	3,  // 21: tallyman.v1.Attempt.end:type_name -> tallyman.v1.AttemptEnd
-	14, // 22: tallyman.v1.Attempt.claimed_at:type_name -> google.protobuf.Timestamp
-	14, // 23: tallyman.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
-	1,  // 24: tallyman.v1.Attempt.batch_state:type_name -> tallyman.v1.BatchState
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	14, // 0: tallyman.v1.Policy.stall_timeout:type_name -> google.protobuf.Duration
+	14, // 1: tallyman.v1.Policy.attempt_timeout:type_name -> google.protobuf.Duration
+	12, // 2: tallyman.v1.Job.parameters:type_name -> tallyman.v1.Job.ParametersEntry
+	13, // 3: tallyman.v1.Job.labels:type_name -> tallyman.v1.Job.LabelsEntry
+	4,  // 4: tallyman.v1.Job.policy:type_name -> tallyman.v1.Policy
+	0,  // 5: tallyman.v1.Job.state:type_name -> tallyman.v1.JobState
+	6,  // 6: tallyman.v1.Job.progress:type_name -> tallyman.v1.Progress
+	15, // 7: tallyman.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
+	15, // 8: tallyman.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	15, // 9: tallyman.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	11, // 10: tallyman.v1.Job.last_crashes:type_name -> tallyman.v1.Attempt
+	15, // 11: tallyman.v1.Job.retried_at:type_name -> google.protobuf.Timestamp
+	7,  // 12: tallyman.v1.Progress.items_by_outcome:type_name -> tallyman.v1.OutcomeCount
+	8,  // 13: tallyman.v1.Progress.batches_by_state:type_name -> tallyman.v1.BatchStateCount
+	14, // 14: tallyman.v1.Progress.eta:type_name -> google.protobuf.Duration
+	2,  // 15: tallyman.v1.OutcomeCount.outcome:type_name -> tallyman.v1.Outcome
+	1,  // 16: tallyman.v1.BatchStateCount.state:type_name -> tallyman.v1.BatchState
+	1,  // 17: tallyman.v1.Batch.state:type_name -> tallyman.v1.BatchState
+	10, // 18: tallyman.v1.Batch.outcomes:type_name -> tallyman.v1.OutcomeRun
+	15, // 19: tallyman.v1.Batch.claimed_at:type_name -> google.protobuf.Timestamp
+	15, // 20: tallyman.v1.Batch.settled_at:type_name -> google.protobuf.Timestamp
+	15, // 21: tallyman.v1.Batch.lease_expires_at:type_name -> google.protobuf.Timestamp
+	15, // 22: tallyman.v1.Batch.available_at:type_name -> google.protobuf.Timestamp
+	2,  // 23: tallyman.v1.OutcomeRun.outcome:type_name -> tallyman.v1.Outcome
+	3,  // 24: tallyman.v1.Attempt.end:type_name -> tallyman.v1.AttemptEnd
+	15, // 25: tallyman.v1.Attempt.claimed_at:type_name -> google.protobuf.Timestamp
+	15, // 26: tallyman.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
+	1,  // 27: tallyman.v1.Attempt.batch_state:type_name -> tallyman.v1.BatchState
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_job_proto_init() }

@@ -988,6 +988,529 @@ func (x *CancelJobResponse) GetJob() *Job {
 	return nil
 }
 
+// PauseJobRequest names a job.
+type PauseJobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	JobId         int64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseJobRequest) Reset() {
+	*x = PauseJobRequest{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseJobRequest) ProtoMessage() {}
+
+func (x *PauseJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseJobRequest.ProtoReflect.Descriptor instead.
+func (*PauseJobRequest) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PauseJobRequest) GetJobId() int64 {
+	if x != nil {
+		return x.JobId
+	}
+	return 0
+}
+
+// PauseJobResponse carries the job.
+type PauseJobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job as it is right after.
+	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseJobResponse) Reset() {
+	*x = PauseJobResponse{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseJobResponse) ProtoMessage() {}
+
+func (x *PauseJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseJobResponse.ProtoReflect.Descriptor instead.
+func (*PauseJobResponse) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PauseJobResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+// ResumeJobRequest names a job.
+type ResumeJobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	JobId         int64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeJobRequest) Reset() {
+	*x = ResumeJobRequest{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeJobRequest) ProtoMessage() {}
+
+func (x *ResumeJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeJobRequest.ProtoReflect.Descriptor instead.
+func (*ResumeJobRequest) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ResumeJobRequest) GetJobId() int64 {
+	if x != nil {
+		return x.JobId
+	}
+	return 0
+}
+
+// ResumeJobResponse carries the job.
+type ResumeJobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job as it is right after.
+	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeJobResponse) Reset() {
+	*x = ResumeJobResponse{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeJobResponse) ProtoMessage() {}
+
+func (x *ResumeJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeJobResponse.ProtoReflect.Descriptor instead.
+func (*ResumeJobResponse) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ResumeJobResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+// RetryJobRequest says what to try again.
+type RetryJobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	JobId int64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Chosen by the client for this retry, best a random UUID, 1 to 64 printable characters without spaces.
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Only batches in these states, of failed, crashed and cancelled; empty for all three.
+	States []BatchState `protobuf:"varint,3,rep,packed,name=states,proto3,enum=tallyman.v1.BatchState" json:"states,omitempty"`
+	// Only these batches of the job, at most 1000; empty for all.
+	BatchIds      []int64 `protobuf:"varint,4,rep,packed,name=batch_ids,json=batchIds,proto3" json:"batch_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryJobRequest) Reset() {
+	*x = RetryJobRequest{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryJobRequest) ProtoMessage() {}
+
+func (x *RetryJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryJobRequest.ProtoReflect.Descriptor instead.
+func (*RetryJobRequest) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RetryJobRequest) GetJobId() int64 {
+	if x != nil {
+		return x.JobId
+	}
+	return 0
+}
+
+func (x *RetryJobRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *RetryJobRequest) GetStates() []BatchState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *RetryJobRequest) GetBatchIds() []int64 {
+	if x != nil {
+		return x.BatchIds
+	}
+	return nil
+}
+
+// RetryJobResponse carries the job.
+type RetryJobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job as it is right after.
+	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryJobResponse) Reset() {
+	*x = RetryJobResponse{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryJobResponse) ProtoMessage() {}
+
+func (x *RetryJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryJobResponse.ProtoReflect.Descriptor instead.
+func (*RetryJobResponse) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RetryJobResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+// ExportItemsRequest chooses items.
+type ExportItemsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	JobId int64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Only items with one of these outcomes; empty for all outcomes.
+	Outcomes []Outcome `protobuf:"varint,2,rep,packed,name=outcomes,proto3,enum=tallyman.v1.Outcome" json:"outcomes,omitempty"`
+	// Only items with a higher number: the last one received, when going on after a break.
+	AfterItem     int64 `protobuf:"varint,3,opt,name=after_item,json=afterItem,proto3" json:"after_item,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportItemsRequest) Reset() {
+	*x = ExportItemsRequest{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportItemsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportItemsRequest) ProtoMessage() {}
+
+func (x *ExportItemsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportItemsRequest.ProtoReflect.Descriptor instead.
+func (*ExportItemsRequest) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ExportItemsRequest) GetJobId() int64 {
+	if x != nil {
+		return x.JobId
+	}
+	return 0
+}
+
+func (x *ExportItemsRequest) GetOutcomes() []Outcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *ExportItemsRequest) GetAfterItem() int64 {
+	if x != nil {
+		return x.AfterItem
+	}
+	return 0
+}
+
+// ExportItemsResponse is a piece of the answer, at most about 1 MiB unless a single item is larger.
+type ExportItemsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The items, by number.
+	Items         []*ExportedItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportItemsResponse) Reset() {
+	*x = ExportItemsResponse{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportItemsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportItemsResponse) ProtoMessage() {}
+
+func (x *ExportItemsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportItemsResponse.ProtoReflect.Descriptor instead.
+func (*ExportItemsResponse) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ExportItemsResponse) GetItems() []*ExportedItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// ExportedItem is one item as it was uploaded.
+type ExportedItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number in the upload, from 1.
+	Item int64 `protobuf:"varint,1,opt,name=item,proto3" json:"item,omitempty"`
+	// How it ended.
+	Outcome Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=tallyman.v1.Outcome" json:"outcome,omitempty"`
+	// Its batch; 0 when it was rejected before it came into one.
+	BatchId int64 `protobuf:"varint,3,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
+	// Its file in the upload.
+	File string `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
+	// Its line there, from 1.
+	Line int64 `protobuf:"varint,5,opt,name=line,proto3" json:"line,omitempty"`
+	// Its byte there, from 0.
+	Offset int64 `protobuf:"varint,6,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Its length in bytes.
+	Length int64 `protobuf:"varint,7,opt,name=length,proto3" json:"length,omitempty"`
+	// Its bytes, without the end of the line. Of an item above the coordinator's limit of an item's size only the
+	// beginning was kept: they are fewer than length.
+	Data          []byte `protobuf:"bytes,8,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportedItem) Reset() {
+	*x = ExportedItem{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportedItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportedItem) ProtoMessage() {}
+
+func (x *ExportedItem) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportedItem.ProtoReflect.Descriptor instead.
+func (*ExportedItem) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ExportedItem) GetItem() int64 {
+	if x != nil {
+		return x.Item
+	}
+	return 0
+}
+
+func (x *ExportedItem) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *ExportedItem) GetBatchId() int64 {
+	if x != nil {
+		return x.BatchId
+	}
+	return 0
+}
+
+func (x *ExportedItem) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ExportedItem) GetLine() int64 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *ExportedItem) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ExportedItem) GetLength() int64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *ExportedItem) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // DeleteJobRequest names a job.
 type DeleteJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -999,7 +1522,7 @@ type DeleteJobRequest struct {
 
 func (x *DeleteJobRequest) Reset() {
 	*x = DeleteJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +1534,7 @@ func (x *DeleteJobRequest) String() string {
 func (*DeleteJobRequest) ProtoMessage() {}
 
 func (x *DeleteJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1024,7 +1547,7 @@ func (x *DeleteJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{15}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteJobRequest) GetJobId() int64 {
@@ -1043,7 +1566,7 @@ type DeleteJobResponse struct {
 
 func (x *DeleteJobResponse) Reset() {
 	*x = DeleteJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1578,7 @@ func (x *DeleteJobResponse) String() string {
 func (*DeleteJobResponse) ProtoMessage() {}
 
 func (x *DeleteJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1591,7 @@ func (x *DeleteJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{16}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{25}
 }
 
 // GetBatchRequest names a batch.
@@ -1082,7 +1605,7 @@ type GetBatchRequest struct {
 
 func (x *GetBatchRequest) Reset() {
 	*x = GetBatchRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1617,7 @@ func (x *GetBatchRequest) String() string {
 func (*GetBatchRequest) ProtoMessage() {}
 
 func (x *GetBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1630,7 @@ func (x *GetBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBatchRequest.ProtoReflect.Descriptor instead.
 func (*GetBatchRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{17}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetBatchRequest) GetBatchId() int64 {
@@ -1130,7 +1653,7 @@ type GetBatchResponse struct {
 
 func (x *GetBatchResponse) Reset() {
 	*x = GetBatchResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1665,7 @@ func (x *GetBatchResponse) String() string {
 func (*GetBatchResponse) ProtoMessage() {}
 
 func (x *GetBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1678,7 @@ func (x *GetBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBatchResponse.ProtoReflect.Descriptor instead.
 func (*GetBatchResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{18}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetBatchResponse) GetBatch() *Batch {
@@ -1193,7 +1716,7 @@ type ListBatchesRequest struct {
 
 func (x *ListBatchesRequest) Reset() {
 	*x = ListBatchesRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1728,7 @@ func (x *ListBatchesRequest) String() string {
 func (*ListBatchesRequest) ProtoMessage() {}
 
 func (x *ListBatchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1741,7 @@ func (x *ListBatchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBatchesRequest.ProtoReflect.Descriptor instead.
 func (*ListBatchesRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{19}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListBatchesRequest) GetJobId() int64 {
@@ -1276,7 +1799,7 @@ type ListBatchesResponse struct {
 
 func (x *ListBatchesResponse) Reset() {
 	*x = ListBatchesResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1811,7 @@ func (x *ListBatchesResponse) String() string {
 func (*ListBatchesResponse) ProtoMessage() {}
 
 func (x *ListBatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1824,7 @@ func (x *ListBatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBatchesResponse.ProtoReflect.Descriptor instead.
 func (*ListBatchesResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{20}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListBatchesResponse) GetBatches() []*Batch {
@@ -1341,7 +1864,7 @@ type ListFindingsRequest struct {
 
 func (x *ListFindingsRequest) Reset() {
 	*x = ListFindingsRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1876,7 @@ func (x *ListFindingsRequest) String() string {
 func (*ListFindingsRequest) ProtoMessage() {}
 
 func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1889,7 @@ func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListFindingsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{21}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListFindingsRequest) GetJobId() int64 {
@@ -1431,7 +1954,7 @@ type ListFindingsResponse struct {
 
 func (x *ListFindingsResponse) Reset() {
 	*x = ListFindingsResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1966,7 @@ func (x *ListFindingsResponse) String() string {
 func (*ListFindingsResponse) ProtoMessage() {}
 
 func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1979,7 @@ func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListFindingsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{22}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListFindingsResponse) GetFindings() []*Finding {
@@ -1545,7 +2068,39 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"7\n" +
 	"\x11CancelJobResponse\x12\"\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.tallyman.v1.JobR\x03job\"(\n" +
+	"\x0fPauseJobRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\"6\n" +
+	"\x10PauseJobResponse\x12\"\n" +
 	"\x03job\x18\x01 \x01(\v2\x10.tallyman.v1.JobR\x03job\")\n" +
+	"\x10ResumeJobRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\"7\n" +
+	"\x11ResumeJobResponse\x12\"\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.tallyman.v1.JobR\x03job\"\x95\x01\n" +
+	"\x0fRetryJobRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12/\n" +
+	"\x06states\x18\x03 \x03(\x0e2\x17.tallyman.v1.BatchStateR\x06states\x12\x1b\n" +
+	"\tbatch_ids\x18\x04 \x03(\x03R\bbatchIds\"6\n" +
+	"\x10RetryJobResponse\x12\"\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.tallyman.v1.JobR\x03job\"|\n" +
+	"\x12ExportItemsRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x120\n" +
+	"\boutcomes\x18\x02 \x03(\x0e2\x14.tallyman.v1.OutcomeR\boutcomes\x12\x1d\n" +
+	"\n" +
+	"after_item\x18\x03 \x01(\x03R\tafterItem\"F\n" +
+	"\x13ExportItemsResponse\x12/\n" +
+	"\x05items\x18\x01 \x03(\v2\x19.tallyman.v1.ExportedItemR\x05items\"\xd9\x01\n" +
+	"\fExportedItem\x12\x12\n" +
+	"\x04item\x18\x01 \x01(\x03R\x04item\x12.\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\x14.tallyman.v1.OutcomeR\aoutcome\x12\x19\n" +
+	"\bbatch_id\x18\x03 \x01(\x03R\abatchId\x12\x12\n" +
+	"\x04file\x18\x04 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\x05 \x01(\x03R\x04line\x12\x16\n" +
+	"\x06offset\x18\x06 \x01(\x03R\x06offset\x12\x16\n" +
+	"\x06length\x18\a \x01(\x03R\x06length\x12\x12\n" +
+	"\x04data\x18\b \x01(\fR\x04data\")\n" +
 	"\x10DeleteJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\"\x13\n" +
 	"\x11DeleteJobResponse\",\n" +
@@ -1576,7 +2131,7 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"page_token\x18\a \x01(\tR\tpageToken\"p\n" +
 	"\x14ListFindingsResponse\x120\n" +
 	"\bfindings\x18\x01 \x03(\v2\x14.tallyman.v1.FindingR\bfindings\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x90\x06\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xc2\b\n" +
 	"\n" +
 	"JobService\x12W\n" +
 	"\fSubmitUpload\x12 .tallyman.v1.SubmitUploadRequest\x1a!.tallyman.v1.SubmitUploadResponse(\x010\x01\x12J\n" +
@@ -1584,7 +2139,11 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\x06GetJob\x12\x1a.tallyman.v1.GetJobRequest\x1a\x1b.tallyman.v1.GetJobResponse\x12G\n" +
 	"\bListJobs\x12\x1c.tallyman.v1.ListJobsRequest\x1a\x1d.tallyman.v1.ListJobsResponse\x12I\n" +
 	"\bWatchJob\x12\x1c.tallyman.v1.WatchJobRequest\x1a\x1d.tallyman.v1.WatchJobResponse0\x01\x12J\n" +
-	"\tCancelJob\x12\x1d.tallyman.v1.CancelJobRequest\x1a\x1e.tallyman.v1.CancelJobResponse\x12J\n" +
+	"\tCancelJob\x12\x1d.tallyman.v1.CancelJobRequest\x1a\x1e.tallyman.v1.CancelJobResponse\x12G\n" +
+	"\bPauseJob\x12\x1c.tallyman.v1.PauseJobRequest\x1a\x1d.tallyman.v1.PauseJobResponse\x12J\n" +
+	"\tResumeJob\x12\x1d.tallyman.v1.ResumeJobRequest\x1a\x1e.tallyman.v1.ResumeJobResponse\x12G\n" +
+	"\bRetryJob\x12\x1c.tallyman.v1.RetryJobRequest\x1a\x1d.tallyman.v1.RetryJobResponse\x12R\n" +
+	"\vExportItems\x12\x1f.tallyman.v1.ExportItemsRequest\x1a .tallyman.v1.ExportItemsResponse0\x01\x12J\n" +
 	"\tDeleteJob\x12\x1d.tallyman.v1.DeleteJobRequest\x1a\x1e.tallyman.v1.DeleteJobResponse\x12G\n" +
 	"\bGetBatch\x12\x1c.tallyman.v1.GetBatchRequest\x1a\x1d.tallyman.v1.GetBatchResponse\x12P\n" +
 	"\vListBatches\x12\x1f.tallyman.v1.ListBatchesRequest\x1a .tallyman.v1.ListBatchesResponse\x12S\n" +
@@ -1602,7 +2161,7 @@ func file_tallyman_v1_job_service_proto_rawDescGZIP() []byte {
 	return file_tallyman_v1_job_service_proto_rawDescData
 }
 
-var file_tallyman_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_tallyman_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_tallyman_v1_job_service_proto_goTypes = []any{
 	(*SubmitUploadRequest)(nil),  // 0: tallyman.v1.SubmitUploadRequest
 	(*UploadHeader)(nil),         // 1: tallyman.v1.UploadHeader
@@ -1619,69 +2178,94 @@ var file_tallyman_v1_job_service_proto_goTypes = []any{
 	(*WatchJobResponse)(nil),     // 12: tallyman.v1.WatchJobResponse
 	(*CancelJobRequest)(nil),     // 13: tallyman.v1.CancelJobRequest
 	(*CancelJobResponse)(nil),    // 14: tallyman.v1.CancelJobResponse
-	(*DeleteJobRequest)(nil),     // 15: tallyman.v1.DeleteJobRequest
-	(*DeleteJobResponse)(nil),    // 16: tallyman.v1.DeleteJobResponse
-	(*GetBatchRequest)(nil),      // 17: tallyman.v1.GetBatchRequest
-	(*GetBatchResponse)(nil),     // 18: tallyman.v1.GetBatchResponse
-	(*ListBatchesRequest)(nil),   // 19: tallyman.v1.ListBatchesRequest
-	(*ListBatchesResponse)(nil),  // 20: tallyman.v1.ListBatchesResponse
-	(*ListFindingsRequest)(nil),  // 21: tallyman.v1.ListFindingsRequest
-	(*ListFindingsResponse)(nil), // 22: tallyman.v1.ListFindingsResponse
-	nil,                          // 23: tallyman.v1.UploadHeader.ParametersEntry
-	nil,                          // 24: tallyman.v1.UploadHeader.LabelsEntry
-	(*Policy)(nil),               // 25: tallyman.v1.Policy
-	(*Job)(nil),                  // 26: tallyman.v1.Job
-	(JobState)(0),                // 27: tallyman.v1.JobState
-	(*Batch)(nil),                // 28: tallyman.v1.Batch
-	(*Attempt)(nil),              // 29: tallyman.v1.Attempt
-	(BatchState)(0),              // 30: tallyman.v1.BatchState
-	(Severity)(0),                // 31: tallyman.v1.Severity
-	(*Finding)(nil),              // 32: tallyman.v1.Finding
+	(*PauseJobRequest)(nil),      // 15: tallyman.v1.PauseJobRequest
+	(*PauseJobResponse)(nil),     // 16: tallyman.v1.PauseJobResponse
+	(*ResumeJobRequest)(nil),     // 17: tallyman.v1.ResumeJobRequest
+	(*ResumeJobResponse)(nil),    // 18: tallyman.v1.ResumeJobResponse
+	(*RetryJobRequest)(nil),      // 19: tallyman.v1.RetryJobRequest
+	(*RetryJobResponse)(nil),     // 20: tallyman.v1.RetryJobResponse
+	(*ExportItemsRequest)(nil),   // 21: tallyman.v1.ExportItemsRequest
+	(*ExportItemsResponse)(nil),  // 22: tallyman.v1.ExportItemsResponse
+	(*ExportedItem)(nil),         // 23: tallyman.v1.ExportedItem
+	(*DeleteJobRequest)(nil),     // 24: tallyman.v1.DeleteJobRequest
+	(*DeleteJobResponse)(nil),    // 25: tallyman.v1.DeleteJobResponse
+	(*GetBatchRequest)(nil),      // 26: tallyman.v1.GetBatchRequest
+	(*GetBatchResponse)(nil),     // 27: tallyman.v1.GetBatchResponse
+	(*ListBatchesRequest)(nil),   // 28: tallyman.v1.ListBatchesRequest
+	(*ListBatchesResponse)(nil),  // 29: tallyman.v1.ListBatchesResponse
+	(*ListFindingsRequest)(nil),  // 30: tallyman.v1.ListFindingsRequest
+	(*ListFindingsResponse)(nil), // 31: tallyman.v1.ListFindingsResponse
+	nil,                          // 32: tallyman.v1.UploadHeader.ParametersEntry
+	nil,                          // 33: tallyman.v1.UploadHeader.LabelsEntry
+	(*Policy)(nil),               // 34: tallyman.v1.Policy
+	(*Job)(nil),                  // 35: tallyman.v1.Job
+	(JobState)(0),                // 36: tallyman.v1.JobState
+	(BatchState)(0),              // 37: tallyman.v1.BatchState
+	(Outcome)(0),                 // 38: tallyman.v1.Outcome
+	(*Batch)(nil),                // 39: tallyman.v1.Batch
+	(*Attempt)(nil),              // 40: tallyman.v1.Attempt
+	(Severity)(0),                // 41: tallyman.v1.Severity
+	(*Finding)(nil),              // 42: tallyman.v1.Finding
 }
 var file_tallyman_v1_job_service_proto_depIdxs = []int32{
 	1,  // 0: tallyman.v1.SubmitUploadRequest.header:type_name -> tallyman.v1.UploadHeader
 	2,  // 1: tallyman.v1.SubmitUploadRequest.chunk:type_name -> tallyman.v1.UploadChunk
 	3,  // 2: tallyman.v1.SubmitUploadRequest.finish:type_name -> tallyman.v1.UploadFinish
-	23, // 3: tallyman.v1.UploadHeader.parameters:type_name -> tallyman.v1.UploadHeader.ParametersEntry
-	24, // 4: tallyman.v1.UploadHeader.labels:type_name -> tallyman.v1.UploadHeader.LabelsEntry
-	25, // 5: tallyman.v1.UploadHeader.policy:type_name -> tallyman.v1.Policy
+	32, // 3: tallyman.v1.UploadHeader.parameters:type_name -> tallyman.v1.UploadHeader.ParametersEntry
+	33, // 4: tallyman.v1.UploadHeader.labels:type_name -> tallyman.v1.UploadHeader.LabelsEntry
+	34, // 5: tallyman.v1.UploadHeader.policy:type_name -> tallyman.v1.Policy
 	4,  // 6: tallyman.v1.GetUploadResponse.upload:type_name -> tallyman.v1.SubmitUploadResponse
-	26, // 7: tallyman.v1.GetJobResponse.job:type_name -> tallyman.v1.Job
-	27, // 8: tallyman.v1.ListJobsRequest.states:type_name -> tallyman.v1.JobState
-	26, // 9: tallyman.v1.ListJobsResponse.jobs:type_name -> tallyman.v1.Job
-	26, // 10: tallyman.v1.WatchJobResponse.job:type_name -> tallyman.v1.Job
-	26, // 11: tallyman.v1.CancelJobResponse.job:type_name -> tallyman.v1.Job
-	28, // 12: tallyman.v1.GetBatchResponse.batch:type_name -> tallyman.v1.Batch
-	29, // 13: tallyman.v1.GetBatchResponse.attempts:type_name -> tallyman.v1.Attempt
-	30, // 14: tallyman.v1.ListBatchesRequest.states:type_name -> tallyman.v1.BatchState
-	28, // 15: tallyman.v1.ListBatchesResponse.batches:type_name -> tallyman.v1.Batch
-	31, // 16: tallyman.v1.ListFindingsRequest.severity:type_name -> tallyman.v1.Severity
-	32, // 17: tallyman.v1.ListFindingsResponse.findings:type_name -> tallyman.v1.Finding
-	0,  // 18: tallyman.v1.JobService.SubmitUpload:input_type -> tallyman.v1.SubmitUploadRequest
-	5,  // 19: tallyman.v1.JobService.GetUpload:input_type -> tallyman.v1.GetUploadRequest
-	7,  // 20: tallyman.v1.JobService.GetJob:input_type -> tallyman.v1.GetJobRequest
-	9,  // 21: tallyman.v1.JobService.ListJobs:input_type -> tallyman.v1.ListJobsRequest
-	11, // 22: tallyman.v1.JobService.WatchJob:input_type -> tallyman.v1.WatchJobRequest
-	13, // 23: tallyman.v1.JobService.CancelJob:input_type -> tallyman.v1.CancelJobRequest
-	15, // 24: tallyman.v1.JobService.DeleteJob:input_type -> tallyman.v1.DeleteJobRequest
-	17, // 25: tallyman.v1.JobService.GetBatch:input_type -> tallyman.v1.GetBatchRequest
-	19, // 26: tallyman.v1.JobService.ListBatches:input_type -> tallyman.v1.ListBatchesRequest
-	21, // 27: tallyman.v1.JobService.ListFindings:input_type -> tallyman.v1.ListFindingsRequest
-	4,  // 28: tallyman.v1.JobService.SubmitUpload:output_type -> tallyman.v1.SubmitUploadResponse
-	6,  // 29: tallyman.v1.JobService.GetUpload:output_type -> tallyman.v1.GetUploadResponse
-	8,  // 30: tallyman.v1.JobService.GetJob:output_type -> tallyman.v1.GetJobResponse
-	10, // 31: tallyman.v1.JobService.ListJobs:output_type -> tallyman.v1.ListJobsResponse
-	12, // 32: tallyman.v1.JobService.WatchJob:output_type -> tallyman.v1.WatchJobResponse
-	14, // 33: tallyman.v1.JobService.CancelJob:output_type -> tallyman.v1.CancelJobResponse
-	16, // 34: tallyman.v1.JobService.DeleteJob:output_type -> tallyman.v1.DeleteJobResponse
-	18, // 35: tallyman.v1.JobService.GetBatch:output_type -> tallyman.v1.GetBatchResponse
-	20, // 36: tallyman.v1.JobService.ListBatches:output_type -> tallyman.v1.ListBatchesResponse
-	22, // 37: tallyman.v1.JobService.ListFindings:output_type -> tallyman.v1.ListFindingsResponse
-	28, // [28:38] is the sub-list for method output_type
-	18, // [18:28] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	35, // 7: tallyman.v1.GetJobResponse.job:type_name -> tallyman.v1.Job
+	36, // 8: tallyman.v1.ListJobsRequest.states:type_name -> tallyman.v1.JobState
+	35, // 9: tallyman.v1.ListJobsResponse.jobs:type_name -> tallyman.v1.Job
+	35, // 10: tallyman.v1.WatchJobResponse.job:type_name -> tallyman.v1.Job
+	35, // 11: tallyman.v1.CancelJobResponse.job:type_name -> tallyman.v1.Job
+	35, // 12: tallyman.v1.PauseJobResponse.job:type_name -> tallyman.v1.Job
+	35, // 13: tallyman.v1.ResumeJobResponse.job:type_name -> tallyman.v1.Job
+	37, // 14: tallyman.v1.RetryJobRequest.states:type_name -> tallyman.v1.BatchState
+	35, // 15: tallyman.v1.RetryJobResponse.job:type_name -> tallyman.v1.Job
+	38, // 16: tallyman.v1.ExportItemsRequest.outcomes:type_name -> tallyman.v1.Outcome
+	23, // 17: tallyman.v1.ExportItemsResponse.items:type_name -> tallyman.v1.ExportedItem
+	38, // 18: tallyman.v1.ExportedItem.outcome:type_name -> tallyman.v1.Outcome
+	39, // 19: tallyman.v1.GetBatchResponse.batch:type_name -> tallyman.v1.Batch
+	40, // 20: tallyman.v1.GetBatchResponse.attempts:type_name -> tallyman.v1.Attempt
+	37, // 21: tallyman.v1.ListBatchesRequest.states:type_name -> tallyman.v1.BatchState
+	39, // 22: tallyman.v1.ListBatchesResponse.batches:type_name -> tallyman.v1.Batch
+	41, // 23: tallyman.v1.ListFindingsRequest.severity:type_name -> tallyman.v1.Severity
+	42, // 24: tallyman.v1.ListFindingsResponse.findings:type_name -> tallyman.v1.Finding
+	0,  // 25: tallyman.v1.JobService.SubmitUpload:input_type -> tallyman.v1.SubmitUploadRequest
+	5,  // 26: tallyman.v1.JobService.GetUpload:input_type -> tallyman.v1.GetUploadRequest
+	7,  // 27: tallyman.v1.JobService.GetJob:input_type -> tallyman.v1.GetJobRequest
+	9,  // 28: tallyman.v1.JobService.ListJobs:input_type -> tallyman.v1.ListJobsRequest
+	11, // 29: tallyman.v1.JobService.WatchJob:input_type -> tallyman.v1.WatchJobRequest
+	13, // 30: tallyman.v1.JobService.CancelJob:input_type -> tallyman.v1.CancelJobRequest
+	15, // 31: tallyman.v1.JobService.PauseJob:input_type -> tallyman.v1.PauseJobRequest
+	17, // 32: tallyman.v1.JobService.ResumeJob:input_type -> tallyman.v1.ResumeJobRequest
+	19, // 33: tallyman.v1.JobService.RetryJob:input_type -> tallyman.v1.RetryJobRequest
+	21, // 34: tallyman.v1.JobService.ExportItems:input_type -> tallyman.v1.ExportItemsRequest
+	24, // 35: tallyman.v1.JobService.DeleteJob:input_type -> tallyman.v1.DeleteJobRequest
+	26, // 36: tallyman.v1.JobService.GetBatch:input_type -> tallyman.v1.GetBatchRequest
+	28, // 37: tallyman.v1.JobService.ListBatches:input_type -> tallyman.v1.ListBatchesRequest
+	30, // 38: tallyman.v1.JobService.ListFindings:input_type -> tallyman.v1.ListFindingsRequest
+	4,  // 39: tallyman.v1.JobService.SubmitUpload:output_type -> tallyman.v1.SubmitUploadResponse
+	6,  // 40: tallyman.v1.JobService.GetUpload:output_type -> tallyman.v1.GetUploadResponse
+	8,  // 41: tallyman.v1.JobService.GetJob:output_type -> tallyman.v1.GetJobResponse
+	10, // 42: tallyman.v1.JobService.ListJobs:output_type -> tallyman.v1.ListJobsResponse
+	12, // 43: tallyman.v1.JobService.WatchJob:output_type -> tallyman.v1.WatchJobResponse
+	14, // 44: tallyman.v1.JobService.CancelJob:output_type -> tallyman.v1.CancelJobResponse
+	16, // 45: tallyman.v1.JobService.PauseJob:output_type -> tallyman.v1.PauseJobResponse
+	18, // 46: tallyman.v1.JobService.ResumeJob:output_type -> tallyman.v1.ResumeJobResponse
+	20, // 47: tallyman.v1.JobService.RetryJob:output_type -> tallyman.v1.RetryJobResponse
+	22, // 48: tallyman.v1.JobService.ExportItems:output_type -> tallyman.v1.ExportItemsResponse
+	25, // 49: tallyman.v1.JobService.DeleteJob:output_type -> tallyman.v1.DeleteJobResponse
+	27, // 50: tallyman.v1.JobService.GetBatch:output_type -> tallyman.v1.GetBatchResponse
+	29, // 51: tallyman.v1.JobService.ListBatches:output_type -> tallyman.v1.ListBatchesResponse
+	31, // 52: tallyman.v1.JobService.ListFindings:output_type -> tallyman.v1.ListFindingsResponse
+	39, // [39:53] is the sub-list for method output_type
+	25, // [25:39] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_job_service_proto_init() }
@@ -1702,7 +2286,7 @@ func file_tallyman_v1_job_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallyman_v1_job_service_proto_rawDesc), len(file_tallyman_v1_job_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,10 @@ const (
 	JobService_ListJobs_FullMethodName     = "/tallyman.v1.JobService/ListJobs"
 	JobService_WatchJob_FullMethodName     = "/tallyman.v1.JobService/WatchJob"
 	JobService_CancelJob_FullMethodName    = "/tallyman.v1.JobService/CancelJob"
+	JobService_PauseJob_FullMethodName     = "/tallyman.v1.JobService/PauseJob"
+	JobService_ResumeJob_FullMethodName    = "/tallyman.v1.JobService/ResumeJob"
+	JobService_RetryJob_FullMethodName     = "/tallyman.v1.JobService/RetryJob"
+	JobService_ExportItems_FullMethodName  = "/tallyman.v1.JobService/ExportItems"
 	JobService_DeleteJob_FullMethodName    = "/tallyman.v1.JobService/DeleteJob"
 	JobService_GetBatch_FullMethodName     = "/tallyman.v1.JobService/GetBatch"
 	JobService_ListBatches_FullMethodName  = "/tallyman.v1.JobService/ListBatches"
@@ -61,6 +65,22 @@ type JobServiceClient interface {
 	// and items without an outcome end as cancelled. It returns at once; follow WatchJob for the end. Cancelling a job
 	// that is being stopped or has ended changes nothing. JOB_NOT_FOUND.
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
+	// PauseJob stops the claiming of a job's batches. Those that run are given back by their workers, with their next
+	// heartbeat at the latest; what was done of them stays done. The upload may go on. It returns at once. Pausing a
+	// paused job changes nothing. JOB_NOT_FOUND; JOB_STOPPED when the job is being stopped or has ended.
+	PauseJob(ctx context.Context, in *PauseJobRequest, opts ...grpc.CallOption) (*PauseJobResponse, error)
+	// ResumeJob lets a paused job go on. Resuming a running job changes nothing. JOB_NOT_FOUND; JOB_STOPPED when the job is
+	// being stopped or has ended.
+	ResumeJob(ctx context.Context, in *ResumeJobRequest, opts ...grpc.CallOption) (*ResumeJobResponse, error)
+	// RetryJob gives batches that failed, crashed or were cancelled another chance: they are pending again, with their
+	// counts of failures reset and their history kept; items that have an outcome of their own keep it. It starts the
+	// job's next run, also when the job has ended, and keeps the job's place in the order of submission. It returns at
+	// once; many batches become pending in steps. Repeating a request_id changes nothing. JOB_NOT_FOUND; JOB_OPEN while
+	// the job is being stopped; NOTHING_TO_RETRY.
+	RetryJob(ctx context.Context, in *RetryJobRequest, opts ...grpc.CallOption) (*RetryJobResponse, error)
+	// ExportItems streams the original bytes of a job's items with one of some outcomes, in the order of the upload: of
+	// items as they end, when the job has not ended. after_item goes on after a break. JOB_NOT_FOUND.
+	ExportItems(ctx context.Context, in *ExportItemsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportItemsResponse], error)
 	// DeleteJob removes an ended job with everything the coordinator knows of it; what its handler stored stays. It is
 	// hidden at once and removed in the background, and its upload_id may be used again. JOB_OPEN; JOB_NOT_FOUND, also
 	// when it has been deleted before.
@@ -153,6 +173,55 @@ func (c *jobServiceClient) CancelJob(ctx context.Context, in *CancelJobRequest, 
 	return out, nil
 }
 
+func (c *jobServiceClient) PauseJob(ctx context.Context, in *PauseJobRequest, opts ...grpc.CallOption) (*PauseJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseJobResponse)
+	err := c.cc.Invoke(ctx, JobService_PauseJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobServiceClient) ResumeJob(ctx context.Context, in *ResumeJobRequest, opts ...grpc.CallOption) (*ResumeJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeJobResponse)
+	err := c.cc.Invoke(ctx, JobService_ResumeJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobServiceClient) RetryJob(ctx context.Context, in *RetryJobRequest, opts ...grpc.CallOption) (*RetryJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryJobResponse)
+	err := c.cc.Invoke(ctx, JobService_RetryJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobServiceClient) ExportItems(ctx context.Context, in *ExportItemsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportItemsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[2], JobService_ExportItems_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportItemsRequest, ExportItemsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type JobService_ExportItemsClient = grpc.ServerStreamingClient[ExportItemsResponse]
+
 func (c *jobServiceClient) DeleteJob(ctx context.Context, in *DeleteJobRequest, opts ...grpc.CallOption) (*DeleteJobResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteJobResponse)
@@ -223,6 +292,22 @@ type JobServiceServer interface {
 	// and items without an outcome end as cancelled. It returns at once; follow WatchJob for the end. Cancelling a job
 	// that is being stopped or has ended changes nothing. JOB_NOT_FOUND.
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
+	// PauseJob stops the claiming of a job's batches. Those that run are given back by their workers, with their next
+	// heartbeat at the latest; what was done of them stays done. The upload may go on. It returns at once. Pausing a
+	// paused job changes nothing. JOB_NOT_FOUND; JOB_STOPPED when the job is being stopped or has ended.
+	PauseJob(context.Context, *PauseJobRequest) (*PauseJobResponse, error)
+	// ResumeJob lets a paused job go on. Resuming a running job changes nothing. JOB_NOT_FOUND; JOB_STOPPED when the job is
+	// being stopped or has ended.
+	ResumeJob(context.Context, *ResumeJobRequest) (*ResumeJobResponse, error)
+	// RetryJob gives batches that failed, crashed or were cancelled another chance: they are pending again, with their
+	// counts of failures reset and their history kept; items that have an outcome of their own keep it. It starts the
+	// job's next run, also when the job has ended, and keeps the job's place in the order of submission. It returns at
+	// once; many batches become pending in steps. Repeating a request_id changes nothing. JOB_NOT_FOUND; JOB_OPEN while
+	// the job is being stopped; NOTHING_TO_RETRY.
+	RetryJob(context.Context, *RetryJobRequest) (*RetryJobResponse, error)
+	// ExportItems streams the original bytes of a job's items with one of some outcomes, in the order of the upload: of
+	// items as they end, when the job has not ended. after_item goes on after a break. JOB_NOT_FOUND.
+	ExportItems(*ExportItemsRequest, grpc.ServerStreamingServer[ExportItemsResponse]) error
 	// DeleteJob removes an ended job with everything the coordinator knows of it; what its handler stored stays. It is
 	// hidden at once and removed in the background, and its upload_id may be used again. JOB_OPEN; JOB_NOT_FOUND, also
 	// when it has been deleted before.
@@ -260,6 +345,18 @@ func (UnimplementedJobServiceServer) WatchJob(*WatchJobRequest, grpc.ServerStrea
 }
 func (UnimplementedJobServiceServer) CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelJob not implemented")
+}
+func (UnimplementedJobServiceServer) PauseJob(context.Context, *PauseJobRequest) (*PauseJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseJob not implemented")
+}
+func (UnimplementedJobServiceServer) ResumeJob(context.Context, *ResumeJobRequest) (*ResumeJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeJob not implemented")
+}
+func (UnimplementedJobServiceServer) RetryJob(context.Context, *RetryJobRequest) (*RetryJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryJob not implemented")
+}
+func (UnimplementedJobServiceServer) ExportItems(*ExportItemsRequest, grpc.ServerStreamingServer[ExportItemsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportItems not implemented")
 }
 func (UnimplementedJobServiceServer) DeleteJob(context.Context, *DeleteJobRequest) (*DeleteJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteJob not implemented")
@@ -384,6 +481,71 @@ func _JobService_CancelJob_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JobService_PauseJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).PauseJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_PauseJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).PauseJob(ctx, req.(*PauseJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _JobService_ResumeJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).ResumeJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_ResumeJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).ResumeJob(ctx, req.(*ResumeJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _JobService_RetryJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).RetryJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_RetryJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).RetryJob(ctx, req.(*RetryJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _JobService_ExportItems_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportItemsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(JobServiceServer).ExportItems(m, &grpc.GenericServerStream[ExportItemsRequest, ExportItemsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type JobService_ExportItemsServer = grpc.ServerStreamingServer[ExportItemsResponse]
+
 func _JobService_DeleteJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteJobRequest)
 	if err := dec(in); err != nil {
@@ -480,6 +642,18 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _JobService_CancelJob_Handler,
 		},
 		{
+			MethodName: "PauseJob",
+			Handler:    _JobService_PauseJob_Handler,
+		},
+		{
+			MethodName: "ResumeJob",
+			Handler:    _JobService_ResumeJob_Handler,
+		},
+		{
+			MethodName: "RetryJob",
+			Handler:    _JobService_RetryJob_Handler,
+		},
+		{
 			MethodName: "DeleteJob",
 			Handler:    _JobService_DeleteJob_Handler,
 		},
@@ -506,6 +680,11 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchJob",
 			Handler:       _JobService_WatchJob_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ExportItems",
+			Handler:       _JobService_ExportItems_Handler,
 			ServerStreams: true,
 		},
 	},

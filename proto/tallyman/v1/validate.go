@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -61,10 +62,13 @@ const (
 	MaxClaim       = 1000    // batches of one ClaimBatches
 	MaxSlots       = 4096    // of a worker
 	MaxLeases      = 8192    // of one heartbeat
-	maxMapEntries  = 64      // of parameters and labels
-	maxMapBytes    = 16 << 10
-	maxFileName    = 4096
-	maxBatchBytes  = 64 << 20
+
+	MaxRetryBatches = 1000 // named in one RetryJob
+
+	maxMapEntries = 64 // of parameters and labels
+	maxMapBytes   = 16 << 10
+	maxFileName   = 4096
+	maxBatchBytes = 64 << 20
 )
 
 var (
@@ -118,6 +122,13 @@ func (m *SubmitUploadRequest) Validate() error {
 		v.within("header.policy.batch_items", int64(p.GetBatchItems()), 0, 100_000)
 		v.within("header.policy.batch_bytes", p.GetBatchBytes(), 0, maxBatchBytes)
 		v.check(len(p.GetDefaultSourcedb()) <= 255, "header.policy.default_sourcedb", "must be at most 255 bytes")
+		v.within("header.policy.max_running", int64(p.GetMaxRunning()), 0, 1_000_000)
+		stall, attempt := p.GetStallTimeout().AsDuration(), p.GetAttemptTimeout().AsDuration()
+		v.check(stall <= 0 || stall >= time.Second, "header.policy.stall_timeout", "must be at least 1s, or negative for none")
+		v.check(attempt == 0 || attempt >= time.Second, "header.policy.attempt_timeout", "must be at least 1s, or 0 for none")
+		v.check(p.GetMaxBadItems() >= 0, "header.policy.max_bad_items", "must not be negative")
+		v.check(p.GetMaxBadPercent() >= 0 && p.GetMaxBadPercent() <= 100, "header.policy.max_bad_percent",
+			"must be above 0 to 100, or 0 for no limit")
 	case *SubmitUploadRequest_Chunk:
 		v.check(len(x.Chunk.GetData()) <= MaxChunk, "chunk.data", "must be at most %d bytes", MaxChunk)
 		v.check(x.Chunk.GetOffset() >= 0, "chunk.offset", "must not be negative")
@@ -167,6 +178,58 @@ func (m *CancelJobRequest) Validate() error {
 	var v violations
 	v.id("job_id", m.GetJobId())
 	v.check(len(m.GetReason()) <= 1024, "reason", "must be at most 1024 bytes")
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *PauseJobRequest) Validate() error { return validateJobID(m.GetJobId()) }
+
+// Validate reports what is wrong with the request.
+func (m *ResumeJobRequest) Validate() error { return validateJobID(m.GetJobId()) }
+
+// Validate reports what is wrong with the request.
+func (m *RetryJobRequest) Validate() error {
+	var v violations
+	v.id("job_id", m.GetJobId())
+	v.check(printable(m.GetRequestId(), 64), "request_id", "must be 1 to 64 printable characters without spaces")
+	for i, s := range m.GetStates() {
+		v.check(s >= BatchState_BATCH_STATE_FAILED && s <= BatchState_BATCH_STATE_CANCELLED, fmt.Sprintf("states[%d]", i),
+			"must be failed, crashed or cancelled")
+	}
+	v.check(len(m.GetBatchIds()) <= MaxRetryBatches, "batch_ids", "must be at most %d", MaxRetryBatches)
+	for i, id := range m.GetBatchIds() {
+		v.id(fmt.Sprintf("batch_ids[%d]", i), id)
+	}
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *ExportItemsRequest) Validate() error {
+	var v violations
+	v.id("job_id", m.GetJobId())
+	v.check(m.GetAfterItem() >= 0, "after_item", "must not be negative")
+	for i, o := range m.GetOutcomes() {
+		v.check(o != Outcome_OUTCOME_UNSPECIFIED && Outcome_name[int32(o)] != "", fmt.Sprintf("outcomes[%d]", i), "is not an outcome")
+	}
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *DrainWorkerRequest) Validate() error {
+	var v violations
+	v.check(printable(m.GetWorkerId(), 128), "worker_id", "must be 1 to 128 printable characters without spaces")
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *CleanupJobsRequest) Validate() error {
+	var v violations
+	v.check(m.GetOlderThan() != nil && m.GetOlderThan().AsDuration() >= 0, "older_than", "must be given, and not be negative")
+	v.page(m.GetPageSize())
+	for i, s := range m.GetStates() {
+		v.check(s >= JobState_JOB_STATE_SUCCEEDED && s <= JobState_JOB_STATE_CANCELLED, fmt.Sprintf("states[%d]", i),
+			"must be an end of a job")
+	}
 	return v.err()
 }
 

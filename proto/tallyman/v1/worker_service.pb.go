@@ -36,6 +36,8 @@ const (
 	LeaseVerdict_LEASE_VERDICT_LOST LeaseVerdict = 3
 	// Not renewed this time, nothing is known to be wrong: go on by the lease's own clock and beat again.
 	LeaseVerdict_LEASE_VERDICT_UNKNOWN LeaseVerdict = 4
+	// Renewed, but the job is paused: stop the handler and settle as released.
+	LeaseVerdict_LEASE_VERDICT_RELEASE LeaseVerdict = 5
 )
 
 // Enum value maps for LeaseVerdict.
@@ -46,6 +48,7 @@ var (
 		2: "LEASE_VERDICT_CANCEL",
 		3: "LEASE_VERDICT_LOST",
 		4: "LEASE_VERDICT_UNKNOWN",
+		5: "LEASE_VERDICT_RELEASE",
 	}
 	LeaseVerdict_value = map[string]int32{
 		"LEASE_VERDICT_UNSPECIFIED": 0,
@@ -53,6 +56,7 @@ var (
 		"LEASE_VERDICT_CANCEL":      2,
 		"LEASE_VERDICT_LOST":        3,
 		"LEASE_VERDICT_UNKNOWN":     4,
+		"LEASE_VERDICT_RELEASE":     5,
 	}
 )
 
@@ -764,7 +768,10 @@ type LeaseBeat struct {
 	// Outcomes of items that have become durable, in order from from_item.
 	Outcomes []*OutcomeRun `protobuf:"bytes,4,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	// Findings of those items.
-	Findings      []*ItemFinding `protobuf:"bytes,5,rep,name=findings,proto3" json:"findings,omitempty"`
+	Findings []*ItemFinding `protobuf:"bytes,5,rep,name=findings,proto3" json:"findings,omitempty"`
+	// Items of the batch that are finished, durable or not, those of earlier attempts included: a batch of which this does
+	// not grow for stall_timeout has stalled.
+	FinishedItems int32 `protobuf:"varint,6,opt,name=finished_items,json=finishedItems,proto3" json:"finished_items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -834,6 +841,13 @@ func (x *LeaseBeat) GetFindings() []*ItemFinding {
 	return nil
 }
 
+func (x *LeaseBeat) GetFinishedItems() int32 {
+	if x != nil {
+		return x.FinishedItems
+	}
+	return 0
+}
+
 // ItemFinding is a finding and the item it belongs to.
 type ItemFinding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -897,7 +911,9 @@ type HeartbeatResponse struct {
 	// One for each lease of the beat; of its own accord only those concerned.
 	Leases []*LeaseAnswer `protobuf:"bytes,2,rep,name=leases,proto3" json:"leases,omitempty"`
 	// Time until the next beat.
-	NextInterval  *durationpb.Duration `protobuf:"bytes,3,opt,name=next_interval,json=nextInterval,proto3" json:"next_interval,omitempty"`
+	NextInterval *durationpb.Duration `protobuf:"bytes,3,opt,name=next_interval,json=nextInterval,proto3" json:"next_interval,omitempty"`
+	// The worker is being drained: it must claim no more, finish or release what it holds, deregister and exit.
+	Drain         bool `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -951,6 +967,13 @@ func (x *HeartbeatResponse) GetNextInterval() *durationpb.Duration {
 		return x.NextInterval
 	}
 	return nil
+}
+
+func (x *HeartbeatResponse) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
 }
 
 // LeaseAnswer answers for one lease.
@@ -1463,20 +1486,22 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\x03R\tsessionId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12.\n" +
-	"\x06leases\x18\x03 \x03(\v2\x16.tallyman.v1.LeaseBeatR\x06leases\"\xc8\x01\n" +
+	"\x06leases\x18\x03 \x03(\v2\x16.tallyman.v1.LeaseBeatR\x06leases\"\xef\x01\n" +
 	"\tLeaseBeat\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x1b\n" +
 	"\tfrom_item\x18\x03 \x01(\x05R\bfromItem\x123\n" +
 	"\boutcomes\x18\x04 \x03(\v2\x17.tallyman.v1.OutcomeRunR\boutcomes\x124\n" +
-	"\bfindings\x18\x05 \x03(\v2\x18.tallyman.v1.ItemFindingR\bfindings\"Y\n" +
+	"\bfindings\x18\x05 \x03(\v2\x18.tallyman.v1.ItemFindingR\bfindings\x12%\n" +
+	"\x0efinished_items\x18\x06 \x01(\x05R\rfinishedItems\"Y\n" +
 	"\vItemFinding\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x05R\bposition\x12.\n" +
-	"\afinding\x18\x02 \x01(\v2\x14.tallyman.v1.FindingR\afinding\"\xa1\x01\n" +
+	"\afinding\x18\x02 \x01(\v2\x14.tallyman.v1.FindingR\afinding\"\xb7\x01\n" +
 	"\x11HeartbeatResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x120\n" +
 	"\x06leases\x18\x02 \x03(\v2\x18.tallyman.v1.LeaseAnswerR\x06leases\x12>\n" +
-	"\rnext_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fnextInterval\"\xa6\x01\n" +
+	"\rnext_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fnextInterval\x12\x14\n" +
+	"\x05drain\x18\x04 \x01(\bR\x05drain\"\xa6\x01\n" +
 	"\vLeaseAnswer\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x123\n" +
@@ -1508,13 +1533,14 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\x03R\tsessionId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x1a\n" +
-	"\x18DeregisterWorkerResponse*\x96\x01\n" +
+	"\x18DeregisterWorkerResponse*\xb1\x01\n" +
 	"\fLeaseVerdict\x12\x1d\n" +
 	"\x19LEASE_VERDICT_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16LEASE_VERDICT_CONTINUE\x10\x01\x12\x18\n" +
 	"\x14LEASE_VERDICT_CANCEL\x10\x02\x12\x16\n" +
 	"\x12LEASE_VERDICT_LOST\x10\x03\x12\x19\n" +
-	"\x15LEASE_VERDICT_UNKNOWN\x10\x04*\x8d\x01\n" +
+	"\x15LEASE_VERDICT_UNKNOWN\x10\x04\x12\x19\n" +
+	"\x15LEASE_VERDICT_RELEASE\x10\x05*\x8d\x01\n" +
 	"\fSettleStatus\x12\x1d\n" +
 	"\x19SETTLE_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15SETTLE_STATUS_SETTLED\x10\x01\x12\x1c\n" +

@@ -30,19 +30,19 @@ func counterFields(c *job.Counters) []any {
 }
 
 const jobColumns = `id, upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size, state,
-    stop_as, reason, ingest_done, revision, submitted_at, started_at, ended_at, updated_at, ` + counterColumns
+    stop_as, reason, ingest_done, revision, run, submitted_at, started_at, retried_at, ended_at, updated_at, ` + counterColumns
 
 func scanJob(row pgx.CollectableRow) (job.Job, error) {
 	var (
-		j                  job.Job
-		startedAt, endedAt *time.Time
+		j                             job.Job
+		startedAt, retriedAt, endedAt *time.Time
 	)
 	err := row.Scan(append([]any{
 		&j.ID, &j.UploadID, &j.Project, &j.Kind, &j.Mode, &j.Parameters, &j.Labels, &j.Policy, &j.Priority, &j.FileName,
-		&j.Size, &j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &j.SubmittedAt, &startedAt, &endedAt,
-		&j.UpdatedAt,
+		&j.Size, &j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &j.Run, &j.SubmittedAt, &startedAt,
+		&retriedAt, &endedAt, &j.UpdatedAt,
 	}, counterFields(&j.Counters)...)...)
-	j.StartedAt, j.EndedAt = timeOf(startedAt), timeOf(endedAt)
+	j.StartedAt, j.RetriedAt, j.EndedAt = timeOf(startedAt), timeOf(retriedAt), timeOf(endedAt)
 	return j, err
 }
 

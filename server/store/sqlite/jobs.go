@@ -31,19 +31,20 @@ func counters(c *job.Counters) []any {
 }
 
 const jobColumns = `id, upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size, state, stop_as,
-	reason, ingest_done, revision, submitted_at, started_at, ended_at, updated_at, ` + counterColumns
+	reason, ingest_done, revision, run, submitted_at, started_at, retried_at, ended_at, updated_at, ` + counterColumns
 
 func scanJob(row scanner) (j job.Job, err error) {
 	var parameters, labels, policy []byte
-	var submitted, started, ended, updated sql.NullInt64
+	var submitted, started, retried, ended, updated sql.NullInt64
 	err = row.Scan(append([]any{
 		&j.ID, &j.UploadID, &j.Project, &j.Kind, &j.Mode, &parameters, &labels, &policy, &j.Priority, &j.FileName, &j.Size,
-		&j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &submitted, &started, &ended, &updated,
+		&j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &j.Run, &submitted, &started, &retried, &ended,
+		&updated,
 	}, counters(&j.Counters)...)...)
 	if err != nil {
 		return j, err
 	}
-	j.SubmittedAt, j.StartedAt = moment(submitted), moment(started)
+	j.SubmittedAt, j.StartedAt, j.RetriedAt = moment(submitted), moment(started), moment(retried)
 	j.EndedAt, j.UpdatedAt = moment(ended), moment(updated)
 	err = errors.Join(
 		json.Unmarshal(parameters, &j.Parameters), json.Unmarshal(labels, &j.Labels), json.Unmarshal(policy, &j.Policy))

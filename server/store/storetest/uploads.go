@@ -30,7 +30,7 @@ var uploads = []scenario{
 		f.equal("job", j, job.Job{
 			ID: up.JobID, UploadID: "a", Project: n.Project, Kind: n.Kind, Mode: n.Mode, Parameters: n.Parameters,
 			Labels: n.Labels, Priority: 7, FileName: n.FileName, Size: 1234, Policy: n.Policy, State: job.Running,
-			Revision: j.Revision, SubmittedAt: j.SubmittedAt, UpdatedAt: j.UpdatedAt,
+			Revision: j.Revision, Run: 1, SubmittedAt: j.SubmittedAt, UpdatedAt: j.UpdatedAt,
 		})
 	}},
 	{"opening again raises the epoch and keeps job and position", func(f *fixture) {

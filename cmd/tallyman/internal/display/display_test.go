@@ -111,10 +111,10 @@ func (w *countingWriter) Write(b []byte) (int, error) {
 
 func TestCleanLines(t *testing.T) {
 	for text, want := range map[string]string{
-		"one":                       "one",
+		"one":                         "one",
 		"failed:\n\thost a\n\thost b": "failed:\n    host a\n    host b",
-		"a\nb\n\nc\n":               "a\n  b\n\n  c",
-		"red\x1b[31m\r\nnext\tcell":  "red\\x1b[31m\\r\n  next\\tcell",
+		"a\nb\n\nc\n":                 "a\n  b\n\n  c",
+		"red\x1b[31m\r\nnext\tcell":   "red\\x1b[31m\\r\n  next\\tcell",
 	} {
 		if got := CleanLines(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)

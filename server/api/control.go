@@ -1,0 +1,37 @@
+package api
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+func soon() error { return status.Error(codes.Unimplemented, "not yet") }
+
+func (s *jobService) PauseJob(context.Context, *pb.PauseJobRequest) (*pb.PauseJobResponse, error) {
+	return nil, soon()
+}
+
+func (s *jobService) ResumeJob(context.Context, *pb.ResumeJobRequest) (*pb.ResumeJobResponse, error) {
+	return nil, soon()
+}
+
+func (s *jobService) RetryJob(context.Context, *pb.RetryJobRequest) (*pb.RetryJobResponse, error) {
+	return nil, soon()
+}
+
+func (s *jobService) ExportItems(*pb.ExportItemsRequest, grpc.ServerStreamingServer[pb.ExportItemsResponse]) error {
+	return soon()
+}
+
+func (s *adminService) DrainWorker(context.Context, *pb.DrainWorkerRequest) (*pb.DrainWorkerResponse, error) {
+	return nil, soon()
+}
+
+func (s *adminService) CleanupJobs(context.Context, *pb.CleanupJobsRequest) (*pb.CleanupJobsResponse, error) {
+	return nil, soon()
+}
