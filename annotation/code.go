@@ -61,6 +61,7 @@ const (
 	SameRangeBlocks    Code = "SAME_RANGE_BLOCKS"
 	CrossingSpans      Code = "CROSSING_DENOTATIONS"
 	IgnoredKey         Code = "IGNORED_KEY"
+	UnknownKey         Code = "UNKNOWN_KEY"
 	CoercedNumber      Code = "COERCED_NUMBER"
 )
 
@@ -102,7 +103,7 @@ func (c Code) Group() Group {
 // finding.
 func (c Code) Severity() Severity {
 	switch c {
-	case DuplicateAttribute, SameRangeBlocks, CrossingSpans, IgnoredKey, CoercedNumber:
+	case DuplicateAttribute, SameRangeBlocks, CrossingSpans, IgnoredKey, UnknownKey, CoercedNumber:
 		return Warning
 	default:
 		return Error
@@ -149,6 +150,7 @@ var codes = []CodeInfo{
 	{SameRangeBlocks, GroupWarning, "Two blocks have the same range."},
 	{CrossingSpans, GroupWarning, "Two denotations overlap and neither holds the other."},
 	{IgnoredKey, GroupWarning, "modifications or tracks has content, which is not stored."},
+	{UnknownKey, GroupWarning, "A key is unknown and looks like one that the item lacks; its value is not stored."},
 	{CoercedNumber, GroupWarning, "A begin or end was written as a string or with a fraction and was taken as the integer it means."},
 	{MoreFindings, GroupSummary, "The item has more findings than are listed."},
 }

@@ -15,7 +15,8 @@
 //
 // Offsets count Unicode code points of text from 0, end is exclusive. The four collections may be absent, null or
 // empty. Other keys are accepted and ignored; "modifications" and "tracks" give a warning when they hold something,
-// because it is not stored.
+// because it is not stored. A key that is unknown and looks like one that the item lacks, like "denotation", gives a
+// warning, too.
 //
 // # Reading
 //

@@ -3,7 +3,8 @@ package annotation
 import "strconv"
 
 // AppendJSON appends the item as one JSON object without white space, its keys always in the order sourcedb, sourceid,
-// text, denotations, blocks, relations, attributes; empty collections are left out. Parse reads an equal item from it.
+// text, denotations, blocks, relations, attributes; empty collections are left out. Parse reads an equal item from it, but that no
+// annotation is unnamed any more.
 // Strings must be valid UTF-8, as those of Parse are; invalid bytes become U+FFFD.
 func (it *Item) AppendJSON(dst []byte) []byte {
 	dst = appendString(append(dst, `{"sourcedb":`...), it.Key.SourceDB)

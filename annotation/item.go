@@ -23,10 +23,11 @@ type Place struct {
 // Span is one denotation or block: a labeled range of the text. Begin and End count Unicode code points from 0,
 // End exclusive.
 type Span struct {
-	ID    string
-	Begin int
-	End   int
-	Obj   string
+	ID      string
+	Begin   int
+	End     int
+	Obj     string
+	Unnamed bool // the item gives it no id: ID was made up
 }
 
 // Relation ties two denotations or two blocks, by id.
@@ -35,6 +36,8 @@ type Relation struct {
 	Subj string
 	Pred string
 	Obj  string
+
+	Unnamed bool // the item gives it no id: ID was made up
 }
 
 // Attribute says something of a denotation, block or relation, by id. Value keeps the JSON type it was written with.
@@ -43,6 +46,8 @@ type Attribute struct {
 	Subj  string
 	Pred  string
 	Value Value
+
+	Unnamed bool // the item gives it no id: ID was made up
 }
 
 // Item is one valid annotation object in normal form: canonical key, every annotation with an id, every reference

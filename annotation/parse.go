@@ -29,6 +29,7 @@ func (o Options) Parse(raw []byte) (*Item, []Finding) {
 	p.checkOverlaps()
 	p.checkIgnored("modifications", out.modifications)
 	p.checkIgnored("tracks", out.tracks)
+	p.checkMisspelled(&out)
 	if p.rejected() {
 		return nil, p.list()
 	}

@@ -84,23 +84,23 @@ func TestParseNormalizes(t *testing.T) {
 		Text:   "😀 ab",
 		Length: 4,
 		Denotations: []annotation.Span{
-			{ID: "T2", Begin: 0, End: 1, Obj: " A "}, // T1 is a relation
+			{ID: "T2", Begin: 0, End: 1, Obj: " A ", Unnamed: true}, // T1 is a relation
 			{ID: "1", Begin: 1, End: 2, Obj: "A"},
 			{ID: "T3", Begin: 2, End: 4, Obj: "A"},
-			{ID: "T4", Begin: 3, End: 4, Obj: "A"},
+			{ID: "T4", Begin: 3, End: 4, Obj: "A", Unnamed: true},
 		},
-		Blocks: []annotation.Span{{ID: "B1", Begin: 0, End: 4, Obj: "S"}, {ID: "B2", Begin: 0, End: 3, Obj: "S"}},
+		Blocks: []annotation.Span{{ID: "B1", Begin: 0, End: 4, Obj: "S", Unnamed: true}, {ID: "B2", Begin: 0, End: 3, Obj: "S"}},
 		Relations: []annotation.Relation{
-			{ID: "R2", Subj: "T3", Pred: "is", Obj: "1"},
+			{ID: "R2", Subj: "T3", Pred: "is", Obj: "1", Unnamed: true},
 			{ID: "R1", Subj: "B2", Pred: "next", Obj: "B2"},
 			{ID: "T1", Subj: "T3", Pred: "is", Obj: "1"},
 		},
 		Attributes: []annotation.Attribute{
-			{ID: "A2", Subj: "1", Pred: "negated", Value: annotation.BoolValue(true)},
+			{ID: "A2", Subj: "1", Pred: "negated", Value: annotation.BoolValue(true), Unnamed: true},
 			{ID: "A1", Subj: "R1", Pred: "score", Value: number},
-			{ID: "A3", Subj: "T3", Pred: "negated", Value: annotation.BoolValue(true)},
-			{ID: "A4", Subj: "R1", Pred: "note", Value: annotation.StringValue("aé")},
-			{ID: "A5", Subj: "R1", Pred: "sure", Value: annotation.BoolValue(false)},
+			{ID: "A3", Subj: "T3", Pred: "negated", Value: annotation.BoolValue(true), Unnamed: true},
+			{ID: "A4", Subj: "R1", Pred: "note", Value: annotation.StringValue("aé"), Unnamed: true},
+			{ID: "A5", Subj: "R1", Pred: "sure", Value: annotation.BoolValue(false), Unnamed: true},
 		},
 	}
 	got, findings := annotation.Options{}.Parse([]byte(raw))

@@ -50,7 +50,7 @@ func TestRealCollections(t *testing.T) {
 				weight += summary.Weight
 				documents[item.Key] = true
 				again, _ := options.Parse(item.AppendJSON(nil))
-				if diff := cmp.Diff(item, again); diff != "" {
+				if diff := cmp.Diff(item, again, written); diff != "" {
 					t.Errorf("item %d, written and read (-want +got):\n%s", i, diff)
 				}
 			}

@@ -176,26 +176,27 @@ func (p *parser) giveIDs() {
 	}
 	give := idGiver("T", inUse)
 	for i := range p.item.Denotations {
-		give(&p.item.Denotations[i].ID)
+		give(&p.item.Denotations[i].ID, &p.item.Denotations[i].Unnamed)
 	}
 	give = idGiver("B", inUse)
 	for i := range p.item.Blocks {
-		give(&p.item.Blocks[i].ID)
+		give(&p.item.Blocks[i].ID, &p.item.Blocks[i].Unnamed)
 	}
 	give = idGiver("R", inUse)
 	for i := range p.item.Relations {
-		give(&p.item.Relations[i].ID)
+		give(&p.item.Relations[i].ID, &p.item.Relations[i].Unnamed)
 	}
 	give = idGiver("A", func(id string) bool { _, used := p.ids.attributes[id]; return used })
 	for i := range p.item.Attributes {
-		give(&p.item.Attributes[i].ID)
+		give(&p.item.Attributes[i].ID, &p.item.Attributes[i].Unnamed)
 	}
 }
 
-// idGiver returns a function that fills in empty ids, counting from 1 over those in use.
-func idGiver(prefix string, inUse func(id string) bool) func(id *string) {
+// idGiver returns a function that fills in empty ids, counting from 1 over those in use, and says where it did.
+func idGiver(prefix string, inUse func(id string) bool) func(id *string, unnamed *bool) {
 	n := 0
-	return func(id *string) {
+	return func(id *string, unnamed *bool) {
+		*unnamed = *id == ""
 		for *id == "" {
 			n++
 			if given := prefix + strconv.Itoa(n); !inUse(given) {

@@ -50,6 +50,7 @@ type outline struct {
 	entries       [4]int // in each collection that is an array
 	modifications jsontext.Value
 	tracks        jsontext.Value
+	misspelled    []misspelling // unknown keys that look like known ones, in order
 }
 
 func (out *outline) annotations() int {
@@ -149,6 +150,7 @@ func readOutline(text []byte) (outline, error) {
 		} else if member := out.member(name); member != nil {
 			*member, err = r.value()
 		} else {
+			out.unknown(name)
 			_, err = r.value()
 		}
 		if err != nil {

@@ -268,3 +268,11 @@ func testClashInsideItem(f *fixture) {
 	}
 	f.wantExport("inside", `{"sourcedb":"P","sourceid":"1","text":"ab\ncd\nef","denotations":[{"id":"T2","span":{"begin":0,"end":1},"obj":"N"},{"id":"T2.3.2","span":{"begin":1,"end":2},"obj":"N"},{"id":"T2.3","span":{"begin":3,"end":4},"obj":"N"},{"id":"T2.3.3","span":{"begin":6,"end":7},"obj":"N"},{"id":"T2.3.3.2","span":{"begin":7,"end":8},"obj":"N"}],"relations":[{"id":"R1","subj":"T2.3.3","pred":"p","obj":"T2.3.3.2"}],"attributes":[{"id":"A1","subj":"T2.3.3","pred":"q"},{"id":"A2","subj":"T2.3.3.2","pred":"q"}]}`)
 }
+
+// Where nobody gave an id, nobody is told that it is another one.
+func testAbsentIDs(f *fixture) {
+	t := f.T
+	results := f.put(job(1, "absent"), parse(t, `{"sourcedb":"P","sourceid":"1","text":"ab","denotations":[{"span":{"begin":0,"end":1},"obj":"N"}]}
+{"sourcedb":"P","sourceid":"1","text":"cd","denotations":[{"span":{"begin":0,"end":1},"obj":"N"}],"attributes":[]}`))
+	f.wantOutcomes(results, annotation.Stored, annotation.Stored)
+}

@@ -58,6 +58,7 @@ func Test(t *testing.T, engine Engine) {
 		"ClashingIDs":         testClashingIDs,
 		"ClashingIDsReversed": testClashingIDsReversed,
 		"ClashInsideItem":     testClashInsideItem,
+		"AbsentIDs":           testAbsentIDs,
 		"Views":               testViews,
 		"ExportPages":         testExportPages,
 		"ExportEnds":          testExportEnds,

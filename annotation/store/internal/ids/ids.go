@@ -52,6 +52,7 @@ type Claim struct {
 	Block   bool // of Spans: ordinals of denotations and of blocks are counted apart
 	Ordinal int
 	Given   string // the id in its item
+	Unnamed bool   // of claims that are added: its author gave it none
 	ID      string // the id in the document; of claims that are added it is set when everybody has been settled
 	tries   int    // ids refused so far: 0 means that it has its own
 	added   bool

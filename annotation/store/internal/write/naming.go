@@ -51,22 +51,22 @@ func (n *naming) add(doc *document, entries []*entry) {
 
 func (d *named) claimsOf(job int64, e *entry) []*ids.Claim {
 	claims := make([]*ids.Claim, 0, e.Item.Annotations())
-	claim := func(class ids.Class, block bool, ordinal int, id string) {
+	claim := func(class ids.Class, block bool, ordinal int, id string, unnamed bool) {
 		claims = append(claims, &ids.Claim{
-			Class: class, Job: job, Item: e.Number, Block: block, Ordinal: ordinal, Given: id,
+			Class: class, Job: job, Item: e.Number, Block: block, Ordinal: ordinal, Given: id, Unnamed: unnamed,
 		})
 	}
 	for i, s := range e.Item.Denotations {
-		claim(ids.Spans, false, i, s.ID)
+		claim(ids.Spans, false, i, s.ID, s.Unnamed)
 	}
 	for i, s := range e.Item.Blocks {
-		claim(ids.Spans, true, i, s.ID)
+		claim(ids.Spans, true, i, s.ID, s.Unnamed)
 	}
 	for i, r := range e.Item.Relations {
-		claim(ids.Relations, false, i, r.ID)
+		claim(ids.Relations, false, i, r.ID, r.Unnamed)
 	}
 	for i, a := range e.Item.Attributes {
-		claim(ids.Attributes, false, i, a.ID)
+		claim(ids.Attributes, false, i, a.ID, a.Unnamed)
 	}
 	return claims
 }
@@ -211,7 +211,7 @@ func (n *naming) report(d *named) {
 	}
 	for i, e := range d.entries {
 		for _, c := range d.byEntry[i] {
-			if c.ID != c.Given {
+			if c.ID != c.Given && !c.Unnamed {
 				e.warn(c, fmt.Sprintf("Another item of document %s has the id %s among its %s. It is %s here; references follow.",
 					d.doc.Key, c.Given, c.Class, c.ID))
 			}
