@@ -2,19 +2,14 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-)
 
-const (
-	firstPause = 100 * time.Millisecond
-	longPause  = 5 * time.Second
+	"github.com/tallyman-dev/tallyman/internal/retry"
 )
 
 // call does a unary call until it is answered.
@@ -22,14 +17,14 @@ func call[Request, Response any](
 	ctx context.Context, c *Client, operation string,
 	method func(context.Context, *Request, ...grpc.CallOption) (*Response, error), request *Request,
 ) (*Response, error) {
-	retry := c.newRetry(operation)
+	again := c.repeat(operation)
 	for {
 		response, err := once(ctx, c, method, request)
 		if err == nil {
 			c.reached.Store(true)
 			return response, nil
 		}
-		if err := retry.after(ctx, err); err != nil {
+		if err := again.after(ctx, err); err != nil {
 			return nil, err
 		}
 	}
@@ -39,17 +34,14 @@ func once[Request, Response any](
 	ctx context.Context, c *Client,
 	method func(context.Context, *Request, ...grpc.CallOption) (*Response, error), request *Request,
 ) (*Response, error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, c.config.CallTimeout, errNoAnswer)
+	bounded, cancel := context.WithTimeoutCause(ctx, c.config.CallTimeout, retry.ErrSilent)
 	defer cancel()
 	response, err := method(bounded, request, grpc.MaxCallRecvMsgSize(maxMessage))
 	if err != nil {
-		return nil, blame(bounded, passed(ctx, bounded, err))
+		return nil, retry.Blame(bounded, passed(ctx, bounded, err))
 	}
 	return response, nil
 }
-
-// errNoAnswer is the cause of contexts that end because the coordinator is silent, not because the caller wants it.
-var errNoAnswer = errors.New("no answer in time")
 
 // passed returns the error of a call whose own bound has passed as that of silence also when the coordinator, which
 // knows the bound too, was the first to say so.
@@ -57,38 +49,39 @@ func passed(caller, bounded context.Context, err error) error {
 	bound, _ := bounded.Deadline()
 	deadline, has := caller.Deadline()
 	if status.Code(err) == codes.DeadlineExceeded && caller.Err() == nil && (!has || bound.Before(deadline)) {
-		return status.Error(codes.Unavailable, errNoAnswer.Error())
+		return retry.ErrSilent
 	}
 	return err
 }
 
-// blame turns the end of a context because of errNoAnswer into what it means, and keeps every other error.
-func blame(bounded context.Context, err error) error {
-	code := status.Code(err)
-	if (code == codes.DeadlineExceeded || code == codes.Canceled) && errors.Is(context.Cause(bounded), errNoAnswer) {
-		return status.Error(codes.Unavailable, errNoAnswer.Error())
-	}
-	return err
-}
+// longPause is the longest between two tries.
+const longPause = 5 * time.Second
 
-// retry paces the repetitions of one operation.
-type retry struct {
+// repetition is one operation that is repeated until it succeeds.
+type repetition struct {
 	client    *Client
 	operation string
-	since     time.Time // of the first failure without progress after it; zero when there is none
-	pause     time.Duration
+	pacer     retry.Pacer
 }
 
-func (c *Client) newRetry(operation string) *retry { return &retry{client: c, operation: operation} }
+func (c *Client) repeat(operation string) *repetition {
+	return &repetition{client: c, operation: operation, pacer: retry.Pacer{Longest: longPause}}
+}
+
+// answered notes that a try was answered, although it has not got anywhere yet.
+func (r *repetition) answered() {
+	r.client.reached.Store(true)
+	r.pacer.Answered()
+}
 
 // progressed forgets the failures so far.
-func (r *retry) progressed() {
+func (r *repetition) progressed() {
 	r.client.reached.Store(true)
-	r.since = time.Time{}
+	r.pacer.Progressed()
 }
 
 // after waits until the operation may be tried again, or returns the error that it ends with.
-func (r *retry) after(ctx context.Context, err error) error {
+func (r *repetition) after(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", r.operation, context.Cause(ctx))
 	}
@@ -99,23 +92,14 @@ func (r *retry) after(ctx context.Context, err error) error {
 	if !failure.temporary() || !r.client.reached.Load() {
 		return failure
 	}
-	now := time.Now()
-	if r.since.IsZero() {
-		r.since, r.pause = now, firstPause
-	}
-	left := r.client.config.RetryFor - now.Sub(r.since)
+	failing := r.pacer.Failed()
+	left := r.client.config.RetryFor - failing
 	if left <= 0 {
-		failure.TriedFor = now.Sub(r.since)
+		failure.TriedFor = failing
 		return failure
 	}
-	// Half of the pause is jitter, so that clients which were cut off together do not return together.
-	timer := time.NewTimer(min(left, r.pause/2+rand.N(r.pause/2)))
-	defer timer.Stop()
-	r.pause = min(2*r.pause, longPause)
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
+	if !r.pacer.Wait(ctx, left) {
 		return fmt.Errorf("%s: %w", r.operation, context.Cause(ctx))
 	}
+	return nil
 }

@@ -8,24 +8,20 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
+	"github.com/tallyman-dev/tallyman/internal/coordinators"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
-const (
-	// maxMessage bounds what is received at once, in bytes: a page of 1,000 batches or findings with long names.
-	maxMessage = 64 << 20
-
-	// keepaliveTime and keepaliveTimeout end a connection whose other side is gone without a word.
-	keepaliveTime    = 30 * time.Second
-	keepaliveTimeout = 15 * time.Second
-)
+// maxMessage bounds what is received at once, in bytes: a page of 1,000 batches or findings with long names.
+const maxMessage = 64 << 20
 
 // Config says how a coordinator is reached. One of Address and Conn is required; the rest may be zero.
 type Config struct {
-	Address string                   // host:port; the client makes the connection and closes it
+	// Address is host:port of a coordinator, or those of several that share a database, separated by commas; a host may
+	// be a name with several addresses. The client holds on to one of them for as long as that answers, then goes to
+	// another. It makes the connection and closes it.
+	Address string
 	Conn    grpc.ClientConnInterface // used as it is and not closed
 	Dial    []grpc.DialOption        // further options for Address; without any, the connection is not encrypted
 
@@ -71,15 +67,11 @@ func New(config Config) (*Client, error) {
 	c := &Client{config: config, close: func() error { return nil }}
 	conn := config.Conn
 	if conn == nil {
-		options := append([]grpc.DialOption{
-			grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
-		}, config.Dial...)
-		dialed, err := grpc.NewClient(config.Address, options...)
+		made, err := coordinators.Open(config.Address, config.Dial...)
 		if err != nil {
-			return nil, fmt.Errorf("connect to %s: %w", config.Address, err)
+			return nil, fmt.Errorf("configure client: %w", err)
 		}
-		conn, c.close = dialed, dialed.Close
+		conn, c.close = made, made.Close
 	}
 	c.jobs = tallymanv1.NewJobServiceClient(conn)
 	c.admin = tallymanv1.NewAdminServiceClient(conn)

@@ -20,6 +20,8 @@ import (
 func TestConfigValidate(t *testing.T) {
 	for name, config := range map[string]client.Config{
 		"nothing":          {},
+		"no port":          {Address: "127.0.0.1"},
+		"an empty address": {Address: "127.0.0.1:1,"},
 		"negative retries": {Address: "127.0.0.1:1", RetryFor: -1},
 		"negative timeout": {Address: "127.0.0.1:1", CallTimeout: -1},
 	} {

@@ -11,11 +11,11 @@
 //
 // # What survives what
 //
-// Every call is safe to repeat, and the client repeats it: what fails because the coordinator cannot be reached, is
-// shutting down, cannot reach its database or asks to be called less often is tried again, after a growing pause with
-// jitter, until Config.RetryFor has passed without success. An upload goes on where the coordinator's committed data
-// ends, a watch with the first snapshot that was not seen. Only the very first contact is not repeated, so that a
-// wrong address is reported at once.
+// Every call is safe to repeat, and the client repeats it, at another coordinator if it was given several addresses: what
+// fails because the coordinator cannot be reached, is shutting down, cannot reach its database or asks to be called less
+// often is tried again, after a growing pause with jitter, until Config.RetryFor has passed without success. An upload
+// goes on where the coordinator's committed data ends, a watch with the first snapshot that was not seen. Only the very
+// first contact is not repeated, so that a wrong address is reported at once.
 //
 // # Errors
 //

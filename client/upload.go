@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/tallyman-dev/tallyman/internal/retry"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
@@ -106,7 +107,7 @@ func (c *Client) Upload(ctx context.Context, r io.Reader, u Upload) (UploadResul
 	if u.FileName != "" {
 		operation += " " + u.FileName
 	}
-	up := &uploader{client: c, upload: u, source: source, retry: c.newRetry(operation)}
+	up := &uploader{client: c, upload: u, source: source, again: c.repeat(operation)}
 	up.result.UploadID, up.result.Size = u.ID, u.Size
 	for {
 		err := up.stream(ctx)
@@ -116,7 +117,7 @@ func (c *Client) Upload(ctx context.Context, r io.Reader, u Upload) (UploadResul
 		if local, ok := errors.AsType[*sourceError](err); ok {
 			return up.result, fmt.Errorf("%s: %w", operation, local.err)
 		}
-		if err := up.retry.after(ctx, err); err != nil {
+		if err := up.again.after(ctx, err); err != nil {
 			return up.result, err
 		}
 	}
@@ -127,7 +128,7 @@ type uploader struct {
 	client *Client
 	upload Upload
 	source source
-	retry  *retry
+	again  *repetition
 	result UploadResult
 	same   bool // the source is known to begin with what the coordinator has
 }
@@ -140,14 +141,15 @@ func (u *uploader) stream(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	watchdog := time.AfterFunc(u.client.config.CallTimeout, func() { cancel(errNoAnswer) })
+	watchdog := time.AfterFunc(u.client.config.CallTimeout, func() { cancel(retry.ErrSilent) })
 	defer watchdog.Stop()
 	put(stream, &tallymanv1.SubmitUploadRequest{Message: &tallymanv1.SubmitUploadRequest_Header{Header: u.header()}})
 	first, err := stream.Recv()
 	watchdog.Stop()
 	if err != nil {
-		return blame(ctx, fromEOF(err))
+		return retry.Blame(ctx, fromEOF(err))
 	}
+	u.again.answered()
 	if err := u.sameFile(first); err != nil {
 		return err
 	}
@@ -281,7 +283,7 @@ func (u *uploader) heard(response *tallymanv1.SubmitUploadResponse) bool {
 	u.source.release(u.result.Committed)
 	// A stream that is opened, answered and cut again and again has not got anywhere.
 	if before.JobID == 0 || u.result.Committed > before.Committed || u.result.Items > before.Items {
-		u.retry.progressed()
+		u.again.progressed()
 	}
 	if u.upload.Progress != nil {
 		u.upload.Progress(u.result.UploadProgress)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/tallyman-dev/tallyman/internal/retry"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
@@ -24,13 +25,13 @@ const silence = 45 * time.Second
 // job is deleted meanwhile. A cut connection is made anew.
 func (c *Client) Watch(ctx context.Context, jobID int64) iter.Seq2[*tallymanv1.Job, error] {
 	return func(yield func(*tallymanv1.Job, error) bool) {
-		w := &watcher{client: c, retry: c.newRetry(fmt.Sprintf("watch job %d", jobID)), jobID: jobID}
+		w := &watcher{client: c, again: c.repeat(fmt.Sprintf("watch job %d", jobID)), jobID: jobID}
 		for !w.done {
 			err := w.stream(ctx, yield)
 			if w.done {
 				return
 			}
-			if err := w.retry.after(ctx, err); err != nil {
+			if err := w.again.after(ctx, err); err != nil {
 				yield(nil, err)
 				return
 			}
@@ -51,7 +52,7 @@ func Ended(state tallymanv1.JobState) bool {
 
 type watcher struct {
 	client   *Client
-	retry    *retry
+	again    *repetition
 	jobID    int64
 	revision int64 // of the last snapshot that was yielded
 	done     bool  // the job has ended, or nobody wants more
@@ -61,12 +62,12 @@ type watcher struct {
 func (w *watcher) stream(ctx context.Context, yield func(*tallymanv1.Job, error) bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watchdog := time.AfterFunc(silence, func() { cancel(errNoAnswer) })
+	watchdog := time.AfterFunc(silence, func() { cancel(retry.ErrSilent) })
 	defer watchdog.Stop()
 	stream, err := w.client.jobs.WatchJob(ctx,
 		&tallymanv1.WatchJobRequest{JobId: w.jobID, AfterRevision: w.revision}, grpc.MaxCallRecvMsgSize(maxMessage))
 	if err != nil {
-		return blame(ctx, err)
+		return retry.Blame(ctx, err)
 	}
 	for {
 		response, err := stream.Recv()
@@ -74,9 +75,9 @@ func (w *watcher) stream(ctx context.Context, yield func(*tallymanv1.Job, error)
 			return status.Error(codes.Unavailable, "the watch ended before the job")
 		}
 		if err != nil {
-			return blame(ctx, err)
+			return retry.Blame(ctx, err)
 		}
-		w.retry.progressed()
+		w.again.progressed()
 		watchdog.Stop() // the caller may take its time
 		if job := response.GetJob(); job != nil && job.GetRevision() > w.revision {
 			w.revision = job.GetRevision()

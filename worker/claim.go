@@ -17,7 +17,7 @@ func (s *session) claimLoop(ctx, working context.Context) {
 	if !s.prepare(ctx) {
 		return
 	}
-	again := retry{log: s.log, operation: "claim batches"}
+	again := s.repeat("claim batches")
 	for {
 		free, ok := s.awaitFree(ctx)
 		if !ok {
@@ -26,7 +26,7 @@ func (s *session) claimLoop(ctx, working context.Context) {
 		quiet := s.quiet()
 		// The same request until it is answered: the grant of an answer that was lost is in the next one.
 		request := &pb.ClaimBatchesRequest{SessionId: s.id, RequestId: uuid.NewString(), MaxBatches: int32(free)}
-		resp, sent, ok := s.claim(ctx, request, &again)
+		resp, sent, ok := s.claim(ctx, request, again)
 		if !ok {
 			return
 		}
@@ -63,7 +63,7 @@ func (s *session) prepare(ctx context.Context) bool {
 }
 
 // claim repeats a request until it is answered. Sent is when the request that was answered was sent.
-func (s *session) claim(ctx context.Context, request *pb.ClaimBatchesRequest, again *retry) (
+func (s *session) claim(ctx context.Context, request *pb.ClaimBatchesRequest, again *repetition) (
 	resp *pb.ClaimBatchesResponse, sent time.Time, ok bool,
 ) {
 	for {

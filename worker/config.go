@@ -13,12 +13,16 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/tallyman-dev/tallyman/internal/coordinators"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
 // Config of a Worker. Handlers and one of Address and Conn are needed; zero values of the rest mean the defaults.
 type Config struct {
-	Address string                   // host:port of a coordinator; the worker makes the connection and closes it
+	// Address is host:port of a coordinator, or those of several that share a database, separated by commas; a host may
+	// be a name with several addresses. The worker holds on to one of them for as long as that answers, then goes to
+	// another, with all its leases. It makes the connection and closes it.
+	Address string
 	Conn    grpc.ClientConnInterface // used as it is and not closed
 	Dial    []grpc.DialOption        // further options for Address; without any, the connection is not encrypted
 
@@ -49,6 +53,8 @@ func (c Config) Validate() error {
 		return errors.New("no address and no connection of a coordinator")
 	case c.Address != "" && c.Conn != nil:
 		return errors.New("both an address and a connection of a coordinator; one is needed")
+	case c.Address != "" && addressError(c.Address) != nil:
+		return addressError(c.Address)
 	case len(c.Handlers) == 0:
 		return errors.New("no handler")
 	case c.Slots < 0 || c.Slots > pb.MaxSlots:
@@ -75,6 +81,11 @@ func (c Config) Validate() error {
 		return err
 	}
 	return nil
+}
+
+func addressError(addresses string) error {
+	_, err := coordinators.Split(addresses)
+	return err
 }
 
 // A coordinator answers a claim a little before its deadline, and lets none wait for longer than a minute.

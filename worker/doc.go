@@ -46,12 +46,13 @@
 // # What breaks, and what happens
 //
 //	a call fails                    the coordinator, the network or the database is away: it is repeated, after a growing
-//	                                pause with jitter, and the outage is logged once
+//	                                pause with jitter, at another coordinator if there is one; the outage is logged
 //	an answer to a claim is lost    the claim is repeated under its request_id and brings the same leases
 //	an answer to a settle is lost   the settle is repeated as it is until answered, or the lease's clock has run out
 //	a settle is refused             the batch is settled as failed, without outcomes
 //	the heartbeat stream breaks     it is opened again at once, with a beat
-//	a beat is not answered          after half a lease its stream is given up and another one opened
+//	a beat is not answered          after half a lease its connection is given up and another one made, with several
+//	                                addresses perhaps to another coordinator
 //	the coordinator restarts        leases go on by their clocks; handlers notice nothing
 //	no beat is answered in time     the lease's clock runs out: ErrLeaseLost
 //	the process was frozen          the same, when it wakes

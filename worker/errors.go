@@ -51,18 +51,6 @@ func isPermanent(err error) bool {
 	return ok
 }
 
-// errSilent is the cause of contexts that end because the coordinator does not answer.
-var errSilent = errors.New("the coordinator does not answer")
-
-// blame turns the end of a call because of errSilent into what it means, and keeps every other error.
-func blame(bounded context.Context, err error) error {
-	code := status.Code(err)
-	if (code == codes.DeadlineExceeded || code == codes.Canceled) && errors.Is(context.Cause(bounded), errSilent) {
-		return status.Error(codes.Unavailable, errSilent.Error())
-	}
-	return err
-}
-
 // passing reports whether the way to the coordinator, or its load, made a call fail: it says nothing about the call.
 func passing(err error) bool {
 	switch status.Code(err) {

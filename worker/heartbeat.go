@@ -2,10 +2,12 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
 
+	"github.com/tallyman-dev/tallyman/internal/retry"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
@@ -19,7 +21,7 @@ const (
 
 // beatLoop keeps the session's leases alive until ctx ends or the session fails.
 func (s *session) beatLoop(ctx context.Context) {
-	again := retry{log: s.log, operation: "heartbeat"}
+	again := s.repeat("heartbeat")
 	var sequence int64
 	for {
 		err := s.beatStream(ctx, &sequence, again.worked)
@@ -30,6 +32,9 @@ func (s *session) beatLoop(ctx context.Context) {
 			s.fail(err)
 			return
 		}
+		if errors.Is(err, retry.ErrSilent) {
+			s.renew() // the keepalive may take longer than leases do
+		}
 		if !again.failed(ctx, err) {
 			return
 		}
@@ -39,12 +44,12 @@ func (s *session) beatLoop(ctx context.Context) {
 // beatStream beats on one stream until it breaks, or is silent for half a lease.
 func (s *session) beatStream(parent context.Context, sequence *int64, answered func()) error {
 	ctx, cancel := context.WithCancelCause(parent)
-	watchdog := time.AfterFunc(s.lease/2, func() { cancel(errSilent) })
+	watchdog := time.AfterFunc(s.lease/2, func() { cancel(retry.ErrSilent) })
 	defer watchdog.Stop()
 	stream, err := s.api.Heartbeat(ctx)
 	if err != nil {
 		cancel(nil)
-		return blame(ctx, err)
+		return retry.Blame(ctx, err)
 	}
 	answers := make(chan *pb.HeartbeatResponse)
 	ended := make(chan error, 1)
@@ -72,7 +77,7 @@ func (s *session) beatStream(parent context.Context, sequence *int64, answered f
 			sent, waiting = time.Now(), true
 			watchdog.Reset(s.lease / 2)
 			if err := stream.Send(s.makeBeat(*sequence)); err != nil {
-				return blame(ctx, ending(answers, ended))
+				return retry.Blame(ctx, ending(answers, ended))
 			}
 		case m := <-answers:
 			s.setInterval(m.GetNextInterval().AsDuration())
@@ -86,7 +91,7 @@ func (s *session) beatStream(parent context.Context, sequence *int64, answered f
 			}
 		case <-s.beat:
 		case err := <-ended:
-			return blame(ctx, err)
+			return retry.Blame(ctx, err)
 		}
 		if waiting {
 			timer.Stop()

@@ -3,49 +3,56 @@ package worker
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
+	"math"
 	"time"
+
+	"github.com/tallyman-dev/tallyman/internal/retry"
 )
 
-const (
-	firstPause = 100 * time.Millisecond
-	longPause  = 3 * time.Second
-)
+// longPause is the longest between two tries, so that there are several within a lease.
+const longPause = 3 * time.Second
 
-// retry paces the repetitions of an operation that fails, and logs each outage once. It is for one goroutine.
-type retry struct {
+// remindAfter is how often an outage that goes on is logged again.
+const remindAfter = time.Minute
+
+// repetition is one operation that is repeated until it succeeds. It logs each outage when it begins, every now and then,
+// and when it is over. It is for one goroutine.
+type repetition struct {
 	log       *slog.Logger
+	address   string // where the coordinator is looked for; empty for a connection that the worker did not make
 	operation string
-	since     time.Time // of the first failure without success after it; zero when there is none
-	pause     time.Duration
+	pacer     retry.Pacer
+	reminded  time.Duration // into the outage, at the last log line
+}
+
+func (s *session) repeat(operation string) *repetition {
+	return repeat(s.log, s.config.Address, operation)
+}
+
+func repeat(log *slog.Logger, address, operation string) *repetition {
+	return &repetition{log: log, address: address, operation: operation, pacer: retry.Pacer{Longest: longPause}}
 }
 
 // failed waits until the operation may be tried again. It returns false when ctx has ended.
-func (r *retry) failed(ctx context.Context, err error) bool {
+func (r *repetition) failed(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	if r.since.IsZero() {
-		r.since, r.pause = time.Now(), firstPause
-		r.log.Warn("coordinator not reached, trying again", "operation", r.operation, "error", err)
+	switch failing := r.pacer.Failed(); {
+	case failing == 0:
+		r.reminded = 0
+		r.log.Warn("coordinator not reached, trying again", "operation", r.operation, "address", r.address, "error", err)
+	case failing >= r.reminded+remindAfter:
+		r.reminded = failing
+		r.log.Warn("coordinator still not reached", "operation", r.operation, "address", r.address,
+			"outage", failing.Round(time.Second), "error", err)
 	}
-	// Half of the pause is jitter, so that workers which were cut off together do not return together.
-	timer := time.NewTimer(r.pause/2 + rand.N(r.pause/2))
-	defer timer.Stop()
-	r.pause = min(2*r.pause, longPause)
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return r.pacer.Wait(ctx, math.MaxInt64)
 }
 
 // worked forgets the failures so far.
-func (r *retry) worked() {
-	if r.since.IsZero() {
-		return
+func (r *repetition) worked() {
+	if outage := r.pacer.Progressed(); outage > 0 {
+		r.log.Info("coordinator reached again", "operation", r.operation, "outage", outage.Round(time.Millisecond))
 	}
-	r.log.Info("coordinator reached again", "operation", r.operation, "outage", time.Since(r.since).Round(time.Millisecond))
-	r.since = time.Time{}
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tallyman-dev/tallyman/internal/retry"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
@@ -28,6 +29,7 @@ type session struct {
 	beat     chan struct{} // says that the next beat may be due earlier
 	settle   chan struct{} // says that queue is not empty
 
+	renew  func()        // gives up the coordinator at the other end of the connection, and chooses another
 	failed chan struct{} // closed when err is set
 
 	mu      sync.Mutex
@@ -48,23 +50,26 @@ const (
 var errStopped = errors.New("stopped before a coordinator was reached")
 
 // register starts a session, and tries until it has one, or is refused, or ctx ends.
-func register(ctx context.Context, config Config, api pb.WorkerServiceClient) (*session, error) {
+func register(ctx context.Context, config Config, api pb.WorkerServiceClient, renew func()) (*session, error) {
 	log := config.Logger.With("worker_id", config.WorkerID)
-	again := retry{log: log, operation: "register worker"}
+	again := repeat(log, config.Address, "register worker")
 	for {
-		bounded, cancel := context.WithTimeoutCause(ctx, registerTimeout, errSilent)
+		bounded, cancel := context.WithTimeoutCause(ctx, registerTimeout, retry.ErrSilent)
 		resp, err := api.RegisterWorker(bounded, config.registration())
-		err = blame(bounded, err)
+		err = retry.Blame(bounded, err)
 		cancel()
 		if err == nil {
 			again.worked()
-			return newSession(config, api, log, resp)
+			return newSession(config, api, log, resp, renew)
 		}
 		if ctx.Err() != nil {
 			return nil, errStopped
 		}
 		if err := final(again.operation, err); err != nil {
 			return nil, err
+		}
+		if errors.Is(err, retry.ErrSilent) {
+			renew()
 		}
 		if !again.failed(ctx, err) {
 			return nil, errStopped
@@ -75,10 +80,12 @@ func register(ctx context.Context, config Config, api pb.WorkerServiceClient) (*
 // minLease is the shortest lease that a worker can keep.
 const minLease = 100 * time.Millisecond
 
-func newSession(config Config, api pb.WorkerServiceClient, log *slog.Logger, r *pb.RegisterWorkerResponse) (*session, error) {
+func newSession(
+	config Config, api pb.WorkerServiceClient, log *slog.Logger, r *pb.RegisterWorkerResponse, renew func(),
+) (*session, error) {
 	s := &session{
 		config: config, api: api, id: r.GetSessionId(), cluster: r.GetClusterId(), lease: r.GetLeaseDuration().AsDuration(),
-		log:  log.With("session_id", r.GetSessionId()),
+		log: log.With("session_id", r.GetSessionId()), renew: renew,
 		beat: make(chan struct{}, 1), settle: make(chan struct{}, 1), failed: make(chan struct{}),
 		held: map[leaseKey]*lease{}, running: map[*lease]struct{}{}, changed: make(chan struct{}),
 	}

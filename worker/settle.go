@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tallyman-dev/tallyman/internal/retry"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
@@ -85,7 +86,7 @@ func (s *session) refuse(l *lease) {
 
 // settleLoop settles what the queue holds until ctx ends: in one call whatever came while the call before was under way.
 func (s *session) settleLoop(ctx context.Context) {
-	again := retry{log: s.log, operation: "settle batches"}
+	again := s.repeat("settle batches")
 	most := pb.MaxSettlements
 	for {
 		group, request := s.group(most)
@@ -97,9 +98,9 @@ func (s *session) settleLoop(ctx context.Context) {
 				return
 			}
 		}
-		bounded, cancel := context.WithTimeoutCause(ctx, settleTimeout, errSilent)
+		bounded, cancel := context.WithTimeoutCause(ctx, settleTimeout, retry.ErrSilent)
 		resp, err := s.api.SettleBatches(bounded, request)
-		err = blame(bounded, err)
+		err = retry.Blame(bounded, err)
 		cancel()
 		switch {
 		case err == nil && len(resp.GetAnswers()) == len(group):

@@ -87,7 +87,7 @@ func (s *session) load(l *lease) (*Batch, error) {
 
 // fetch reads a payload that did not come with the grant, for as long as the lease lasts.
 func (s *session) fetch(l *lease) ([]byte, error) {
-	again := retry{log: s.log, operation: "read batch"}
+	again := s.repeat("read batch")
 	for {
 		frame, err := s.fetchOnce(l)
 		if err == nil {

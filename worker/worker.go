@@ -6,26 +6,15 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
+	"github.com/tallyman-dev/tallyman/internal/coordinators"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
-const (
-	// maxMessage bounds what is received at once, in bytes: payloads of 3 MiB beside the parameters of 1000 jobs.
-	maxMessage = 32 << 20
-
-	// keepaliveTime and keepaliveTimeout end a connection whose other side is gone without a word, so that there is time
-	// for another one within a lease.
-	keepaliveTime    = 10 * time.Second
-	keepaliveTimeout = 5 * time.Second
-)
+// maxMessage bounds what is received at once, in bytes: payloads of 3 MiB beside the parameters of 1000 jobs.
+const maxMessage = 32 << 20
 
 // Worker claims batches and has them handled. It works once.
 type Worker struct {
@@ -69,17 +58,17 @@ func (w *Worker) Run(ctx context.Context) error {
 	if w.started.Swap(true) {
 		return errors.New("run worker: it has been run before")
 	}
-	conn := w.config.Conn
+	conn, renew := w.config.Conn, func() {}
 	if conn == nil {
-		dialed, err := dial(w.config)
+		made, err := coordinators.Open(w.config.Address, w.config.Dial...)
 		if err != nil {
-			return err
+			return fmt.Errorf("run worker: %w", err)
 		}
 		// Closing it can only say that it was closed before, which nobody else does.
-		defer dialed.Close()
-		conn = dialed
+		defer made.Close()
+		conn, renew = made, made.Renew
 	}
-	s, err := register(ctx, w.config, pb.NewWorkerServiceClient(conn))
+	s, err := register(ctx, w.config, pb.NewWorkerServiceClient(conn), renew)
 	if errors.Is(err, errStopped) {
 		return nil
 	}
@@ -87,23 +76,4 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	return s.run(ctx, w.hurry)
-}
-
-func dial(config Config) (*grpc.ClientConn, error) {
-	options := append([]grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{
-			Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true,
-		}),
-		// Leases run out while a worker waits to connect again: gRPC's own pauses grow to two minutes.
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: firstPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longPause},
-			MinConnectTimeout: keepaliveTimeout,
-		}),
-	}, config.Dial...)
-	conn, err := grpc.NewClient(config.Address, options...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", config.Address, err)
-	}
-	return conn, nil
 }

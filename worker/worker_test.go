@@ -26,7 +26,9 @@ func TestConfigValidate(t *testing.T) {
 	for name, config := range map[string]worker.Config{
 		"nothing":            {},
 		"no coordinator":     {Handlers: h},
-		"two coordinators":   {Handlers: h, Conn: conn, Address: "127.0.0.1:1"},
+		"two ways":           {Handlers: h, Conn: conn, Address: "127.0.0.1:1"},
+		"no port":            {Handlers: h, Address: "127.0.0.1"},
+		"an empty address":   {Handlers: h, Address: "127.0.0.1:1,,127.0.0.1:2"},
 		"no handler":         {Conn: conn},
 		"nil handler":        {Conn: conn, Handlers: map[string]worker.Handler{kind: nil}},
 		"bad kind":           {Conn: conn, Handlers: map[string]worker.Handler{"A B": worker.HandlerFunc(storing)}},

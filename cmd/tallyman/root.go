@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	"github.com/tallyman-dev/tallyman/internal/coordinators"
 )
 
 // program is one run of the command line: what all verbs share.
@@ -23,7 +24,7 @@ type program struct {
 	stderr io.Writer
 
 	data      string // folder of local state
-	server    string // address of a coordinator; empty to find one
+	server    string // addresses of coordinators; empty to find one
 	output    string
 	logLevel  string
 	logFormat string
@@ -101,13 +102,18 @@ unreachable, 77 not permitted, 1 anything else.`,
 			if format == display.TSV && !isList(verb) {
 				return errNoTSV
 			}
+			if p.server != "" {
+				if _, err := coordinators.Split(p.server); err != nil {
+					return usageError("--server: %w", err)
+				}
+			}
 			p.started = true
 			return nil
 		},
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.data, "data", "tallyman-data", "folder of the embedded database")
-	flags.StringVar(&p.server, "server", "", "address of a coordinator (default: the one of the data folder)")
+	flags.StringVar(&p.server, "server", "", "address of a coordinator, or of several that share a database, separated by commas\n(default: the one of the data folder)")
 	flags.StringVarP(&p.output, "output", "o", "table", "table, json or tsv; json is one object a line")
 	flags.String("config", "", "file of settings, one flag = value a line")
 	flags.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: info of serve and work, else warn)")

@@ -39,12 +39,13 @@ func (p *program) workVerb() *cobra.Command {
 		Use:   "work",
 		Short: "Run a worker",
 		Long: `Run a worker for a coordinator on this or another host. SIGTERM or Ctrl-C stops it in order: it takes nothing new,
-finishes what it has in hand or gives it back; a second one kills it.
+finishes what it has in hand or gives it back; a second one kills it. Without a coordinator it waits for one, and goes
+on at another of those that --server names when its own is gone.
 
 All workers of one coordinator must use one annotation store. Beside a server of the data folder that is known; a
 worker of another server needs --store.`,
 		Example: `  tallyman work
-  tallyman work --server 10.0.0.5:7650 --store postgres://tallyman@db/tallyman --slots 8
+  tallyman work --server 10.0.0.5:7650,10.0.0.6:7650 --store postgres://tallyman@db/tallyman --slots 8
   tallyman work --exit-when-idle --worker-id "$SLURM_JOB_ID"`,
 		Args: cobra.NoArgs,
 		RunE: func(verb *cobra.Command, _ []string) error {
