@@ -71,7 +71,9 @@ func (s *session) claim(ctx context.Context, request *pb.ClaimBatchesRequest, ag
 		// The coordinator waits until shortly before the deadline.
 		bounded, cancel := context.WithTimeout(ctx, s.config.ClaimWait)
 		resp, err := s.api.ClaimBatches(bounded, request, grpc.MaxCallRecvMsgSize(maxMessage))
-		late := bounded.Err() != nil
+		// The other side knows the deadline too, and may be the first to say that it has passed.
+		deadline, _ := bounded.Deadline()
+		late := bounded.Err() != nil || !time.Now().Before(deadline)
 		cancel()
 		if err == nil {
 			again.worked()
@@ -93,20 +95,28 @@ func (s *session) claim(ctx context.Context, request *pb.ClaimBatchesRequest, ag
 	}
 }
 
-// awaitFree waits for a free slot and returns how many there are. It returns false when ctx ends.
+// awaitFree waits for a free slot, and for the end of a rest, and returns how many slots there are. It returns false when
+// ctx ends.
 func (s *session) awaitFree(ctx context.Context) (int, bool) {
+	rested := time.NewTimer(0)
+	defer rested.Stop()
 	for {
 		s.mu.Lock()
-		free, changed := s.free(), s.changed
+		free, left, changed := s.free(), time.Until(s.rest.until), s.changed
 		s.mu.Unlock()
 		if ctx.Err() != nil {
 			return 0, false
 		}
-		if free > 0 {
+		if free > 0 && left <= 0 {
 			return free, true
+		}
+		rested.Reset(left)
+		if left <= 0 {
+			rested.Stop()
 		}
 		select {
 		case <-changed:
+		case <-rested.C:
 		case <-ctx.Done():
 			return 0, false
 		}

@@ -58,7 +58,8 @@
 //	the process was frozen          the same, when it wakes
 //	the job is cancelled            ErrJobCancelled, at once, and the batch is settled as cancelled
 //	the handler returns an error    the batch is settled as failed, to be tried again unless Permanent
-//	the handler panics              the same, with the panic and its stack in message and log
+//	the error is Unavailable        the batch is given back, and nothing is claimed for a while
+//	the handler panics              as for an error, with the panic and its stack in message and log
 //	the handler forgets items       the same
 //	the handler does not stop       its slot stays taken, which is logged; at the end of Run it is an error
 //	the payload is damaged          the batch is settled as failed

@@ -51,6 +51,28 @@ func isPermanent(err error) bool {
 	return ok
 }
 
+// unavailableError marks a failure that is nobody's fault.
+type unavailableError struct{ err error }
+
+func (e *unavailableError) Error() string { return e.err.Error() }
+func (e *unavailableError) Unwrap() error { return e.err }
+
+// Unavailable marks an error of Handle that says nothing about the batch: what the handler needs, such as a database,
+// does not answer or is full. What was reported counts, the rest is given back without being counted as an attempt that
+// failed, and this worker claims nothing for a while, which grows from a second to a minute for as long as this goes on.
+// Unavailable(nil) is nil.
+func Unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &unavailableError{err}
+}
+
+func isUnavailable(err error) bool {
+	_, ok := errors.AsType[*unavailableError](err)
+	return ok
+}
+
 // passing reports whether the way to the coordinator, or its load, made a call fail: it says nothing about the call.
 func passing(err error) bool {
 	switch status.Code(err) {

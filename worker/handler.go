@@ -16,7 +16,8 @@ type Handler interface {
 	//
 	// It returns nil when it has reported them all. After an error the batch is tried again later, by this or another
 	// worker and without what was reported, unless the error is wrapped by Permanent or the job's attempts are used up;
-	// then the items that were not reported end as failed. A panic is such an error; the process goes on.
+	// then the items that were not reported end as failed. A panic is such an error; the process goes on. An error that is
+	// wrapped by Unavailable uses no attempt up.
 	//
 	// When ctx ends Handle must return soon and change nothing more. context.Cause(ctx) says why: ErrLeaseLost,
 	// ErrJobCancelled or ErrDraining. What it reported until then counts, but for ErrLeaseLost.

@@ -37,7 +37,8 @@ type session struct {
 	running map[*lease]struct{} // leases, held or not, whose handlers have not returned: each takes a slot
 	queue   []*lease            // held leases that wait to be settled
 	changed chan struct{}       // closed, and replaced, when held or running lose something
-	err     error               // with which the session ends
+	rest    respite
+	err     error // with which the session ends
 }
 
 const (

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -31,7 +32,7 @@ func (s *session) finish(l *lease, err error) {
 	if panicked, ok := errors.AsType[*panicError](err); ok {
 		s.log.Error("handler panicked", "job_id", l.grant.GetJobId(), "batch_id", l.batch, "attempt", l.attempt,
 			"panic", fmt.Sprint(panicked.value), "stack", string(panicked.stack))
-	} else if err != nil && !interrupted(l.ctx) {
+	} else if err != nil && !interrupted(l.ctx) && !isUnavailable(err) {
 		s.log.Warn("handler failed", "job_id", l.grant.GetJobId(), "batch_id", l.batch, "attempt", l.attempt, "error", err)
 	}
 	s.mu.Lock()
@@ -39,6 +40,13 @@ func (s *session) finish(l *lease, err error) {
 	delete(s.running, l)
 	if l.stuck != nil {
 		l.stuck.Stop()
+	}
+	switch {
+	case err == nil:
+		s.rest.over()
+	case isUnavailable(err) && !interrupted(l.ctx):
+		s.log.Warn("batch given back, since what its handler needs is not available", "job_id", l.grant.GetJobId(),
+			"batch_id", l.batch, "attempt", l.attempt, "error", err, "rest", s.rest.begin().Round(time.Millisecond))
 	}
 	s.conclude(l, err)
 	l.cancel(nil)

@@ -76,7 +76,8 @@ var (
 	// split, or the lease has run out. Nothing is written after it.
 	ErrFenced = errors.New("the lease is lost")
 
-	// ErrUnavailable is returned when the database could not be reached, or did not get further, for as long as is tried.
+	// ErrUnavailable is returned when the database could not be reached, has no room, or did not get further, for as long as
+	// is tried.
 	// It says nothing about the items.
 	ErrUnavailable = errors.New("the annotation store is unavailable")
 

@@ -84,8 +84,9 @@ func (h *Handler) writerFor(ctx context.Context, cluster string) (store.Writer, 
 // all at once.
 const stretchBytes = 4 << 20
 
-// Handle validates and stores the items of a batch. Its errors are those of the store, which are worth another attempt,
-// the cause of ctx, or a permanent one for a job that this handler cannot serve.
+// Handle validates and stores the items of a batch. Its errors are those of the store, which are worth another attempt
+// and accuse nobody while the store is unavailable, the cause of ctx, or a permanent one for a job that this handler cannot
+// serve.
 func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
 	options := annotation.Options{DefaultSourceDB: b.DefaultSourceDB}
 	if err := options.Validate(); err != nil {
@@ -128,6 +129,9 @@ func ended(ctx context.Context, err error) error {
 	if errors.Is(err, store.ErrFenced) {
 		// The worker may not know it yet. If the coordinator sees it otherwise, this attempt has failed.
 		return fmt.Errorf("%w: %w", worker.ErrLeaseLost, err)
+	}
+	if errors.Is(err, store.ErrUnavailable) {
+		return worker.Unavailable(err)
 	}
 	return err
 }

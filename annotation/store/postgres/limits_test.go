@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/annotation/store"
+	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 	"github.com/tallyman-dev/tallyman/internal/pgtest"
 )
 
@@ -203,4 +205,28 @@ func parameters(query string) int {
 		n++
 	}
 	return n
+}
+
+// TestFaults: only what an item itself is to blame for may reject it, and no attempt may fail for what will pass.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]write.Fault{
+		"40P01": write.Transient, // deadlock
+		"57P01": write.Transient, // shut down
+		"57P03": write.Transient, // starting
+		"08006": write.Transient, // connection lost
+		"53100": write.Transient, // disk full
+		"53200": write.Transient, // out of memory
+		"53300": write.Transient, // too many connections
+		"58030": write.Transient, // input or output
+		"25006": write.Transient, // read-only
+		"22P05": write.Refused,   // a character that the database's encoding does not have
+		"54000": write.Refused,   // a limit of the program
+		"42P01": write.Broken,    // no such table
+		"XX001": write.Broken,    // damaged
+	} {
+		if got, _ := fault(fmt.Errorf("store: %w", &pgconn.PgError{Code: code})); got != want {
+			t.Errorf("SQLSTATE %s is fault %d, want %d", code, got, want)
+		}
+	}
 }

@@ -143,6 +143,7 @@ const (
 	codeLockTimeout  = "55P03"
 	codeQueryTimeout = "57014"
 	codeIdleTimeout  = "25P03"
+	codeReadOnly     = "25006" // a standby, or a primary that was demoted
 )
 
 // fault says what an error means.
@@ -162,11 +163,12 @@ func fault(err error) (write.Fault, string) {
 
 func faultOf(pg *pgconn.PgError) (write.Fault, string) {
 	switch pg.Code {
-	case codeLockTimeout, codeQueryTimeout, codeIdleTimeout, "40001", "40P01", "53300", "57P01", "57P02", "57P03", "57P05":
+	case codeLockTimeout, codeQueryTimeout, codeIdleTimeout, codeReadOnly, "40001", "40P01", "57P01", "57P02", "57P03", "57P05":
 		return write.Transient, ""
 	}
 	switch {
-	case strings.HasPrefix(pg.Code, "08"):
+	// The connection, the server's resources (disk, memory, connections), its files.
+	case strings.HasPrefix(pg.Code, "08"), strings.HasPrefix(pg.Code, "53"), strings.HasPrefix(pg.Code, "58"):
 		return write.Transient, ""
 	case strings.HasPrefix(pg.Code, "23") && pg.ConstraintName != "":
 		return write.Refused, "it violates the constraint " + pg.ConstraintName

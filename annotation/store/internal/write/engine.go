@@ -31,8 +31,8 @@ type Fault uint8
 
 // The faults.
 const (
-	Broken    Fault = iota // give up: disk full, damaged, misused
-	Transient              // try again: deadlock, busy, connection lost
+	Broken    Fault = iota // give up: damaged, misused
+	Transient              // try again: deadlock, busy, connection lost, disk full
 	Refused                // a row was not acceptable: find out whose it was
 )
 
