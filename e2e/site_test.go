@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,7 +60,7 @@ func sqliteSite(t *testing.T) *site {
 var addressPattern = regexp.MustCompile(`127\.0\.0\.1:[1-9][0-9]*`)
 
 // serve starts the coordinator, on the address it had if it ran before, and makes the client.
-func (s *site) serve(flags ...string) {
+func (s *site) serve(flags ...string) *process {
 	s.t.Helper()
 	listen := s.address
 	if listen == "" {
@@ -77,6 +78,7 @@ func (s *site) serve(flags ...string) {
 	if s.client == nil {
 		s.client = dial(s.t, s.address)
 	}
+	return s.server
 }
 
 func dial(t *testing.T, address string) *client.Client {
@@ -154,4 +156,19 @@ func (s *site) attempts(batch int64) []*tallymanv1.Attempt {
 func (s *site) export(project string) string {
 	s.t.Helper()
 	return succeed(s.t, "export", "--project", project, "--store", s.store)
+}
+
+// checkNoCrash fails the test if the numbers or the logs speak of crashed batches.
+func (s *site) checkNoCrash(job *tallymanv1.Job, servers ...*process) {
+	s.t.Helper()
+	if crashes := job.GetLastCrashes(); len(crashes) > 0 {
+		s.t.Errorf("the job tells of crashes: %v", crashes)
+	}
+	for _, p := range servers {
+		for line := range strings.Lines(p.stderr.String()) {
+			if strings.Contains(line, "batch crashed") || strings.Contains(line, "batch failed") {
+				s.t.Errorf("%s says: %s", p.name, line)
+			}
+		}
+	}
 }

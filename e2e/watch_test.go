@@ -4,9 +4,7 @@ package e2e
 
 import (
 	"context"
-	"io"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -107,31 +105,22 @@ func TestWatchersThatStopReading(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), jobTimeout)
 	defer cancel()
-	rest := slices.Collect(slices.Chunk(content, len(content)/parts+1))
-	job, source, uploaded := s.uploadPiecemeal(ctx)
-	watchWithoutReading(ctx, t, s.address, job)
+	large := map[string]string{"large": strings.Repeat("x", 15<<10)} // a snapshot has both, 30 KiB
+	up := s.uploadPiecemeal(ctx, content, client.Upload{Labels: large, Parameters: large})
+	watchWithoutReading(ctx, t, s.address, up.job)
 	before := s.server.rss()
 	s.work("worker", "--slots", "2")
 	progress := &progression{t: t}
 	var most int64
-	for snapshot, err := range s.client.Watch(ctx, job) {
+	for snapshot, err := range s.client.Watch(ctx, up.job) {
 		if err != nil {
 			t.Fatalf("after %d snapshots: %v", progress.seen, err)
 		}
 		progress.next(snapshot)
 		most = max(most, s.server.rss())
-		if len(rest) == 0 {
-			_ = source.Close() // of a pipe, which never fails
-			continue
-		}
-		if _, err := source.Write(rest[0]); err != nil {
-			t.Fatal(err)
-		}
-		rest = rest[1:]
+		up.send(len(content)/parts + 1)
 	}
-	if err := <-uploaded; err != nil {
-		t.Fatal(err)
-	}
+	up.finish()
 	if progress.last == nil || !client.Ended(progress.last.GetState()) {
 		t.Fatalf("the last snapshot is %v, want an end", progress.last)
 	}
@@ -143,35 +132,6 @@ func TestWatchersThatStopReading(t *testing.T) {
 	if most-before > memoryBound()/4 {
 		t.Errorf("the server grew by %d MiB, want at most %d", (most-before)>>20, memoryBound()>>22)
 	}
-}
-
-// uploadPiecemeal begins an upload of what is written to source until it is closed, to a job whose snapshots have
-// 30 KiB.
-func (s *site) uploadPiecemeal(ctx context.Context) (job int64, source *io.PipeWriter, uploaded <-chan error) {
-	s.t.Helper()
-	reader, source := io.Pipe()
-	s.t.Cleanup(func() { _ = source.CloseWithError(context.Canceled) })
-	large := map[string]string{"large": strings.Repeat("x", 15<<10)}
-	begun, ended := make(chan int64, 1), make(chan error, 1)
-	go func() {
-		_, err := s.client.Upload(ctx, reader, client.Upload{
-			Project: project, FileName: "trial.jsonl", Labels: large, Parameters: large,
-			Progress: func(u client.UploadProgress) {
-				select {
-				case begun <- u.JobID:
-				default: // it is known already
-				}
-			},
-		})
-		_ = reader.CloseWithError(err) // whoever writes on is told
-		ended <- err
-	}()
-	select {
-	case job = <-begun:
-	case err := <-ended:
-		s.t.Fatalf("begin upload: %v", err)
-	}
-	return job, source, ended
 }
 
 // watchWithoutReading opens fifty watches on five connections, which stay open as long as ctx.
