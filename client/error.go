@@ -49,6 +49,9 @@ func (e *Error) Error() string {
 		return b.String()
 	}
 	b.WriteString(e.Message)
+	if e.TriedFor > 0 {
+		fmt.Fprintf(&b, " (tried for %v)", e.TriedFor.Round(time.Second))
+	}
 	for i, f := range e.Fields {
 		if i == 0 && e.Message == "" {
 			fmt.Fprintf(&b, "%s: %s", f.Name, f.Problem)
@@ -82,10 +85,18 @@ func (e *Error) answered() bool {
 }
 
 // temporary reports whether the same call may succeed later. A call that the caller did not cancel was cancelled on the
-// way, or by a coordinator that stops.
+// way, or by a coordinator that stops; and what has the code of a defect without a reason was not said by a coordinator,
+// but by what lies between, when that broke the call off.
 func (e *Error) temporary() bool {
-	return e.Code == codes.Unavailable || e.Code == codes.Canceled ||
-		e.Reason == tallymanv1.ErrorReason_ERROR_REASON_RATE_LIMITED
+	switch e.Reason {
+	case tallymanv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
+		return e.Code == codes.Unavailable || e.Code == codes.Canceled || e.Code == codes.Internal || e.Code == codes.Unknown
+	case tallymanv1.ErrorReason_ERROR_REASON_RATE_LIMITED, tallymanv1.ErrorReason_ERROR_REASON_TOO_MANY_UPLOADS,
+		tallymanv1.ErrorReason_ERROR_REASON_UPLOAD_INTERRUPTED:
+		return true
+	default:
+		return e.Code == codes.Unavailable || e.Code == codes.Canceled
+	}
 }
 
 // ReasonOf returns the reason in err's tree, unspecified when there is none.

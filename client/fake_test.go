@@ -79,6 +79,11 @@ func dial(t *testing.T, c *coordinator, config client.Config) *client.Client {
 	return cl
 }
 
+// known answers GetJob for any job.
+func known(_ context.Context, r *tallymanv1.GetJobRequest) (*tallymanv1.GetJobResponse, error) {
+	return &tallymanv1.GetJobResponse{Job: &tallymanv1.Job{JobId: r.GetJobId()}}, nil
+}
+
 // refusal is an error as the coordinator gives it.
 func refusal(t *testing.T, code codes.Code, reason, message string, fields ...*errdetails.BadRequest_FieldViolation) error {
 	t.Helper()

@@ -57,16 +57,7 @@ func (p *coordinatorProcess) end() {
 
 func (p *coordinatorProcess) client() *client.Client {
 	p.t.Helper()
-	c, err := client.New(client.Config{Address: p.address})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			p.t.Error(err)
-		}
-	})
-	return c
+	return reach(p.t, client.Config{Address: p.address})
 }
 
 // tripwire calls f once, before it reads on at an offset.

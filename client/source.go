@@ -106,8 +106,12 @@ func (s *keptSource) seek(offset int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if offset < s.begin {
-		return fmt.Errorf("resume from byte %d: the source cannot be read again and only what follows byte %d was kept "+
-			"(the bound is %d bytes); send it again from a file", offset, s.begin, s.keep)
+		how := "send it again from its start under the same upload_id, or from a file"
+		if offset == 0 {
+			how = "what is compressed is resumed from its start: send it decompressed, or from a file"
+		}
+		return fmt.Errorf("resume from byte %d: the source cannot be read again, and only what follows byte %d was kept "+
+			"(KeepBytes is %d); %s", offset, s.begin, s.keep, how)
 	}
 	if offset > s.end {
 		// A resumed upload of another call: what is committed is skipped once more.

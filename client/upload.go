@@ -41,8 +41,9 @@ type Upload struct {
 	Progress func(UploadProgress)
 
 	ChunkBytes int // bytes sent at once, at most 1 MiB; default 256 KiB
-	// KeepBytes bounds what is kept of a source that cannot seek, so that it can be sent again after a cut connection.
-	// Default 64 MiB.
+	// KeepBytes bounds what is kept of a source that cannot seek, so that it can be sent again after a cut connection: what
+	// is not committed yet, which is a few MiB mostly, and everything of a compressed one, which is sent again from its
+	// start. Default 64 MiB.
 	KeepBytes int64
 }
 
@@ -81,7 +82,11 @@ func (u Upload) Validate() error {
 // upload that was interrupted, in this process or another, goes on when it is called again with the same ID and r at
 // the beginning of the same content. UPLOAD_MISMATCH, UPLOAD_CHANGED, UPLOAD_FENCED, INVALID_ARGUMENT.
 //
-// After a cut connection it resumes by itself: from r, if r is an io.Seeker that can seek, otherwise from what it kept.
+// After a cut connection it resumes by itself, at another coordinator if there is one: from r, if r is an io.Seeker that
+// can seek, otherwise from what it kept. While the coordinator's database is away or full, or the client has as many
+// uploads open as it may, it waits. It gives up when nothing has got anywhere for Config.RetryFor; the upload can still be
+// resumed, for as long as the coordinator keeps it open (its setting upload-timeout).
+//
 // Upload does not close r, and returns only when a Read in progress has returned; close r to interrupt one.
 func (c *Client) Upload(ctx context.Context, r io.Reader, u Upload) (UploadResult, error) {
 	if err := u.Validate(); err != nil {
@@ -117,6 +122,9 @@ func (c *Client) Upload(ctx context.Context, r io.Reader, u Upload) (UploadResul
 		if local, ok := errors.AsType[*sourceError](err); ok {
 			return up.result, fmt.Errorf("%s: %w", operation, local.err)
 		}
+		if up.fencedItself(err) {
+			err = errLateStream
+		}
 		if err := up.again.after(ctx, err); err != nil {
 			return up.result, err
 		}
@@ -131,6 +139,22 @@ type uploader struct {
 	again  *repetition
 	result UploadResult
 	same   bool // the source is known to begin with what the coordinator has
+	// doubtful is how many streams of this call ended before their header was answered. Each of them may still be opened,
+	// by a coordinator that was frozen for example, and then ends the one that is in use.
+	doubtful int
+}
+
+// errLateStream is what the end of a stream by an earlier one of the same call means.
+var errLateStream = status.Error(codes.Unavailable, "an earlier try of this upload was opened late and took its place")
+
+// fencedItself reports whether a stream may have been ended by one of the doubtful: each of them can do that once. What
+// remains was opened by somebody else, who has the right to it.
+func (u *uploader) fencedItself(err error) bool {
+	if u.doubtful == 0 || tallymanv1.ReasonOf(err) != tallymanv1.ErrorReason_ERROR_REASON_UPLOAD_FENCED {
+		return false
+	}
+	u.doubtful--
+	return true
 }
 
 // stream sends, in one stream, what is not yet committed. Without error the upload is complete.
@@ -147,6 +171,9 @@ func (u *uploader) stream(ctx context.Context) error {
 	first, err := stream.Recv()
 	watchdog.Stop()
 	if err != nil {
+		if tallymanv1.ReasonOf(err) == tallymanv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
+			u.doubtful++
+		}
 		return retry.Blame(ctx, fromEOF(err))
 	}
 	u.again.answered()
@@ -171,9 +198,15 @@ func (u *uploader) stream(ctx context.Context) error {
 // sameFile makes sure, in the first stream of a call, that the source begins with what an earlier call has uploaded, and
 // is no longer than that if the upload is complete.
 func (u *uploader) sameFile(first *tallymanv1.SubmitUploadResponse) error {
-	if u.same || len(first.GetResumeSha256()) == 0 || first.GetJobStopped() {
+	if u.same || first.GetJobStopped() {
 		u.same = true
 		return nil
+	}
+	if len(first.GetResumeSha256()) == 0 {
+		// Nothing is committed, or the file is compressed, and then compared as it is sent again. When it is complete it is
+		// not, and only a file that is too short is noticed: of a longer one the rest may not have been wanted.
+		u.same = !first.GetFinished() || u.upload.Size == 0 || u.upload.Size >= first.GetCommittedOffset()
+		return u.changed(first)
 	}
 	sum, err := u.source.digest(first.GetResumeOffset())
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -187,11 +220,16 @@ func (u *uploader) sameFile(first *tallymanv1.SubmitUploadResponse) error {
 		}
 		u.same = len(data) == 0
 	}
+	return u.changed(first)
+}
+
+// changed refuses a source that is not the same.
+func (u *uploader) changed(first *tallymanv1.SubmitUploadResponse) error {
 	if u.same {
 		return nil
 	}
 	changed := status.New(codes.FailedPrecondition, fmt.Sprintf("this is not the file of which %d bytes were uploaded as %s "+
-		"before; send it as an upload of its own, or resume that one with its own file", first.GetResumeOffset(), u.upload.ID))
+		"before; send it as an upload of its own, or resume that one with its own file", first.GetCommittedOffset(), u.upload.ID))
 	if with, err := changed.WithDetails(tallymanv1.ErrorReason_ERROR_REASON_UPLOAD_CHANGED.Info(nil)); err == nil {
 		changed = with
 	}
