@@ -58,6 +58,18 @@ func (e *events) Stopping(jobID int64) {
 	e.folder.Changed(jobID, true)
 }
 
+// Paused implements api.Events.
+func (e *events) Paused(jobID int64) {
+	e.beating.Release(e.dispatcher.Ledger().OfJob(jobID))
+	e.folder.Announce(jobID)
+}
+
+// Resumed implements api.Events.
+func (e *events) Resumed(jobID int64) {
+	e.dispatcher.Wake(jobID)
+	e.folder.Announce(jobID)
+}
+
 // Current implements api.Events.
 func (e *events) Current(ctx context.Context, jobID int64) { e.folder.Current(ctx, jobID) }
 
@@ -128,7 +140,7 @@ func (e *events) listen(ctx context.Context) {
 		for _, id := range c.Jobs {
 			e.dispatcher.Wake(id)
 			e.hub.Refresh(ctx, id)
-			e.pushCancel(ctx, id)
+			e.pushHalt(ctx, id)
 		}
 	})
 	if err != nil && ctx.Err() == nil {
@@ -136,13 +148,18 @@ func (e *events) listen(ctx context.Context) {
 	}
 }
 
-// pushCancel tells workers that beat here to stop a job that was stopped elsewhere.
-func (e *events) pushCancel(ctx context.Context, jobID int64) {
+// pushHalt tells workers that beat here to stop or give back a job that was stopped or paused elsewhere.
+func (e *events) pushHalt(ctx context.Context, jobID int64) {
 	leases := e.dispatcher.Ledger().OfJob(jobID)
 	if len(leases) == 0 {
 		return
 	}
-	if j, err := e.jobs.GetJob(ctx, jobID); err == nil && j.State == job.Cancelling {
+	j, err := e.jobs.GetJob(ctx, jobID)
+	switch {
+	case err != nil: // the next beats are told
+	case j.State == job.Cancelling:
 		e.beating.Cancel(leases)
+	case j.State == job.Paused:
+		e.beating.Release(leases)
 	}
 }

@@ -57,6 +57,7 @@
 //	no beat is answered in time     the lease's clock runs out: ErrLeaseLost
 //	the process was frozen          the same, when it wakes
 //	the job is cancelled            ErrJobCancelled, at once, and the batch is settled as cancelled
+//	the job is paused               ErrJobPaused, at once, and the batch is given back without what was reported
 //	the handler returns an error    the batch is settled as failed, to be tried again unless Permanent
 //	the error is Unavailable        the batch is given back, and nothing is claimed for a while
 //	the handler panics              as for an error, with the panic and its stack in message and log

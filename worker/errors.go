@@ -17,6 +17,8 @@ var (
 	ErrLeaseLost = errors.New("the lease is lost")
 	// ErrJobCancelled means that the job is being stopped. What was reported counts.
 	ErrJobCancelled = errors.New("the job is being stopped")
+	// ErrJobPaused means that the job is paused. What was reported counts; the rest is given back.
+	ErrJobPaused = errors.New("the job is paused")
 	// ErrDraining means that the worker is shutting down. What was reported counts; the rest is given back.
 	ErrDraining = errors.New("the worker is shutting down")
 )
@@ -24,7 +26,8 @@ var (
 // interrupted reports whether the context of a handler has ended for one of these reasons.
 func interrupted(ctx context.Context) bool {
 	cause := context.Cause(ctx)
-	return errors.Is(cause, ErrLeaseLost) || errors.Is(cause, ErrJobCancelled) || errors.Is(cause, ErrDraining)
+	return errors.Is(cause, ErrLeaseLost) || errors.Is(cause, ErrJobCancelled) ||
+		errors.Is(cause, ErrJobPaused) || errors.Is(cause, ErrDraining)
 }
 
 // ErrSessionEnded is returned by Run when the coordinator has ended the session: the worker's id was registered by

@@ -73,6 +73,9 @@ func (c *coordinator) answer(m *pb.HeartbeatRequest) *pb.HeartbeatResponse {
 			c.mu.Lock()
 			b.expires = time.Now().Add(leaseTime)
 			a.Verdict, a.AcknowledgedItems = pb.LeaseVerdict_LEASE_VERDICT_CONTINUE, int32(len(b.outcomes))
+			if b.paused {
+				a.Verdict = pb.LeaseVerdict_LEASE_VERDICT_RELEASE
+			}
 			if b.cancel {
 				a.Verdict = pb.LeaseVerdict_LEASE_VERDICT_CANCEL
 			}

@@ -39,6 +39,7 @@ type batch struct {
 	held     bool
 	expires  time.Time // of the lease, if the coordinator keeps time
 	cancel   bool      // its job is being stopped
+	paused   bool      // its job is paused
 	lost     bool      // its lease was taken away
 	outcomes []pb.Outcome
 	findings []*pb.ItemFinding
@@ -213,7 +214,7 @@ func (c *coordinator) grant(r *pb.ClaimBatchesRequest) ([]*pb.Grant, chan struct
 			if c.expired(b) {
 				b.held = false
 			}
-			if !b.held && (b.end == nil || b.end.GetRetryable() || b.end.GetEnd() == pb.AttemptEnd_ATTEMPT_END_RELEASED) &&
+			if !b.held && !b.paused && (b.end == nil || b.end.GetRetryable() || b.end.GetEnd() == pb.AttemptEnd_ATTEMPT_END_RELEASED) &&
 				len(c.claimed[r.GetRequestId()]) < int(r.GetMaxBatches()) {
 				b.held, b.lost, b.end = true, false, nil
 				b.attempt++

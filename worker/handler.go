@@ -20,7 +20,7 @@ type Handler interface {
 	// wrapped by Unavailable uses no attempt up.
 	//
 	// When ctx ends Handle must return soon and change nothing more. context.Cause(ctx) says why: ErrLeaseLost,
-	// ErrJobCancelled or ErrDraining. What it reported until then counts, but for ErrLeaseLost.
+	// ErrJobCancelled, ErrJobPaused or ErrDraining. What it reported until then counts, but for ErrLeaseLost.
 	//
 	// The same items may be handled again, also while a call that lost its lease has not returned. An effect must
 	// therefore be one that can be repeated, or be fenced by Batch.Attempt.

@@ -205,10 +205,12 @@ func (s *session) renewed(answers []*pb.LeaseAnswer, sent time.Time) {
 			continue
 		}
 		l.stalled = l.carried
-		v := a.GetVerdict()
-		if v == pb.LeaseVerdict_LEASE_VERDICT_CONTINUE || v == pb.LeaseVerdict_LEASE_VERDICT_CANCEL {
+		switch a.GetVerdict() {
+		case pb.LeaseVerdict_LEASE_VERDICT_CONTINUE, pb.LeaseVerdict_LEASE_VERDICT_CANCEL,
+			pb.LeaseVerdict_LEASE_VERDICT_RELEASE:
 			l.renew(sent.Add(s.lease))
 			s.acknowledged(l, a.GetAcknowledgedItems())
+		default: // it is not renewed
 		}
 	}
 	s.mu.Unlock()
@@ -246,6 +248,8 @@ func (s *session) told(answers []*pb.LeaseAnswer) {
 		case l == nil:
 		case a.GetVerdict() == pb.LeaseVerdict_LEASE_VERDICT_CANCEL && l.stage == handling:
 			s.interrupt(l, ErrJobCancelled)
+		case a.GetVerdict() == pb.LeaseVerdict_LEASE_VERDICT_RELEASE && l.stage == handling:
+			s.interrupt(l, ErrJobPaused)
 		case a.GetVerdict() == pb.LeaseVerdict_LEASE_VERDICT_LOST && l.stage != settling:
 			// One that is being settled may be gone because it is settled: the answer to that says.
 			lost = append(lost, l)

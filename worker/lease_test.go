@@ -146,6 +146,18 @@ func TestVerdicts(t *testing.T) {
 			},
 			cause: worker.ErrJobCancelled, end: pb.AttemptEnd_ATTEMPT_END_CANCELLED,
 		},
+		"paused by an answer": {
+			verdict: func(_ *coordinator, b *batch) { b.paused = true },
+			cause:   worker.ErrJobPaused, end: pb.AttemptEnd_ATTEMPT_END_RELEASED, at: beatTime,
+		},
+		"paused by a push": {
+			verdict: func(c *coordinator, b *batch) {
+				b.paused = true
+				c.push <- &pb.HeartbeatResponse{Leases: []*pb.LeaseAnswer{{
+					BatchId: b.id, Attempt: b.attempt, Verdict: pb.LeaseVerdict_LEASE_VERDICT_RELEASE}}}
+			},
+			cause: worker.ErrJobPaused, end: pb.AttemptEnd_ATTEMPT_END_RELEASED,
+		},
 		"lost": {
 			verdict: func(_ *coordinator, b *batch) { b.lost = true },
 			cause:   worker.ErrLeaseLost, at: beatTime,

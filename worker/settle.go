@@ -47,7 +47,7 @@ func settlement(l *lease, err error) *pb.Settlement {
 		return m
 	case errors.Is(cause, ErrJobCancelled):
 		m.End = pb.AttemptEnd_ATTEMPT_END_CANCELLED
-	case errors.Is(cause, ErrDraining), isUnavailable(err):
+	case errors.Is(cause, ErrDraining), errors.Is(cause, ErrJobPaused), isUnavailable(err):
 		m.End = pb.AttemptEnd_ATTEMPT_END_RELEASED
 	default:
 		m.End, m.Retryable = pb.AttemptEnd_ATTEMPT_END_FAILED, !isPermanent(err)

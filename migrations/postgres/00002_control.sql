@@ -31,3 +31,7 @@ ALTER TABLE sessions ADD COLUMN drained_at timestamptz;
 COMMENT ON COLUMN sessions.drained_at IS 'When it was asked to take no more and to end; null unless it was.';
 -- Ended sessions go after a while.
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Batches that came back are found job by job, so that those of a paused job are in nobody's way.
+DROP INDEX batches_returned;
+CREATE INDEX batches_returned ON batches (job_id, available_at, id) WHERE state = 0 AND available_at IS NOT NULL;

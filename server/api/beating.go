@@ -51,12 +51,21 @@ func (b *Beating) close(session int64, s *beatStream) {
 
 // Cancel tells the workers that beat here to stop these leases, since their job is being stopped. It does not block.
 func (b *Beating) Cancel(leases []job.Lease) {
+	b.tell(leases, pb.LeaseVerdict_LEASE_VERDICT_CANCEL)
+}
+
+// Release tells the workers that beat here to give these leases back, since their job is paused. It does not block.
+func (b *Beating) Release(leases []job.Lease) {
+	b.tell(leases, pb.LeaseVerdict_LEASE_VERDICT_RELEASE)
+}
+
+func (b *Beating) tell(leases []job.Lease, verdict pb.LeaseVerdict) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	by := map[int64][]*pb.LeaseAnswer{}
 	for _, l := range leases {
 		by[l.SessionID] = append(by[l.SessionID], &pb.LeaseAnswer{
-			BatchId: l.BatchID, Attempt: l.Attempt, Verdict: pb.LeaseVerdict_LEASE_VERDICT_CANCEL,
+			BatchId: l.BatchID, Attempt: l.Attempt, Verdict: verdict,
 		})
 	}
 	for session, answers := range by {

@@ -12,14 +12,6 @@ import (
 
 func soon() error { return status.Error(codes.Unimplemented, "not yet") }
 
-func (s *jobService) PauseJob(context.Context, *pb.PauseJobRequest) (*pb.PauseJobResponse, error) {
-	return nil, soon()
-}
-
-func (s *jobService) ResumeJob(context.Context, *pb.ResumeJobRequest) (*pb.ResumeJobResponse, error) {
-	return nil, soon()
-}
-
 func (s *jobService) RetryJob(context.Context, *pb.RetryJobRequest) (*pb.RetryJobResponse, error) {
 	return nil, soon()
 }

@@ -94,6 +94,8 @@ func rewrite(ctx context.Context, logger *slog.Logger, method string, err error)
 			"this upload_id belongs to an upload with another project, kind or mode; choose a new one")
 	case errors.Is(err, store.ErrJobOpen):
 		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_JOB_OPEN, "the job has not ended; cancel it first")
+	case errors.Is(err, store.ErrJobStopped):
+		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_JOB_STOPPED, "the job is being stopped or has ended")
 	case errors.Is(err, context.Canceled) && ctx.Err() == nil:
 		// The caller is still there, so what was cancelled was cancelled by this coordinator, which stops.
 		api = shuttingDown()

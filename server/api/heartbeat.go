@@ -144,8 +144,11 @@ func (s *workerService) answer(ctx context.Context, session int64, m *pb.Heartbe
 			a.Verdict = pb.LeaseVerdict_LEASE_VERDICT_LOST
 		default:
 			a.AcknowledgedItems = answers[i].Acknowledged
-			if answers[i].Cancelled {
+			switch {
+			case answers[i].Cancelled:
 				a.Verdict = pb.LeaseVerdict_LEASE_VERDICT_CANCEL
+			case answers[i].Paused:
+				a.Verdict = pb.LeaseVerdict_LEASE_VERDICT_RELEASE
 			}
 		}
 		resp.Leases = append(resp.Leases, a)

@@ -24,6 +24,8 @@ type Store interface {
 	GetJob(ctx context.Context, id int64) (job.Job, error)
 	ListJobs(ctx context.Context, f store.JobFilter, page store.Page) ([]job.Job, error)
 	StopJob(ctx context.Context, id int64, as job.State, reason string) (job.Job, error)
+	PauseJob(ctx context.Context, id int64) (job.Job, error)
+	ResumeJob(ctx context.Context, id int64) (job.Job, error)
 	DeleteJob(ctx context.Context, id int64) error
 	Payloads(ctx context.Context, batches []int64, maxBytes int64) (map[int64][]byte, error)
 	Frame(ctx context.Context, lease job.Lease) ([]byte, error)
@@ -36,6 +38,10 @@ type Events interface {
 	Changed(jobID int64, mayEnd bool)
 	// Stopping says that a job is being stopped.
 	Stopping(jobID int64)
+	// Paused says that a job is paused.
+	Paused(jobID int64)
+	// Resumed says that a job may be claimed from again.
+	Resumed(jobID int64)
 	// Current returns when the job says what this coordinator's commits of before the call have changed. Unlike the
 	// others it blocks, for as long as that takes.
 	Current(ctx context.Context, jobID int64)

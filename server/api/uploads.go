@@ -41,7 +41,7 @@ func toUpload(up *store.Upload) *pb.SubmitUploadResponse {
 	}
 	return &pb.SubmitUploadResponse{
 		JobId: up.JobID, ResumeOffset: offset, ResumeSha256: resumeDigest(up.Position), CommittedOffset: committed, Items: up.Items, Batches: up.Batches,
-		Finished: up.Finished || up.State != job.Running, JobStopped: stopped(up.State),
+		Finished: up.Finished || up.State.Stopping(), JobStopped: stopped(up.State),
 	}
 }
 

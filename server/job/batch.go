@@ -94,7 +94,7 @@ func Decide(b *Batch, end EndKind, retryable bool, state State, p Policy) Decisi
 		d.State, d.Undone = BatchFailed, ItemFailed
 	case end.Crashed() && d.Crashes+d.Losses >= p.Attempts():
 		d.State, d.Undone = BatchCrashed, ItemCrashed
-	case state != Running:
+	case state.Stopping():
 		d.State, d.Undone = BatchCancelled, ItemCancelled
 	case end == EndFailed:
 		d.State, d.Backoff = BatchPending, backoff(d.Failures)

@@ -154,12 +154,13 @@ type Uploads interface {
 	GetUpload(ctx context.Context, uploadID string) (Upload, error)
 	// CommitIngest adds a group, on the condition that its epoch is the upload's; ErrUploadFenced otherwise, or when
 	// the upload is finished. In one transaction: batches with ordinals from Position.Batch of the row on, payloads,
-	// document keys, rejected items, findings, the position, and a delta. When the job is no longer running the group
-	// changes nothing and ErrJobStopped is returned. A group that was committed before, known by its Position (or, the
+	// document keys, rejected items, findings, the position, and a delta. When the job is being stopped, or has ended, the
+	// group changes nothing and ErrJobStopped is returned. A group that was committed before, known by its Position (or, the
 	// last one, by Finished), changes nothing and succeeds; a Position before the committed one is an error.
 	CommitIngest(ctx context.Context, g IngestGroup) error
 	// AbandonUploads stops as failed the running jobs of unfinished uploads into which nothing was committed, and which
-	// nobody opened, for idle. It returns their job ids.
+	// nobody opened, for idle. Those of paused jobs wait, and have the whole time again when their job is resumed. It
+	// returns their job ids.
 	AbandonUploads(ctx context.Context, idle time.Duration) ([]int64, error)
 }
 
@@ -219,6 +220,7 @@ type BeatAnswer struct {
 	JobID        int64 // 0 when lost
 	Lost         bool  // the lease is not the session's any more
 	Cancelled    bool  // the job is being stopped
+	Paused       bool  // the job is paused: the batch should be given back
 	Acknowledged int32 // the batch's done items
 }
 
@@ -263,8 +265,8 @@ type Reaped struct {
 // rows are locked in id order.
 type Leases interface {
 	// Claim gives pending batches to the requests, in turns over the requests, so that callers waiting together share.
-	// Batches of the turns' jobs that were returned come first, then the fresh ones, turn by turn; only of jobs that are
-	// running. A request id that its session already used returns the leases it still holds under that id, if any.
+	// Batches of the turns' jobs that were returned come first, then the fresh ones, both turn by turn; only of jobs that
+	// are running, and the others' are not even looked at. A request id that its session already used returns the leases it still holds under that id, if any.
 	Claim(ctx context.Context, lease time.Duration, requests []ClaimRequest, turns []Turn) (Claimed, error)
 	// Payloads returns the frames of as many of the batches, from the first on, as have at most maxBytes together, by
 	// batch id. Not even one may fit.
@@ -336,8 +338,13 @@ type Jobs interface {
 	ListJobs(ctx context.Context, f JobFilter, page Page) ([]job.Job, error)
 	// ClaimableJobs returns the jobs that are running, in no order: for the dispatcher's turns.
 	ClaimableJobs(ctx context.Context) ([]job.Job, error)
-	// StopJob makes a running job cancelling, with how it will end and why. A job already being stopped stays as it
-	// is; an ended job is returned as it is.
+	// PauseJob makes a running job paused: nothing of it is claimed, and beats are told to give its batches back. A paused
+	// job is returned as it is. ErrJobStopped.
+	PauseJob(ctx context.Context, id int64) (job.Job, error)
+	// ResumeJob makes a paused job running. A running job is returned as it is. ErrJobStopped.
+	ResumeJob(ctx context.Context, id int64) (job.Job, error)
+	// StopJob makes a running or paused job cancelling, with how it will end and why. A job already being stopped stays as
+	// it is; an ended job is returned as it is.
 	StopJob(ctx context.Context, id int64, as job.State, reason string) (job.Job, error)
 	// SweepJob cancels at most limit pending batches of a cancelling job, with their items, and returns how many.
 	SweepJob(ctx context.Context, id int64, limit int) (int, error)

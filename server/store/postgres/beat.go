@@ -11,8 +11,23 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-// selectCancelling serves the answers to beats and is read from the small index of open jobs.
-const selectCancelling = `SELECT id FROM jobs WHERE state = 'cancelling'`
+// selectHalted serves the answers to beats and is read from the small index of open jobs.
+const selectHalted = `SELECT id, state FROM jobs WHERE state IN ('paused', 'cancelling')`
+
+// halted reads which jobs want their batches back, and why, with what is queued.
+func halted(t *tx) map[int64]job.State {
+	states := map[int64]job.State{}
+	each(t.queue(selectHalted), func(row pgx.Rows) error {
+		var (
+			id    int64
+			state job.State
+		)
+		err := row.Scan(&id, &state)
+		states[id] = state
+		return err
+	})
+	return states
+}
 
 // renewLeases renews what nobody else has locked, and says of each lease whether it is renewed and whether it was live.
 // IS NOT DISTINCT FROM is = here, except that it cannot be searched for: rows are found by their id and nothing else.
@@ -94,13 +109,13 @@ func leasesOf(beats []store.Beat, of []int) leaseArrays {
 func (s *Store) renew(ctx context.Context, lease time.Duration, beats []store.Beat, of []int, answers []store.BeatAnswer) ([]int, error) {
 	a := leasesOf(beats, of)
 	var (
-		skipped    []int
-		cancelling []int64
+		skipped []int
+		states  map[int64]job.State
 	)
 	err := s.write(ctx, "renew leases", func(_ context.Context, t *tx) error {
-		skipped, cancelling = nil, nil
+		skipped = nil
 		t.queue(`SET LOCAL synchronous_commit = off`)
-		ids(t.queue(selectCancelling), &cancelling)
+		states = halted(t)
 		each(t.queue(renewLeases, a.batches, a.attempts, a.sessions, lease), func(row pgx.Rows) error {
 			var (
 				n             int
@@ -120,13 +135,15 @@ func (s *Store) renew(ctx context.Context, lease time.Duration, beats []store.Be
 	if err != nil {
 		return nil, err
 	}
-	markCancelled(answers, of, cancelling)
+	markHalted(answers, of, states)
 	return skipped, nil
 }
 
-func markCancelled(answers []store.BeatAnswer, of []int, cancelling []int64) {
+func markHalted(answers []store.BeatAnswer, of []int, states map[int64]job.State) {
 	for _, i := range of {
-		answers[i].Cancelled = !answers[i].Lost && slices.Contains(cancelling, answers[i].JobID)
+		if a := &answers[i]; !a.Lost {
+			a.Cancelled, a.Paused = states[a.JobID] == job.Cancelling, states[a.JobID] == job.Paused
+		}
 	}
 }
 
@@ -155,13 +172,13 @@ WHERE b.id = w.id AND b.id = ANY ($1::bigint[])`
 func (s *Store) report(ctx context.Context, lease time.Duration, beats []store.Beat, of []int, answers []store.BeatAnswer) ([]int, error) {
 	a := leasesOf(beats, of)
 	var (
-		skipped    []int
-		cancelling []int64
+		skipped []int
+		states  map[int64]job.State
 	)
 	err := s.write(ctx, "record outcomes", func(ctx context.Context, t *tx) error {
-		skipped, cancelling = nil, nil
+		skipped = nil
 		rows := map[int64]*reported{}
-		ids(t.queue(selectCancelling), &cancelling)
+		states = halted(t)
 		each(t.queue(lockReported, a.batches), func(row pgx.Rows) error {
 			r := new(reported)
 			err := row.Scan(&r.lease.BatchID, &r.locked, &r.jobID, &r.lease.Attempt, &r.lease.SessionID, &r.items, &r.done)
@@ -207,7 +224,7 @@ func (s *Store) report(ctx context.Context, lease time.Duration, beats []store.B
 	if err != nil {
 		return nil, err
 	}
-	markCancelled(answers, of, cancelling)
+	markHalted(answers, of, states)
 	return skipped, nil
 }
 

@@ -37,8 +37,9 @@ CROSS JOIN LATERAL (
 ) b`
 
 // claimBatches deals pending batches to requests. A slot is one batch that a request may get; slots are in the order of
-// dealing, one per request and round. Returned batches come first, then fresh ones turn by turn; the limit around the
-// turns stops taking, and so locking, as soon as the slots are full. The ids go into the update as an array, so that it
+// dealing, one per request and round. Returned batches come first, then fresh ones, each turn by turn; the limit around
+// the turns stops taking, and so locking, as soon as the slots are full. What waits of jobs without a turn, such as paused
+// ones, is not walked over: either index leads to the jobs that have one. The ids go into the update as an array, so that it
 // never becomes a join over the whole table.
 const claimBatches = `
 WITH asked AS MATERIALIZED (
@@ -51,13 +52,19 @@ WITH asked AS MATERIALIZED (
     SELECT row_number() OVER (ORDER BY k, a.n) AS slot, a.session_id, a.request_id, a.n
     FROM asked a CROSS JOIN LATERAL generate_series(1, a.most) AS k
 ), returned AS MATERIALIZED (
-    SELECT b.id, b.available_at
-    FROM batches b
-    WHERE b.state = 0 AND b.available_at IS NOT NULL AND b.available_at <= (SELECT clock_timestamp())
-      AND b.job_id = ANY (ARRAY(SELECT j.id FROM jobs j WHERE j.id = ANY ($4::bigint[]) AND j.state = 'running'))
-    ORDER BY b.available_at, b.id
+    SELECT r.id, r.available_at, t.n
+    FROM unnest($4::bigint[]) WITH ORDINALITY AS t(job_id, n)
+    CROSS JOIN LATERAL (
+        SELECT b.id, b.available_at
+        FROM batches b
+        WHERE b.job_id = t.job_id AND b.state = 0 AND b.available_at IS NOT NULL
+          AND b.available_at <= (SELECT clock_timestamp())
+          AND (SELECT j.state = 'running' FROM jobs j WHERE j.id = t.job_id)
+        ORDER BY b.available_at, b.id
+        LIMIT (SELECT count(*) FROM slots)
+        FOR UPDATE OF b SKIP LOCKED
+    ) r
     LIMIT (SELECT count(*) FROM slots)
-    FOR UPDATE SKIP LOCKED
 ), fresh AS MATERIALIZED (
     SELECT f.id, f.ordinal, t.n
     FROM unnest($4::bigint[], $5::integer[], $6::integer[]) WITH ORDINALITY AS t(job_id, floor, most, n)
@@ -72,10 +79,10 @@ WITH asked AS MATERIALIZED (
     ) f
     LIMIT (SELECT count(*) FROM slots) - (SELECT count(*) FROM returned)
 ), picked AS MATERIALIZED (
-    SELECT p.id, p.turn, row_number() OVER (ORDER BY p.turn, p.available_at, p.ordinal, p.id) AS slot
-    FROM (SELECT id, 0 AS turn, available_at, 0 AS ordinal FROM returned
+    SELECT p.id, p.turn, row_number() OVER (ORDER BY p.turn, p.back, p.available_at, p.ordinal, p.id) AS slot
+    FROM (SELECT id, 0 AS turn, n AS back, available_at, 0 AS ordinal FROM returned
           UNION ALL
-          SELECT id, n, NULL, ordinal FROM fresh) p
+          SELECT id, n, 0, NULL, ordinal FROM fresh) p
 )
 UPDATE batches b
 SET state = 1, attempt = b.attempt + 1, session_id = s.session_id, claim_request_id = s.request_id,

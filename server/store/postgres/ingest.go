@@ -81,7 +81,7 @@ func mayAdd(g store.IngestGroup, up store.Upload, state job.State) error {
 		return errNothing
 	case up.Finished:
 		return fmt.Errorf("the upload of job %d is finished: %w", g.JobID, store.ErrUploadFenced)
-	case state != job.Running:
+	case state.Stopping():
 		return fmt.Errorf("job %d: %w", g.JobID, store.ErrJobStopped)
 	case same && len(g.Batches)+len(g.Rejected) > 0:
 		return errNothing

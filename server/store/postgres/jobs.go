@@ -117,7 +117,7 @@ func (s *Store) ClaimableJobs(ctx context.Context) ([]job.Job, error) {
 const stopJobs = `
 UPDATE jobs
 SET state = 'cancelling', stop_as = $2, reason = $3, revision = revision + 1, updated_at = clock_timestamp()
-WHERE id = ANY ($1::bigint[]) AND state = 'running'
+WHERE id = ANY ($1::bigint[]) AND state IN ('running', 'paused')
 RETURNING id`
 
 // StopJob implements store.Jobs.
@@ -143,6 +143,8 @@ func (s *Store) StopJob(ctx context.Context, id int64, as job.State, reason stri
 	}
 	return list[0], nil
 }
+
+const selectCancelling = `SELECT id FROM jobs WHERE state = 'cancelling'`
 
 // CancellingJobs implements store.Jobs.
 func (s *Store) CancellingJobs(ctx context.Context) ([]int64, error) {
@@ -249,7 +251,7 @@ func (s *Store) DirtyJobs(ctx context.Context) ([]int64, error) {
 
 const deleteJob = `
 UPDATE jobs SET deleted_at = clock_timestamp()
-WHERE id = $1 AND state NOT IN ('running', 'cancelling') AND deleted_at IS NULL
+WHERE id = $1 AND ended_at IS NOT NULL AND deleted_at IS NULL
 RETURNING id`
 
 // deleteUpload frees the upload's id for another job.

@@ -142,29 +142,43 @@ func scanCandidate(row scanner) (g store.Grant, err error) {
 	return g, err
 }
 
-// returned grants batches that came back from an attempt.
+// returned grants batches that came back from an attempt, turn by turn. Those of jobs without a turn, such as paused ones,
+// are not looked at.
 func (c *claim) returned(turns []store.Turn) error {
 	if c.wanted == 0 || len(turns) == 0 {
 		return nil
 	}
 	var some int64
 	err := each(c, func(row scanner) error { return row.Scan(&some) },
-		"SELECT 1 FROM batches WHERE state = 0 AND available_at IS NOT NULL AND available_at <= ? LIMIT 1", micros(c.now))
+		"SELECT 1 FROM batches WHERE state = 0 AND available_at IS NOT NULL LIMIT 1")
 	if err != nil || some == 0 {
 		return err
 	}
-	ids := make([]int64, len(turns))
-	for i, t := range turns {
-		ids[i] = t.JobID
+	for _, t := range turns {
+		if c.wanted == 0 {
+			return nil
+		}
+		list, err := collect(c, scanCandidate, "SELECT "+candidateColumns+` FROM batches b
+			WHERE b.job_id = ? AND b.state = 0 AND b.available_at IS NOT NULL AND b.available_at <= ?
+			ORDER BY b.available_at, b.id LIMIT ?`, t.JobID, micros(c.now), c.wanted)
+		if err != nil {
+			return fmt.Errorf("look for returned batches of job %d: %w", t.JobID, err)
+		}
+		if len(list) == 0 {
+			continue
+		}
+		rules, err := c.rules(t.JobID)
+		if err != nil {
+			return err
+		}
+		if rules.state != job.Running {
+			continue
+		}
+		if err := c.grant(list); err != nil {
+			return err
+		}
 	}
-	list, err := collect(c, scanCandidate, "SELECT "+candidateColumns+` FROM batches b
-		WHERE b.state = 0 AND b.available_at IS NOT NULL AND b.available_at <= ?
-			AND b.job_id IN (SELECT j.id FROM json_each(?) t JOIN jobs j ON j.id = t.value WHERE j.state = 'running')
-		ORDER BY b.available_at, b.id LIMIT ?`, micros(c.now), array(ids), c.wanted)
-	if err != nil {
-		return fmt.Errorf("look for returned batches: %w", err)
-	}
-	return c.grant(list)
+	return nil
 }
 
 // fresh grants a turn's fresh batches.

@@ -117,7 +117,7 @@ func (s *Store) ClaimableJobs(ctx context.Context) (list []job.Job, err error) {
 // StopJob implements store.Jobs.
 func (s *Store) StopJob(ctx context.Context, id int64, as job.State, reason string) (j job.Job, err error) {
 	err = s.write(ctx, settling, func(t *tx) (err error) {
-		if j, err = getJob(t, id); err != nil || j.State != job.Running {
+		if j, err = getJob(t, id); err != nil || j.State.Stopping() {
 			return err
 		}
 		if err = t.stop(id, as, reason); err != nil {
@@ -129,10 +129,10 @@ func (s *Store) StopJob(ctx context.Context, id int64, as job.State, reason stri
 	return j, wrap("stop job", err)
 }
 
-// stop makes a running job cancelling.
+// stop makes a running or paused job cancelling.
 func (t *tx) stop(id int64, as job.State, reason string) error {
 	_, err := t.change(`UPDATE jobs SET state = 'cancelling', stop_as = ?, reason = ?, revision = revision + 1, updated_at = ?
-		WHERE id = ? AND state = 'running'`, as, store.CleanText(reason, store.MaxMessage), micros(t.now), id)
+		WHERE id = ? AND state IN ('running', 'paused')`, as, store.CleanText(reason, store.MaxMessage), micros(t.now), id)
 	if err != nil {
 		return fmt.Errorf("stop job %d: %w", id, err)
 	}

@@ -66,7 +66,9 @@ func (g *group) beat(lease time.Duration, b *store.Beat) (store.BeatAnswer, erro
 			return store.BeatAnswer{}, err
 		}
 	}
-	return store.BeatAnswer{JobID: h.jobID, Cancelled: rules.state != job.Running, Acknowledged: h.doneItems}, nil
+	return store.BeatAnswer{
+		JobID: h.jobID, Cancelled: rules.state.Stopping(), Paused: rules.state == job.Paused, Acknowledged: h.doneItems,
+	}, nil
 }
 
 // news returns the part of a report from position from on that the batch has not recorded yet. ok is false when the

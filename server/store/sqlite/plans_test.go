@@ -106,7 +106,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		steps      []string
 	}{
 		{"fresh", "ORDER BY b.ordinal LIMIT ?", []string{"SEARCH b USING INDEX batches_fresh (job_id=? AND ordinal>?)"}},
-		{"returned", "ORDER BY b.available_at, b.id LIMIT ?", []string{"SEARCH b USING INDEX batches_returned (available_at>? AND available_at<?)"}},
+		{"returned", "ORDER BY b.available_at, b.id LIMIT ?", []string{"SEARCH b USING INDEX batches_returned (job_id=? AND available_at>? AND available_at<?)"}},
 		{"repeated claim", "claim_request_id = ? ORDER BY id", []string{"SEARCH batches USING INDEX batches_running (session_id=? AND claim_request_id=?)"}},
 		{"grant", "SET state = 1, attempt", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"beat", "SET lease_expires_at = ? WHERE id", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},

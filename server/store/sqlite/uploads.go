@@ -177,7 +177,7 @@ func admits(u *store.Upload, in *store.IngestGroup) (fresh bool, err error) {
 		return false, nil
 	case u.Finished:
 		return false, store.ErrUploadFenced
-	case u.State != job.Running:
+	case u.State.Stopping():
 		return false, store.ErrJobStopped
 	case at && len(in.Batches)+len(in.Rejected) > 0:
 		return false, nil

@@ -37,6 +37,7 @@ func Test(t *testing.T, open Open) {
 		{"reaper", reaps},
 		{"sessions", sessions},
 		{"stopping", stopping},
+		{"pausing", pausing},
 		{"folds", folds},
 		{"listings", listings},
 		{"statistics", statistics},
