@@ -131,6 +131,9 @@ func TestPlans(t *testing.T) {
 		return []string{batches(n), same("integer", "1", n), series("bigint", 1, 1, n)}
 	}
 	primary := []string{"batches_pkey"}
+	const trackings = `SELECT * FROM batch_job_trackings WHERE `
+	none := func(int) []string { return nil }
+	seventh := func(int) []string { return []string{"7"} }
 	for _, s := range []statement{
 		{"claim", claimBatches, "", func(n int) []string {
 			return []string{
@@ -191,6 +194,17 @@ func TestPlans(t *testing.T) {
 		{"delete batches", deleteBatches, "", func(n int) []string {
 			return []string{"1", strconv.Itoa(n)}
 		}, primary},
+		{"tracked by status and job", trackings + `parent_job_id = $1 AND status = 'crashed'`, "", seventh, []string{"batches_ended_badly"}},
+		{"tracked, failed", trackings + `parent_job_id = $1 AND status = 'failed'`, "", seventh, []string{"batches_ended_badly"}},
+		{"tracked, pending", trackings + `parent_job_id = $1 AND status = 'pending'`, "", seventh,
+			[]string{"batches_fresh", "batches_returned"}},
+		{"tracked, running", trackings + `status = 'running'`, "", none, []string{"batches_running"}},
+		{"tracked, crashed of a day", trackings + `status = 'crashed' AND completed_at > now() - interval '24 hours'`, "", none,
+			[]string{"batches_ended_badly"}},
+		{"tracked by job", trackings + `parent_job_id = $1`, "", seventh, []string{
+			"batches_ended_badly", "batches_fresh", "batches_parts", "batches_pkey", "batches_returned", "batches_running",
+		}},
+		{"tracked by id", trackings + `id = $1`, "", seventh, []string{"batches_parts", "batches_pkey", "batches_returned"}},
 	} {
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 			for _, n := range []int{1, 16, 128} {

@@ -15,7 +15,7 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store/postgres"
 )
 
-func connect(t *testing.T, dsn string) *pgx.Conn {
+func connect(t testing.TB, dsn string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
@@ -109,7 +109,7 @@ func TestComments(t *testing.T) {
 	missing := texts(t, conn, `
 		SELECT c.relname || coalesce('.' || a.attname, '')
 		FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relname <> $1
+		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> $1
 		  AND (col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid, 'pg_class') IS NULL)`, migrations.VersionTable)
 	if len(missing) > 0 {
 		t.Errorf("without a comment: %v", missing)
