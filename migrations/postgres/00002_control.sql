@@ -32,6 +32,7 @@ COMMENT ON COLUMN sessions.drained_at IS 'When it was asked to take no more and 
 -- Ended sessions go after a while.
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
 
--- Batches that came back are found job by job, so that those of a paused job are in nobody's way.
+-- Batches that came back are found job by job, as fresh ones are: those of a job whose turn it is not, or that is paused,
+-- are in nobody's way.
 DROP INDEX batches_returned;
 CREATE INDEX batches_returned ON batches (job_id, available_at, id) WHERE state = 0 AND available_at IS NOT NULL;

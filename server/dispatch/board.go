@@ -3,16 +3,19 @@ package dispatch
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
 // board knows the jobs that may be claimed from, and whose turn it is: jobs of the highest priority first, among those
-// the projects in turns, among those of one project the jobs in turns. It belongs to the claim loop's goroutine.
+// the projects in turns, among those of one project the jobs in turns. Batches that came back have no other turn than
+// fresh ones. It belongs to the claim loop's goroutine.
 type board struct {
 	jobs     map[int64]*seat
 	projects map[string]*project
+	rewound  time.Time // monotonic
 }
 
 type project struct {
@@ -23,7 +26,8 @@ type seat struct {
 	job    job.Job
 	served uint64
 	floor  int32 // no fresh batch lies before
-	dry    bool  // the last claim found fewer than it asked for
+	dry    bool  // the last claim found fewer than it asked for: it is not asked until something happens
+	idle   bool  // it has given nothing since it was dry, or came
 }
 
 func newBoard() *board {
@@ -37,43 +41,20 @@ func (b *board) refresh(running []job.Job) {
 	for _, j := range running {
 		s := b.jobs[j.ID]
 		if s == nil {
-			s = &seat{served: b.leastServedJob(j.Project)}
+			s = &seat{idle: true}
 		}
 		s.job = j
 		next[j.ID] = s
-		p := b.projects[j.Project]
-		if p == nil {
-			if p = projects[j.Project]; p == nil {
-				p = &project{served: b.leastServedProject()}
+		if projects[j.Project] == nil {
+			if projects[j.Project] = b.projects[j.Project]; projects[j.Project] == nil {
+				projects[j.Project] = &project{}
 			}
 		}
-		projects[j.Project] = p
 	}
 	b.jobs, b.projects = next, projects
 }
 
-// leastServedProject is where a newcomer starts: with the least served, so that it neither waits nor catches up.
-func (b *board) leastServedProject() uint64 {
-	least, found := uint64(0), false
-	for _, p := range b.projects {
-		if !found || p.served < least {
-			least, found = p.served, true
-		}
-	}
-	return least
-}
-
-func (b *board) leastServedJob(project string) uint64 {
-	least, found := uint64(0), false
-	for _, s := range b.jobs {
-		if s.job.Project == project && (!found || s.served < least) {
-			least, found = s.served, true
-		}
-	}
-	return least
-}
-
-// stir says that a job, or with 0 every one, may have fresh batches again.
+// stir says that a job, or with 0 every one, may have batches again.
 func (b *board) stir(jobID int64) {
 	if jobID != 0 {
 		if s := b.jobs[jobID]; s != nil {
@@ -86,9 +67,15 @@ func (b *board) stir(jobID int64) {
 	}
 }
 
-// rewind makes the next claims look at jobs from their start: batches below the floor may have been locked by a
-// claim that was rolled back.
-func (b *board) rewind() {
+// rewind makes the next claims ask the jobs that were dry, from their start: a backoff may have passed, and batches below
+// the floor may have been locked by a claim that was rolled back. Besides at polls it does so when interval has passed, so
+// that who comes after a quiet time waits for no poll.
+func (b *board) rewind(polled bool, interval time.Duration) {
+	now := time.Now()
+	if !polled && now.Sub(b.rewound) < interval {
+		return
+	}
+	b.rewound = now
 	for _, s := range b.jobs {
 		if s.dry {
 			s.dry, s.floor = false, 0
@@ -96,14 +83,20 @@ func (b *board) rewind() {
 	}
 }
 
-// deal gives want batches to the jobs of the kinds, in turns. Every such job gets a turn, if only for its returned
-// batches.
+// turnsMost bounds the jobs that are asked at once.
+const turnsMost = 128
+
+// deal gives want batches to the jobs of the kinds, in turns. What a class of priority can give is not known before it is
+// asked: lower ones are asked when it has run dry, or right behind it when it is a single job.
 func (b *board) deal(kinds map[string]bool, want int) []store.Turn {
 	var seats []*seat
 	for _, s := range b.jobs {
-		if kinds[s.job.Kind] {
+		if kinds[s.job.Kind] && !s.dry {
 			seats = append(seats, s)
 		}
+	}
+	if want <= 0 || len(seats) == 0 {
+		return nil
 	}
 	slices.SortFunc(seats, func(a, c *seat) int {
 		return cmp.Or(
@@ -113,77 +106,98 @@ func (b *board) deal(kinds map[string]bool, want int) []store.Turn {
 			cmp.Compare(a.served, c.served),
 			cmp.Compare(a.job.ID, c.job.ID))
 	})
-	turns := make([]store.Turn, len(seats))
-	for i, s := range seats {
-		turns[i] = store.Turn{JobID: s.job.ID, Floor: s.floor}
-	}
-	for first := 0; first < len(seats) && want > 0; {
-		last := first
-		for last < len(seats) && seats[last].job.Priority == seats[first].job.Priority {
-			last++
+	var turns []store.Turn
+	for len(seats) > 0 && len(turns) < turnsMost {
+		n := 1
+		for n < len(seats) && seats[n].job.Priority == seats[0].job.Priority {
+			n++
 		}
-		want = dealClass(seats[first:last], turns[first:last], want)
-		// What a class can give is not known before it is asked: the lower ones are asked when it has run dry.
-		first = last
+		class := dealClass(seats[:n], want)
+		turns = append(turns, class[:min(len(class), turnsMost-len(turns))]...)
+		if n > 1 {
+			break
+		}
+		seats = seats[n:]
 	}
 	return turns
 }
 
-// dealClass deals want batches among jobs of one priority, a batch a turn, project by project and job by job, and
-// returns what could not be dealt: all of it when every job is dry, else nothing.
-func dealClass(seats []*seat, turns []store.Turn, want int) int {
-	type hand struct{ turns []int }
-	var hands []*hand
+// dealClass deals want batches among jobs of one priority, a batch a turn, project by project and job by job. Jobs for
+// which none is left stand behind, for what those before them do not give.
+func dealClass(seats []*seat, want int) []store.Turn {
+	turns := make([]store.Turn, len(seats))
+	var hands [][]int // by project
 	for i, s := range seats {
-		if s.dry {
-			continue
+		turns[i] = store.Turn{JobID: s.job.ID, Floor: s.floor}
+		if i == 0 || seats[i-1].job.Project != s.job.Project {
+			hands = append(hands, nil)
 		}
-		if i == 0 || len(hands) == 0 || seats[hands[len(hands)-1].turns[0]].job.Project != s.job.Project {
-			hands = append(hands, &hand{})
-		}
-		h := hands[len(hands)-1]
-		h.turns = append(h.turns, i)
+		hands[len(hands)-1] = append(hands[len(hands)-1], i)
 	}
-	if len(hands) == 0 {
-		return want
-	}
-	for k := 0; want > 0; k++ {
+	for k := range want {
 		h := hands[k%len(hands)]
-		turns[h.turns[(k/len(hands))%len(h.turns)]].Fresh++
-		want--
+		turns[h[(k/len(hands))%len(h)]].Most++
 	}
-	return 0
+	var behind []store.Turn
+	first := turns[:0]
+	for _, t := range turns {
+		if t.Most > 0 {
+			first = append(first, t)
+		} else {
+			t.Most = want
+			behind = append(behind, t)
+		}
+	}
+	return append(first, behind...)
 }
 
 // took notes what a claim gave.
-func (b *board) took(turns []store.Turn, fresh map[int64]store.Took) {
+func (b *board) took(turns []store.Turn, took map[int64]store.Took) {
 	for _, t := range turns {
-		s := b.jobs[t.JobID]
-		if s == nil || t.Fresh == 0 {
+		s, got := b.jobs[t.JobID], took[t.JobID]
+		if s == nil || got.Batches == 0 {
 			continue
 		}
-		got := fresh[t.JobID]
-		if got.Batches > 0 {
+		if got.Fresh > 0 {
 			s.floor = max(s.floor, got.Last+1)
-			s.served += uint64(got.Batches)
-			if p := b.projects[s.job.Project]; p != nil {
-				p.served += uint64(got.Batches)
-			}
 		}
+		p := b.projects[s.job.Project]
+		if s.idle {
+			b.rejoin(s, p)
+		}
+		s.served += uint64(got.Batches)
+		p.served += uint64(got.Batches)
 	}
 }
 
-// dried notes the jobs that gave fewer than they were asked for while callers still wait.
-func (b *board) dried(turns []store.Turn, fresh map[int64]store.Took) (more bool) {
-	for _, t := range turns {
-		s := b.jobs[t.JobID]
-		if s == nil {
-			continue
+// rejoin has a job that comes, or comes back, go on where the others stand, and so its project if that had nothing either:
+// nobody waits for others to catch up, or catches up on turns for which there was nothing to take.
+func (b *board) rejoin(s *seat, p *project) {
+	s.idle = false
+	inJobs, inProjects := ^uint64(0), ^uint64(0)
+	for _, other := range b.jobs {
+		switch {
+		case other == s || other.idle:
+		case other.job.Project == s.job.Project:
+			inJobs, inProjects = min(inJobs, other.served), 0
+		default:
+			inProjects = min(inProjects, b.projects[other.job.Project].served)
 		}
-		if t.Fresh > 0 && fresh[t.JobID].Batches < t.Fresh {
-			s.dry = true
-		}
-		more = more || !s.dry
 	}
-	return more
+	// One before: the turn that it had just now is theirs in return.
+	if inJobs != ^uint64(0) {
+		s.served = max(s.served, max(inJobs, 1)-1)
+	}
+	if inProjects != ^uint64(0) {
+		p.served = max(p.served, max(inProjects, 1)-1)
+	}
+}
+
+// dried notes the jobs that gave less than they were asked for while callers still wait.
+func (b *board) dried(turns []store.Turn, took map[int64]store.Took) {
+	for _, t := range turns {
+		if s := b.jobs[t.JobID]; s != nil && took[t.JobID].Batches < t.Most {
+			s.dry, s.idle = true, true
+		}
+	}
 }

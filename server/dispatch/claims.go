@@ -198,9 +198,7 @@ func (c *claims) refresh(ctx context.Context, polled bool) error {
 		c.board.refresh(jobs)
 		c.mu.Unlock()
 	}
-	if polled {
-		c.board.rewind()
-	}
+	c.board.rewind(polled, c.d.cfg.Poll)
 	for id := range stirred {
 		c.board.stir(id)
 	}
@@ -254,21 +252,20 @@ func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
 			w.asked = true
 			w.err = claimed.Errs[i]
 			w.grants = claimed.Grants[i]
-			got += len(claimed.Grants[i])
+			if got += len(w.grants); w.err != nil || len(w.grants) > 0 && w.grants[0].Repeated {
+				got += requests[i].Max // it asked for nothing that a job could have given
+			}
 			for _, g := range claimed.Grants[i] {
 				c.d.ledger.Hold(g.Lease, g.JobID, g.Remaining)
 				jobs[g.JobID] = true
-			}
-			if w.err != nil {
-				got += requests[i].Max
 			}
 		}
 		for id := range jobs {
 			c.d.cfg.Events.Changed(id, false)
 		}
-		c.board.took(turns, claimed.Fresh)
-		if got < want && !c.board.dried(turns, claimed.Fresh) {
-			return nil
+		c.board.took(turns, claimed.Took)
+		if got < want {
+			c.board.dried(turns, claimed.Took)
 		}
 	}
 }

@@ -174,11 +174,11 @@ type ClaimRequest struct {
 	Max       int
 }
 
-// Turn is a job from which a claim group may take.
+// Turn is a job from which a claim group may take. No group has two of one job.
 type Turn struct {
 	JobID int64
 	Floor int32 // no fresh batch lies before this ordinal
-	Fresh int   // most fresh batches to take
+	Most  int   // most batches to take
 }
 
 // Grant is a lease as it was granted.
@@ -197,14 +197,15 @@ type Grant struct {
 type Claimed struct {
 	Grants [][]Grant      // by request
 	Errs   []error        // by request: nil or ErrSessionEnded
-	Fresh  map[int64]Took // by job id, for each turn with Fresh > 0
+	Took   map[int64]Took // by job id, for each turn with Most > 0
 }
 
-// Took says how many fresh batches a turn gave, and the last one's ordinal. That they are fewer than the turn's Fresh
-// means that the job has no more from the floor on only when requests were left unfilled.
+// Took says what a turn gave. That it is less than the turn's Most means that the job has no more, from the floor on,
+// only when requests were left unfilled.
 type Took struct {
-	Batches int
-	Last    int32
+	Batches int   // returned and fresh ones
+	Fresh   int   // of these, never claimed before
+	Last    int32 // ordinal of the last fresh one
 }
 
 // Beat renews one lease, and may bring outcomes that have become final.
@@ -265,8 +266,9 @@ type Reaped struct {
 // rows are locked in id order.
 type Leases interface {
 	// Claim gives pending batches to the requests, in turns over the requests, so that callers waiting together share.
-	// Batches of the turns' jobs that were returned come first, then the fresh ones, both turn by turn; only of jobs that
-	// are running, and the others' are not even looked at. A request id that its session already used returns the leases it still holds under that id, if any.
+	// Turn by turn, batches of the job that were returned come first, those that are available longest, then its fresh
+	// ones; only of jobs that are running. A request id that its session already used returns the leases it still holds
+	// under that id, if any.
 	Claim(ctx context.Context, lease time.Duration, requests []ClaimRequest, turns []Turn) (Claimed, error)
 	// Payloads returns the frames of as many of the batches, from the first on, as have at most maxBytes together, by
 	// batch id. Not even one may fit.

@@ -37,10 +37,9 @@ CROSS JOIN LATERAL (
 ) b`
 
 // claimBatches deals pending batches to requests. A slot is one batch that a request may get; slots are in the order of
-// dealing, one per request and round. Returned batches come first, then fresh ones, each turn by turn; the limit around
-// the turns stops taking, and so locking, as soon as the slots are full. What waits of jobs without a turn, such as paused
-// ones, is not walked over: either index leads to the jobs that have one. The ids go into the update as an array, so that it
-// never becomes a join over the whole table.
+// dealing, one per request and round. Turn by turn, returned batches come first, then fresh ones; each limit stops taking,
+// and so locking, as soon as it is reached. The ids go into the update as an array, so that it never becomes a join over
+// the whole table.
 const claimBatches = `
 WITH asked AS MATERIALIZED (
     SELECT w.session_id, w.request_id, w.most, w.n
@@ -51,45 +50,46 @@ WITH asked AS MATERIALIZED (
 ), slots AS MATERIALIZED (
     SELECT row_number() OVER (ORDER BY k, a.n) AS slot, a.session_id, a.request_id, a.n
     FROM asked a CROSS JOIN LATERAL generate_series(1, a.most) AS k
-), returned AS MATERIALIZED (
-    SELECT r.id, r.available_at, t.n
-    FROM unnest($4::bigint[]) WITH ORDINALITY AS t(job_id, n)
-    CROSS JOIN LATERAL (
-        SELECT b.id, b.available_at
-        FROM batches b
-        WHERE b.job_id = t.job_id AND b.state = 0 AND b.available_at IS NOT NULL
-          AND b.available_at <= (SELECT clock_timestamp())
-          AND (SELECT j.state = 'running' FROM jobs j WHERE j.id = t.job_id)
-        ORDER BY b.available_at, b.id
-        LIMIT (SELECT count(*) FROM slots)
-        FOR UPDATE OF b SKIP LOCKED
-    ) r
-    LIMIT (SELECT count(*) FROM slots)
-), fresh AS MATERIALIZED (
-    SELECT f.id, f.ordinal, t.n
+), taken AS MATERIALIZED (
+    SELECT p.id, p.available_at, p.ordinal, t.n
     FROM unnest($4::bigint[], $5::integer[], $6::integer[]) WITH ORDINALITY AS t(job_id, floor, most, n)
     CROSS JOIN LATERAL (
-        SELECT b.id, b.ordinal
-        FROM batches b
-        WHERE b.job_id = t.job_id AND b.ordinal >= t.floor AND b.state = 0 AND b.available_at IS NULL
-          AND (SELECT j.state = 'running' FROM jobs j WHERE j.id = t.job_id)
-        ORDER BY b.ordinal
+        SELECT r.id, r.available_at, r.ordinal
+        FROM (
+            SELECT b.id, b.available_at, b.ordinal
+            FROM batches b
+            WHERE b.job_id = t.job_id AND b.state = 0 AND b.available_at IS NOT NULL
+              AND b.available_at <= (SELECT clock_timestamp())
+              AND (SELECT j.state = 'running' FROM jobs j WHERE j.id = t.job_id)
+            ORDER BY b.available_at, b.id
+            LIMIT t.most
+            FOR UPDATE OF b SKIP LOCKED
+        ) r
+        UNION ALL
+        SELECT f.id, f.available_at, f.ordinal
+        FROM (
+            SELECT b.id, b.available_at, b.ordinal
+            FROM batches b
+            WHERE b.job_id = t.job_id AND b.ordinal >= t.floor AND b.state = 0 AND b.available_at IS NULL
+              AND (SELECT j.state = 'running' FROM jobs j WHERE j.id = t.job_id)
+            ORDER BY b.ordinal
+            LIMIT t.most
+            FOR UPDATE OF b SKIP LOCKED
+        ) f
         LIMIT t.most
-        FOR UPDATE OF b SKIP LOCKED
-    ) f
-    LIMIT (SELECT count(*) FROM slots) - (SELECT count(*) FROM returned)
+    ) p
+    LIMIT (SELECT count(*) FROM slots)
 ), picked AS MATERIALIZED (
-    SELECT p.id, p.turn, row_number() OVER (ORDER BY p.turn, p.back, p.available_at, p.ordinal, p.id) AS slot
-    FROM (SELECT id, 0 AS turn, n AS back, available_at, 0 AS ordinal FROM returned
-          UNION ALL
-          SELECT id, n, 0, NULL, ordinal FROM fresh) p
+    SELECT id, available_at IS NULL AS fresh,
+           row_number() OVER (ORDER BY n, available_at NULLS LAST, CASE WHEN available_at IS NULL THEN ordinal END, id) AS slot
+    FROM taken
 )
 UPDATE batches b
 SET state = 1, attempt = b.attempt + 1, session_id = s.session_id, claim_request_id = s.request_id,
     claimed_at = clock_timestamp(), lease_expires_at = clock_timestamp() + $7::interval, available_at = NULL
 FROM picked p JOIN slots s ON s.slot = p.slot
 WHERE b.id = p.id AND b.id = ANY (ARRAY(SELECT id FROM picked))
-RETURNING s.n, p.slot, p.turn, b.id, b.attempt, b.session_id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items`
+RETURNING s.n, p.slot, p.fresh, b.id, b.attempt, b.session_id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items`
 
 // batchesAtOnce bounds what one request gets, however much it asks for.
 const batchesAtOnce = 1000
@@ -99,7 +99,7 @@ type granted struct {
 	store.Grant
 	request int // index in what was asked
 	slot    int64
-	turn    int // from 1; 0 for a returned batch
+	fresh   bool // never claimed before
 }
 
 // Claim implements store.Leases.
@@ -107,7 +107,7 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 	if len(requests) == 0 {
 		return store.Claimed{}, nil
 	}
-	a, fresh := ask(requests), newTurns(turns)
+	a, from := ask(requests), newTurns(turns)
 	var (
 		live   []int64
 		grants []granted
@@ -124,9 +124,9 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 			old = append(old, g)
 			return err
 		})
-		each(t.queue(claimBatches, a.sessions, a.ids, a.most, fresh.jobs, fresh.floors, fresh.most, lease), func(row pgx.Rows) error {
+		each(t.queue(claimBatches, a.sessions, a.ids, a.most, from.jobs, from.floors, from.most, lease), func(row pgx.Rows) error {
 			g := granted{Grant: store.Grant{Remaining: lease}}
-			err := row.Scan(&g.request, &g.slot, &g.turn, &g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal,
+			err := row.Scan(&g.request, &g.slot, &g.fresh, &g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal,
 				&g.FirstItem, &g.ItemCount, &g.DoneItems)
 			grants = append(grants, g)
 			return err
@@ -152,7 +152,7 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 	claimed := store.Claimed{
 		Grants: make([][]store.Grant, len(requests)),
 		Errs:   make([]error, len(requests)),
-		Fresh:  fresh.took(grants),
+		Took:   from.took(grants),
 	}
 	byAsked := deal(len(a.ids), grants, old)
 	for i, r := range requests {
@@ -240,12 +240,12 @@ func newTurns(turns []store.Turn) turnArrays {
 	for _, t := range turns {
 		a.jobs = append(a.jobs, t.JobID)
 		a.floors = append(a.floors, t.Floor)
-		a.most = append(a.most, int32(max(t.Fresh, 0)))
+		a.most = append(a.most, int32(max(t.Most, 0)))
 	}
 	return a
 }
 
-// took says what each turn that could give fresh batches gave.
+// took says what each turn that could give batches gave.
 func (a turnArrays) took(grants []granted) map[int64]store.Took {
 	took := map[int64]store.Took{}
 	for i, id := range a.jobs {
@@ -254,9 +254,13 @@ func (a turnArrays) took(grants []granted) map[int64]store.Took {
 		}
 	}
 	for _, g := range grants {
-		if g.turn > 0 {
-			took[g.JobID] = store.Took{Batches: took[g.JobID].Batches + 1, Last: max(took[g.JobID].Last, g.Ordinal)}
+		t := took[g.JobID]
+		t.Batches++
+		if g.fresh {
+			t.Fresh++
+			t.Last = max(t.Last, g.Ordinal)
 		}
+		took[g.JobID] = t
 	}
 	return took
 }

@@ -38,7 +38,7 @@ func fill(t *testing.T, s store.Store, n int) (jobID, session int64) {
 func claim(t *testing.T, s store.Store, jobID, session int64, request string, n int) []store.Grant {
 	t.Helper()
 	got, err := s.Claim(t.Context(), time.Minute, []store.ClaimRequest{{SessionID: session, RequestID: request, Max: n}},
-		[]store.Turn{{JobID: jobID, Fresh: n}})
+		[]store.Turn{{JobID: jobID, Most: n}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,17 +36,14 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 	var c *claim
 	err := s.write(ctx, claiming, func(t *tx) error {
 		c = &claim{group: newGroup(t), lease: lease, requests: requests, claimed: store.Claimed{
-			Grants: make([][]store.Grant, len(requests)), Errs: make([]error, len(requests)), Fresh: map[int64]store.Took{},
+			Grants: make([][]store.Grant, len(requests)), Errs: make([]error, len(requests)), Took: map[int64]store.Took{},
 		}}
 		same, err := c.admit()
 		if err != nil {
 			return err
 		}
-		if err := c.returned(turns); err != nil {
-			return err
-		}
 		for _, turn := range turns {
-			if err := c.fresh(turn); err != nil {
+			if err := c.turn(turn); err != nil {
 				return err
 			}
 		}
@@ -142,53 +139,14 @@ func scanCandidate(row scanner) (g store.Grant, err error) {
 	return g, err
 }
 
-// returned grants batches that came back from an attempt, turn by turn. Those of jobs without a turn, such as paused ones,
-// are not looked at.
-func (c *claim) returned(turns []store.Turn) error {
-	if c.wanted == 0 || len(turns) == 0 {
-		return nil
-	}
-	var some int64
-	err := each(c, func(row scanner) error { return row.Scan(&some) },
-		"SELECT 1 FROM batches WHERE state = 0 AND available_at IS NOT NULL LIMIT 1")
-	if err != nil || some == 0 {
-		return err
-	}
-	for _, t := range turns {
-		if c.wanted == 0 {
-			return nil
-		}
-		list, err := collect(c, scanCandidate, "SELECT "+candidateColumns+` FROM batches b
-			WHERE b.job_id = ? AND b.state = 0 AND b.available_at IS NOT NULL AND b.available_at <= ?
-			ORDER BY b.available_at, b.id LIMIT ?`, t.JobID, micros(c.now), c.wanted)
-		if err != nil {
-			return fmt.Errorf("look for returned batches of job %d: %w", t.JobID, err)
-		}
-		if len(list) == 0 {
-			continue
-		}
-		rules, err := c.rules(t.JobID)
-		if err != nil {
-			return err
-		}
-		if rules.state != job.Running {
-			continue
-		}
-		if err := c.grant(list); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fresh grants a turn's fresh batches.
-func (c *claim) fresh(turn store.Turn) error {
-	if turn.Fresh <= 0 {
+// turn grants a turn's batches: those that came back from an attempt, then fresh ones.
+func (c *claim) turn(turn store.Turn) error {
+	if turn.Most <= 0 {
 		return nil
 	}
 	took := store.Took{}
-	defer func() { c.claimed.Fresh[turn.JobID] = took }()
-	most := min(turn.Fresh, c.wanted)
+	defer func() { c.claimed.Took[turn.JobID] = took }()
+	most := min(turn.Most, c.wanted)
 	if most == 0 {
 		return nil
 	}
@@ -196,17 +154,30 @@ func (c *claim) fresh(turn store.Turn) error {
 	if err != nil || rules.state != job.Running {
 		return err
 	}
-	list, err := collect(c, scanCandidate, "SELECT "+candidateColumns+` FROM batches b
+	returned, err := collect(c, scanCandidate, "SELECT "+candidateColumns+` FROM batches b
+		WHERE b.job_id = ? AND b.state = 0 AND b.available_at IS NOT NULL AND b.available_at <= ?
+		ORDER BY b.available_at, b.id LIMIT ?`, turn.JobID, micros(c.now), most)
+	if err != nil {
+		return fmt.Errorf("look for returned batches of job %d: %w", turn.JobID, err)
+	}
+	if err := c.grant(returned); err != nil {
+		return err
+	}
+	if took.Batches = len(returned); took.Batches == most {
+		return nil
+	}
+	fresh, err := collect(c, scanCandidate, "SELECT "+candidateColumns+` FROM batches b
 		WHERE b.job_id = ? AND b.state = 0 AND b.available_at IS NULL AND b.ordinal >= ? ORDER BY b.ordinal LIMIT ?`,
-		turn.JobID, turn.Floor, most)
+		turn.JobID, turn.Floor, most-took.Batches)
 	if err != nil {
 		return fmt.Errorf("look for fresh batches of job %d: %w", turn.JobID, err)
 	}
-	if err := c.grant(list); err != nil {
+	if err := c.grant(fresh); err != nil {
 		return err
 	}
-	if took.Batches = len(list); took.Batches > 0 {
-		took.Last = list[took.Batches-1].Ordinal
+	if took.Fresh = len(fresh); took.Fresh > 0 {
+		took.Batches += took.Fresh
+		took.Last = fresh[took.Fresh-1].Ordinal
 	}
 	return nil
 }

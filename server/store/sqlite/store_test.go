@@ -51,7 +51,7 @@ func claimed(t *testing.T, s *Store, jobID int64, lease time.Duration) []store.G
 		t.Fatal(err)
 	}
 	got, err := s.Claim(t.Context(), lease, []store.ClaimRequest{{SessionID: id, RequestID: "r", Max: 100}},
-		[]store.Turn{{JobID: jobID, Fresh: 100}})
+		[]store.Turn{{JobID: jobID, Most: 100}})
 	if err != nil {
 		t.Fatal(err)
 	}

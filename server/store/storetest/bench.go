@@ -61,7 +61,7 @@ func (f *fixture) submitMany(n int) int64 {
 // drain claims and completes groups until a job gives nothing more, and returns the number of batches.
 func (f *fixture) drain(ctx context.Context, jobID, session int64, group int) int64 {
 	var total int64
-	turn := store.Turn{JobID: jobID, Fresh: group}
+	turn := store.Turn{JobID: jobID, Most: group}
 	for round := 0; ; round++ {
 		got, err := f.Claim(ctx, long, []store.ClaimRequest{request(session, strconv.Itoa(round), group)}, []store.Turn{turn})
 		if err != nil {
@@ -72,7 +72,7 @@ func (f *fixture) drain(ctx context.Context, jobID, session int64, group int) in
 		if len(grants) == 0 {
 			return total
 		}
-		turn.Floor = got.Fresh[jobID].Last + 1
+		turn.Floor = got.Took[jobID].Last + 1
 		settlements := make([]store.Settlement, len(grants))
 		for i, g := range grants {
 			settlements[i] = completed(g)

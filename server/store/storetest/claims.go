@@ -58,7 +58,7 @@ var claims = []scenario{
 		a, b := f.submit("a", 1, 1, 1), f.submit("b", 1, 1, 1)
 		s := f.register("w")
 		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "r", 4)}, []store.Turn{
-			{JobID: b, Fresh: 1}, {JobID: a, Fresh: 9},
+			{JobID: b, Most: 1}, {JobID: a, Most: 9},
 		})
 		f.must(err)
 		var order [][2]int64
@@ -66,25 +66,26 @@ var claims = []scenario{
 			order = append(order, [2]int64{g.JobID, int64(g.Ordinal)})
 		}
 		f.equal("job and ordinal", order, [][2]int64{{b, 0}, {a, 0}, {a, 1}, {a, 2}})
-		f.equal("took", got.Fresh, map[int64]store.Took{b: {Batches: 1, Last: 0}, a: {Batches: 3, Last: 2}})
+		f.equal("took", got.Took, map[int64]store.Took{
+			b: {Batches: 1, Fresh: 1, Last: 0}, a: {Batches: 3, Fresh: 3, Last: 2}})
 	}},
 	{"a turn that is exhausted says so", func(f *fixture) {
 		id := f.submit("a", 1)
 		s := f.register("w")
 		f.claim(s, "1", long, 1, id)
-		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "2", 3)}, []store.Turn{{JobID: id, Fresh: 3}})
+		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "2", 3)}, []store.Turn{{JobID: id, Most: 3}})
 		f.must(err)
-		if took, ok := got.Fresh[id]; !ok || took.Batches != 0 {
+		if took, ok := got.Took[id]; !ok || took.Batches != 0 {
 			f.Errorf("took %+v (%v), want an entry with none", took, ok)
 		}
 	}},
 	{"no fresh batch before the floor is taken", func(f *fixture) {
 		id := f.submit("a", 1, 1, 1, 1)
 		s := f.register("w")
-		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "1", 1)}, []store.Turn{{JobID: id, Floor: 2, Fresh: 1}})
+		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "1", 1)}, []store.Turn{{JobID: id, Floor: 2, Most: 1}})
 		f.must(err)
 		f.equal("from floor 2", ordinals(got.Grants[0]), []int32{2})
-		f.equal("took", got.Fresh, map[int64]store.Took{id: {Batches: 1, Last: 2}})
+		f.equal("took", got.Took, map[int64]store.Took{id: {Batches: 1, Fresh: 1, Last: 2}})
 		f.equal("from the start", ordinals(f.claim(s, "2", long, 9, id)), []int32{0, 1, 3})
 	}},
 	{"no request gets more than it asked for", func(f *fixture) {
@@ -92,7 +93,7 @@ var claims = []scenario{
 		s := f.register("w")
 		f.settle(ended(f.claimOne(s, "0", long, id), job.EndReleased))
 		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "1", 1), request(s, "2", 2), request(s, "3", 0)},
-			[]store.Turn{{JobID: id, Fresh: 10}})
+			[]store.Turn{{JobID: id, Most: 10}})
 		f.must(err)
 		f.equal("grants", []int{len(got.Grants[0]), len(got.Grants[1]), len(got.Grants[2])}, []int{1, 2, 0})
 	}},
@@ -100,7 +101,7 @@ var claims = []scenario{
 		id := f.submit("a", 1, 1, 1, 1, 1)
 		v, w := f.register("v"), f.register("w")
 		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(v, "r", 4), request(w, "r", 4), request(v, "s", 1)},
-			[]store.Turn{{JobID: id, Fresh: 9}})
+			[]store.Turn{{JobID: id, Most: 9}})
 		f.must(err)
 		f.equal("first", ordinals(got.Grants[0]), []int32{0, 3})
 		f.equal("second", ordinals(got.Grants[1]), []int32{1, 4})
@@ -140,7 +141,7 @@ var claims = []scenario{
 		id := f.submit("a", 1, 1, 1)
 		s := f.register("w")
 		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "r", 1), request(s, "r", 1)},
-			[]store.Turn{{JobID: id, Fresh: 9}})
+			[]store.Turn{{JobID: id, Most: 9}})
 		f.must(err)
 		f.equal("first", ordinals(got.Grants[0]), []int32{0})
 		f.equal("second", ordinals(got.Grants[1]), []int32{0})
@@ -156,7 +157,7 @@ var claims = []scenario{
 		f.must(err)
 		got, err := f.Claim(f.ctx, long,
 			[]store.ClaimRequest{request(gone, "r", 1), request(here, "r", 1), request(12345, "r", 1)},
-			[]store.Turn{{JobID: id, Fresh: 3}})
+			[]store.Turn{{JobID: id, Most: 3}})
 		f.must(err)
 		if !errors.Is(got.Errs[0], store.ErrSessionEnded) || got.Errs[1] != nil || !errors.Is(got.Errs[2], store.ErrSessionEnded) {
 			f.Errorf("errors = %v, want the session ended, none, ended", got.Errs)
@@ -170,17 +171,38 @@ var claims = []scenario{
 		first := f.claim(s, "1", long, 2, id)
 		f.settle(ended(first[1], job.EndReleased))
 		f.settle(ended(f.claimOne(s, "b", long, other), job.EndReleased))
-		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "2", 2)}, []store.Turn{{JobID: id, Fresh: 2}})
+		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "2", 2)}, []store.Turn{{JobID: id, Most: 2}})
 		f.must(err)
 		f.equal("ordinals", ordinals(got.Grants[0]), []int32{1, 2})
 		if g := got.Grants[0][0]; g.Attempt != 2 {
 			f.Errorf("the returned batch is granted as attempt %d, want 2", g.Attempt)
 		}
-		f.equal("took", got.Fresh, map[int64]store.Took{id: {Batches: 1, Last: 2}})
+		f.equal("took", got.Took, map[int64]store.Took{id: {Batches: 2, Fresh: 1, Last: 2}})
 		none, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "3", 2)}, []store.Turn{{JobID: other}})
 		f.must(err)
-		f.equal("a returned one by a turn without fresh ones", ordinals(none.Grants[0]), []int32{0})
-		f.equal("took", none.Fresh, map[int64]store.Took{})
+		f.equal("by a turn that may give none", ordinals(none.Grants[0]), []int32{})
+		f.equal("took", none.Took, map[int64]store.Took{})
+	}},
+	{"returned batches wait for their job's turn, and count within it", func(f *fixture) {
+		a, b := f.submit("a", 1, 1, 1), f.submit("b", 1, 1, 1)
+		s := f.register("w")
+		for _, g := range f.claim(s, "1", long, 2, b) {
+			f.settle(ended(g, job.EndReleased))
+		}
+		f.settle(ended(f.claimOne(s, "2", long, a), job.EndReleased))
+		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "3", 5)}, []store.Turn{
+			{JobID: a, Most: 2}, {JobID: b, Most: 5},
+		})
+		f.must(err)
+		var order [][3]int64
+		for _, g := range got.Grants[0] {
+			order = append(order, [3]int64{g.JobID, int64(g.Ordinal), int64(g.Attempt)})
+		}
+		f.equal("job, ordinal and attempt", order, [][3]int64{{a, 0, 2}, {a, 1, 1}, {b, 0, 2}, {b, 1, 2}, {b, 2, 1}})
+		f.equal("took", got.Took, map[int64]store.Took{
+			a: {Batches: 2, Fresh: 1, Last: 1}, b: {Batches: 3, Fresh: 1, Last: 2}})
+		f.audit(a, 0)
+		f.audit(b, 0)
 	}},
 	{"a retry is not granted before its backoff has passed", func(f *fixture) {
 		id := f.submit("a", 1, 1)

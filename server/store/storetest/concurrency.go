@@ -30,7 +30,7 @@ var concurrency = []scenario{
 			wg.Go(func() {
 				for round, idle := 0, 0; idle < 50; round++ {
 					got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(session, strconv.Itoa(round), 4)},
-						[]store.Turn{{JobID: a, Fresh: 2}, {JobID: b, Fresh: 2}})
+						[]store.Turn{{JobID: a, Most: 2}, {JobID: b, Most: 2}})
 					if err != nil {
 						f.Errorf("claim: %v", err)
 						return
@@ -159,7 +159,7 @@ var concurrency = []scenario{
 						lease = short
 					}
 					got, err := f.Claim(f.ctx, lease, []store.ClaimRequest{request(session, strconv.Itoa(round), 3)},
-						[]store.Turn{{JobID: up.JobID, Fresh: 3}})
+						[]store.Turn{{JobID: up.JobID, Most: 3}})
 					if err != nil {
 						f.Errorf("claim: %v", err)
 						return

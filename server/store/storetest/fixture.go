@@ -159,7 +159,7 @@ func (f *fixture) claim(sessionID int64, name string, lease time.Duration, most 
 	f.Helper()
 	turns := make([]store.Turn, len(jobs))
 	for i, id := range jobs {
-		turns[i] = store.Turn{JobID: id, Fresh: most}
+		turns[i] = store.Turn{JobID: id, Most: most}
 	}
 	got, err := f.Claim(f.ctx, lease, []store.ClaimRequest{request(sessionID, name, most)}, turns)
 	f.must(err)

@@ -58,7 +58,7 @@ func (m *model) claimSome(t *rapid.T) {
 	s := pick(t, m.sessions, "session")
 	var turns []store.Turn
 	for _, up := range m.uploads {
-		turns = append(turns, store.Turn{JobID: up.JobID, Fresh: rapid.IntRange(0, 2).Draw(t, "fresh")})
+		turns = append(turns, store.Turn{JobID: up.JobID, Most: rapid.IntRange(0, 2).Draw(t, "fresh")})
 	}
 	lease := rapid.SampledFrom([]time.Duration{long, time.Microsecond}).Draw(t, "lease")
 	r := request(s, m.name("request"), rapid.IntRange(1, 4).Draw(t, "most"))
