@@ -80,3 +80,20 @@ func pages[T any](yield func(*T, error) bool, fetch func() (page []*T, more bool
 		}
 	}
 }
+
+// Cleanup deletes jobs that ended long enough ago, the first to end first, and returns them as they were: deletion after
+// deletion as they are consumed, page_size jobs at a time. With dry_run it only returns them. A call whose answer was
+// lost is repeated, in which case jobs may be deleted without being returned.
+func (c *Client) Cleanup(ctx context.Context, request *tallymanv1.CleanupJobsRequest) iter.Seq2[*tallymanv1.Job, error] {
+	return func(yield func(*tallymanv1.Job, error) bool) {
+		next := proto.CloneOf(request)
+		pages(yield, func() ([]*tallymanv1.Job, bool, error) {
+			page, err := call(ctx, c, "clean up jobs", c.admin.CleanupJobs, next)
+			more := page.GetNextPageToken() != ""
+			if next.GetDryRun() {
+				next.PageToken = page.GetNextPageToken()
+			}
+			return page.GetJobs(), more, err
+		})
+	}
+}

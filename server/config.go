@@ -25,6 +25,9 @@ type Config struct {
 	UploadTimeout     time.Duration // for which an interrupted upload waits to be resumed; default 1 h
 	DrainTimeout      time.Duration // for open calls when the server stops; default 10 s
 
+	Retention           time.Duration // for which jobs that succeeded are kept; 0 for ever
+	RetentionWithErrors time.Duration // for which jobs that ended otherwise are kept; 0 for ever
+
 	Reader    ingest.ReaderConfig // limits of what is uploaded
 	RateLimit api.Limit           // calls of one client
 
@@ -41,6 +44,7 @@ func (c *Config) Validate() error {
 	for name, d := range map[string]time.Duration{
 		"lease": c.Lease, "heartbeat-interval": c.HeartbeatInterval, "reconnect-grace": c.ReconnectGrace,
 		"upload-timeout": c.UploadTimeout, "drain-timeout": c.DrainTimeout,
+		"retention": c.Retention, "retention-with-errors": c.RetentionWithErrors,
 	} {
 		if d < 0 {
 			return fmt.Errorf("%s must not be negative", name)

@@ -86,7 +86,7 @@ func (s *Server) wire() {
 	})
 	e.reaper = reaper.New(reaper.Config{
 		Store: s.store, Ledger: e.dispatcher.Ledger(), Events: e, Logger: log, Lease: s.cfg.Lease,
-		UploadTimeout: s.cfg.UploadTimeout,
+		UploadTimeout: s.cfg.UploadTimeout, Retention: s.cfg.Retention, RetentionWithErrors: s.cfg.RetentionWithErrors,
 	})
 	drain, cancel := context.WithCancel(context.Background())
 	s.drain = cancel
@@ -125,6 +125,10 @@ func (s *Server) Dial() (*grpc.ClientConn, error) {
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.local.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 }
+
+// RemoveDeleted removes what is left of deleted jobs and returns when it is gone. Run does so in the background; this is
+// for a process that does not live long.
+func (s *Server) RemoveDeleted(ctx context.Context) error { return s.events.reaper.DeleteOnce(ctx) }
 
 // Run serves until ctx ends, then lets open calls finish for a while, and closes everything.
 func (s *Server) Run(ctx context.Context) error {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
@@ -82,8 +84,9 @@ func (p *program) jobsDeleteVerb() *cobra.Command {
 	verb := &cobra.Command{
 		Use:   "delete ID...",
 		Short: "Delete jobs that have ended, with all that is known of them",
-		Long: `Delete jobs that have ended, with their batches and findings. The annotations they stored stay. It asks on a
-terminal; elsewhere it needs --yes.`,
+		Long: `Delete jobs that have ended, with their batches and findings. The annotations they stored stay. A job that has not
+ended is to be cancelled first. It asks on a terminal; elsewhere it needs --yes. What the jobs held in the database
+goes in small steps afterwards; without a server this command waits until it is gone.`,
 		Example: `  tallyman jobs delete 3
   tallyman jobs delete 3 4 5 --yes`,
 		Args: cobra.MinimumNArgs(1),
@@ -96,16 +99,29 @@ terminal; elsewhere it needs --yes.`,
 				return err
 			}
 			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
+				var problems []error
 				for _, id := range ids {
 					if err := c.Delete(ctx, id); err != nil {
-						return err
+						problems = append(problems, explainOpen(err, id, p.where(verb)))
+						continue
 					}
 					fmt.Fprintf(p.stderr, "job %d deleted\n", id)
 				}
-				return nil
+				if len(problems) < len(ids) {
+					problems = append(problems, c.removeDeleted(ctx))
+				}
+				return errors.Join(problems...)
 			})
 		},
 	}
 	verb.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return verb
+}
+
+// explainOpen says what to do about a job that is not deleted since it has not ended.
+func explainOpen(err error, jobID int64, where string) error {
+	if client.ReasonOf(err) != tallymanv1.ErrorReason_ERROR_REASON_JOB_OPEN {
+		return err
+	}
+	return fmt.Errorf("%w: tallyman cancel %d%s", err, jobID, where)
 }

@@ -35,6 +35,9 @@ func (s *serving) flags(flags *pflag.FlagSet) {
 	flags.DurationVar(&s.config.UploadTimeout, "upload-timeout", 0,
 		"for how long an interrupted upload waits to be resumed (default 1h)")
 	flags.DurationVar(&s.config.DrainTimeout, "drain-timeout", 0, "for open calls when the server stops (default 10s)")
+	spanVar(flags, &s.config.Retention, "retention", 7*day, "for how long jobs that succeeded are kept; 0 for ever")
+	spanVar(flags, &s.config.RetentionWithErrors, "retention-with-errors", 30*day,
+		"for how long jobs that ended otherwise are kept; 0 for ever")
 }
 
 func (p *program) serveVerb() *cobra.Command {
@@ -44,7 +47,10 @@ func (p *program) serveVerb() *cobra.Command {
 		Short: "Run a coordinator",
 		Long: `Run a coordinator, on the embedded database of the data folder or on PostgreSQL, where any number of them may share
 one database. It prints its address when it is ready. SIGTERM or Ctrl-C stops it in order, a second one kills it; its
-workers notice nothing of a restart within their leases.`,
+workers notice nothing of a restart within their leases.
+
+Jobs that ended are deleted after a while, as --retention and --retention-with-errors say, and with them what
+` + "`stats`, `findings` and `find`" + ` know of them; the annotations they stored stay.`,
 		Example: `  tallyman serve --workers 2
   tallyman serve --database postgres://tallyman@db/tallyman --listen 0.0.0.0:7650 --insecure
   TALLYMAN_DATA=/srv/tallyman tallyman serve --listen 127.0.0.1:0 --log-format json`,

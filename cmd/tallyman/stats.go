@@ -19,7 +19,7 @@ func (p *program) statsVerb() *cobra.Command {
 		Short: "Totals and percentages of what ended lately, the slowest batches, the most common failures",
 		Example: `  tallyman stats
   tallyman stats --window 24h --project my-corpus
-  tallyman stats --job 3 --window 168h -o json`,
+  tallyman stats --job 3 --window 7d -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(verb *cobra.Command, _ []string) error {
 			request.Window = durationpb.New(window)
@@ -33,7 +33,7 @@ func (p *program) statsVerb() *cobra.Command {
 		},
 	}
 	flags := verb.Flags()
-	flags.DurationVar(&window, "window", time.Hour, "how far back from now")
+	spanVar(flags, &window, "window", time.Hour, "how far back from now, such as 24h or 7d")
 	flags.Int64Var(&request.JobId, "job", 0, "only this job")
 	flags.StringVar(&request.Project, "project", "", "only jobs of this project")
 	return verb

@@ -25,7 +25,7 @@ COMMENT ON COLUMN jobs.retrying IS 'Bit 1 << state for each state of batches tha
 DROP INDEX jobs_open;
 CREATE INDEX jobs_open ON jobs (state, id) WHERE state IN ('running', 'paused', 'cancelling');
 -- Jobs that ended are looked through by when they did, for those to be removed.
-CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL AND deleted_at IS NULL;
+CREATE INDEX jobs_ended ON jobs (state, ended_at, id) WHERE ended_at IS NOT NULL AND deleted_at IS NULL;
 
 ALTER TABLE sessions ADD COLUMN drained_at timestamptz;
 COMMENT ON COLUMN sessions.drained_at IS 'When it was asked to take no more and to end; null unless it was.';

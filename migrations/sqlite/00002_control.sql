@@ -127,7 +127,7 @@ ALTER TABLE sessions ADD COLUMN drained_at INTEGER;
 -- Ended sessions go after a while.
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
 -- Jobs that ended are looked through by when they did, for those to be removed.
-CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL AND deleted_at IS NULL;
+CREATE INDEX jobs_ended ON jobs (state, ended_at, id) WHERE ended_at IS NOT NULL AND deleted_at IS NULL;
 
 -- Batches that came back are found job by job, as fresh ones are: those of a job whose turn it is not, or that is paused,
 -- are in nobody's way.

@@ -23,7 +23,3 @@ func (s *jobService) ExportItems(*pb.ExportItemsRequest, grpc.ServerStreamingSer
 func (s *adminService) DrainWorker(context.Context, *pb.DrainWorkerRequest) (*pb.DrainWorkerResponse, error) {
 	return nil, soon()
 }
-
-func (s *adminService) CleanupJobs(context.Context, *pb.CleanupJobsRequest) (*pb.CleanupJobsResponse, error) {
-	return nil, soon()
-}

@@ -27,6 +27,8 @@ type Store interface {
 	PauseJob(ctx context.Context, id int64) (job.Job, error)
 	ResumeJob(ctx context.Context, id int64) (job.Job, error)
 	DeleteJob(ctx context.Context, id int64) error
+	EndedJobs(ctx context.Context, f store.EndedFilter, page store.EndedPage) ([]job.Job, error)
+	DeleteEndedJobs(ctx context.Context, f store.EndedFilter, limit int) ([]job.Job, error)
 	Payloads(ctx context.Context, batches []int64, maxBytes int64) (map[int64][]byte, error)
 	Frame(ctx context.Context, lease job.Lease) ([]byte, error)
 	ClusterID(ctx context.Context) (string, error)

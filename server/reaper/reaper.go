@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
@@ -19,6 +20,8 @@ type Store interface {
 	CancellingJobs(ctx context.Context) ([]int64, error)
 	SweepJob(ctx context.Context, id int64, limit int) (int, error)
 	DeleteStep(ctx context.Context, limit int) (more bool, err error)
+	DeleteEndedJobs(ctx context.Context, f store.EndedFilter, limit int) ([]job.Job, error)
+	ForgetSessions(ctx context.Context, age time.Duration, limit int) (int, error)
 }
 
 // Ledger knows which leases should have ended.
@@ -45,6 +48,9 @@ type Config struct {
 	UploadTimeout  time.Duration // for which an interrupted upload waits to be resumed; default 1 h
 	SessionTimeout time.Duration // of silence after which a session has ended; default 5 min, at least 3 leases
 	StepRows       int           // most rows in one transaction; default 1,000
+
+	Retention           time.Duration // for which jobs that succeeded are kept; 0 for ever
+	RetentionWithErrors time.Duration // for which jobs that ended otherwise are kept; 0 for ever
 }
 
 func (c *Config) defaults() {
@@ -105,7 +111,8 @@ func (r *Reaper) Run(ctx context.Context) {
 	every(min(r.cfg.Lease/20, 500*time.Millisecond), nil, "end expired leases", r.ReapOnce)
 	every(time.Second, r.stop, "cancel batches of stopped jobs", r.SweepOnce)
 	every(min(time.Minute, r.cfg.UploadTimeout/2), nil, "end abandoned uploads and silent sessions", r.abandonOnce)
-	every(5*time.Second, nil, "remove deleted jobs", r.deleteOnce)
+	every(5*time.Second, nil, "remove deleted jobs", r.DeleteOnce)
+	every(retentionInterval, nil, "delete old jobs", r.RetainOnce)
 }
 
 // Stopping says that a job is being stopped, so that its batches are cancelled at once. It does not block.
@@ -211,7 +218,8 @@ func (r *Reaper) abandonOnce(ctx context.Context) error {
 	return nil
 }
 
-func (r *Reaper) deleteOnce(ctx context.Context) error {
+// DeleteOnce removes, step by step, what is left of deleted jobs.
+func (r *Reaper) DeleteOnce(ctx context.Context) error {
 	for {
 		more, err := r.cfg.Store.DeleteStep(ctx, r.cfg.StepRows)
 		if err != nil || !more {

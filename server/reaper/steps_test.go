@@ -36,6 +36,10 @@ type world struct {
 	silent   int
 	abandons int
 
+	old      map[job.State]int // jobs whose time is over
+	sessions int               // that ended long ago
+	asked    []string          // which jobs and sessions were asked for
+
 	ended   []int64
 	changed []string
 }
@@ -99,6 +103,28 @@ func (w *world) DeleteStep(_ context.Context, limit int) (bool, error) {
 	defer w.mu.Unlock()
 	w.rubbish -= min(limit, w.rubbish)
 	return w.rubbish > 0, w.away
+}
+
+func (w *world) DeleteEndedJobs(_ context.Context, f store.EndedFilter, limit int) (jobs []job.Job, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = append(w.asked, fmt.Sprint(f.Age, " ", f.States))
+	for _, state := range f.States {
+		for w.old[state] > 0 && len(jobs) < limit {
+			w.old[state]--
+			jobs = append(jobs, job.Job{State: state})
+		}
+	}
+	return jobs, w.away
+}
+
+func (w *world) ForgetSessions(_ context.Context, age time.Duration, limit int) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = append(w.asked, fmt.Sprint(age, " sessions"))
+	n := min(limit, w.sessions)
+	w.sessions -= n
+	return n, w.away
 }
 
 func (w *world) Due(limit int, _ time.Duration) (due []int64, _ time.Duration) {
@@ -213,7 +239,8 @@ func TestSweepGoesOnUntilNothingIsPending(t *testing.T) {
 func TestRunDoesAllOfItAndOutlivesTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{pending: map[int64]int{1: 3}, step: 10, rubbish: 5000, away: errors.New("trouble")}
-		r := w.reaper(1000)
+		w.old = map[job.State]int{job.Succeeded: 1}
+		r := New(Config{Store: w, Ledger: w, Events: w, Retention: time.Hour})
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { r.Run(ctx) })
@@ -232,8 +259,47 @@ func TestRunDoesAllOfItAndOutlivesTrouble(t *testing.T) {
 		pass(3 * time.Minute)
 		cancel()
 		wg.Wait()
-		if w.rubbish != 0 || w.abandons < 2 || w.silent < 2 || w.scans < 4 {
+		if w.rubbish != 0 || w.old[job.Succeeded] != 0 || w.abandons < 2 || w.silent < 2 || w.scans < 4 {
 			t.Errorf("rubbish %d, uploads looked at %d times, sessions %d times, scans %d", w.rubbish, w.abandons, w.silent, w.scans)
 		}
 	})
+}
+
+func TestRetainGoesOnUntilNothingIsOld(t *testing.T) {
+	const succeeded, others = "1h0m0s [succeeded]", "2h0m0s [completed_with_errors failed cancelled]"
+	for _, c := range []struct {
+		name             string
+		good, withErrors time.Duration
+		left             map[job.State]int
+		sessions         int
+		asked            []string
+	}{
+		{
+			"both", time.Hour, 2 * time.Hour, map[job.State]int{job.Succeeded: 0, job.Failed: 0, job.Cancelled: 0}, 0,
+			[]string{succeeded, succeeded, succeeded, succeeded, others, others, "2h0m0s sessions", "2h0m0s sessions"},
+		},
+		{
+			"those with errors for ever", time.Hour, 0, map[job.State]int{job.Succeeded: 0, job.Failed: 3, job.Cancelled: 4}, 50,
+			[]string{succeeded, succeeded, succeeded, succeeded},
+		},
+		{
+			"those that succeeded for ever", 0, 2 * time.Hour, map[job.State]int{job.Succeeded: 250, job.Failed: 0, job.Cancelled: 0}, 50,
+			[]string{others, others},
+		},
+		{"all for ever", 0, 0, map[job.State]int{job.Succeeded: 250, job.Failed: 3, job.Cancelled: 4}, 50, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := &world{old: map[job.State]int{job.Succeeded: 250, job.Failed: 3, job.Cancelled: 4}, sessions: 50}
+			r := New(Config{Store: w, Ledger: w, Events: w, Retention: c.good, RetentionWithErrors: c.withErrors})
+			if err := r.RetainOnce(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.left, w.old); diff != "" || w.sessions != c.sessions {
+				t.Errorf("left %d sessions and jobs (-want +got):\n%s", w.sessions, diff)
+			}
+			if diff := cmp.Diff(c.asked, w.asked); diff != "" {
+				t.Errorf("asked for (-want +got):\n%s", diff)
+			}
+		})
+	}
 }

@@ -39,6 +39,7 @@ type Store interface {
 	Jobs
 	Listings
 	Upkeep
+	Retention
 	Wakeups
 
 	// ClusterID names this database for ever; stores of annotations bind themselves to it.

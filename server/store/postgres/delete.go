@@ -11,16 +11,18 @@ import (
 const lockDeleted = `
 SELECT id FROM jobs WHERE deleted_at IS NOT NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED`
 
+// Frames are kept in pieces of about 2,000 bytes, each a row of its own, which a step counts too.
+
 // deleteBatches removes the first batches of job $1 with what belongs to them: as many as have at most $2 rows
 // together, but one at least. Attempts are few; what exceeds a step through them is bounded by the policy. Document keys
 // are never updated, so that the places found stay theirs.
 const deleteBatches = `
 WITH candidates AS MATERIALIZED (
-    SELECT p.batch_id, p.ordinal, p.documents
+    SELECT p.batch_id, p.ordinal, p.documents, cardinality(p.documents) + 2 + octet_length(p.frame) / 2000 AS rows
     FROM batch_payloads p WHERE p.job_id = $1 ORDER BY p.ordinal LIMIT $2
 ), doomed AS MATERIALIZED (
     SELECT f.batch_id, f.documents
-    FROM (SELECT s.batch_id, s.documents, sum(cardinality(s.documents) + 2) OVER (ORDER BY s.ordinal) AS rows,
+    FROM (SELECT s.batch_id, s.documents, sum(s.rows) OVER (ORDER BY s.ordinal) AS rows,
                  row_number() OVER (ORDER BY s.ordinal) AS n
           FROM candidates s) f
     WHERE f.rows <= $2 OR f.n = 1
@@ -45,7 +47,12 @@ var deleteSteps = [...]string{
 	deleteBatches,
 	`DELETE FROM findings WHERE id = ANY (ARRAY(SELECT id FROM findings WHERE job_id = $1 LIMIT $2))`,
 	`DELETE FROM rejected_items WHERE job_id = $1 AND first_item = ANY (ARRAY(
-		SELECT first_item FROM rejected_items WHERE job_id = $1 LIMIT $2))`,
+		SELECT f.first_item
+		FROM (SELECT r.first_item, sum(1 + r.pieces) OVER (ORDER BY r.first_item) AS rows,
+		             row_number() OVER (ORDER BY r.first_item) AS n
+		      FROM (SELECT first_item, octet_length(frame) / 2000 AS pieces
+		            FROM rejected_items WHERE job_id = $1 ORDER BY first_item LIMIT $2) r) f
+		WHERE f.rows <= $2 OR f.n = 1))`,
 	`DELETE FROM job_deltas WHERE id = ANY (ARRAY(SELECT id FROM job_deltas WHERE job_id = $1 LIMIT $2))`,
 	`DELETE FROM job_minutes WHERE job_id = $1 AND minute = ANY (ARRAY(
 		SELECT minute FROM job_minutes WHERE job_id = $1 LIMIT $2))`,

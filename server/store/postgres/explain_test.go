@@ -30,6 +30,16 @@ FROM generate_series(1, 21) AS n;
 INSERT INTO sessions (worker_id, host, pid, version, kinds, slots, registered_at, beat_at)
 SELECT n, 'host', 1, 'v0', '{annotations}', 8, now(), now() FROM generate_series(1, 50) AS n;
 
+INSERT INTO jobs (upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size, state,
+                  submitted_at, ended_at, updated_at)
+SELECT 'old ' || n, 'project', 'annotations', 'replace', '{}', '{}', '{}', 0, 'file', 0,
+       CASE WHEN n % 3 = 0 THEN 'failed' ELSE 'succeeded' END, now(), now() - n * interval '1 minute', now()
+FROM generate_series(1, 20000) AS n;
+
+INSERT INTO sessions (worker_id, host, pid, version, kinds, slots, registered_at, beat_at, ended_at)
+SELECT 'old ' || n, 'host', 1, 'v0', '{annotations}', 8, now(), now(), now() - n * interval '1 minute'
+FROM generate_series(1, 20000) AS n;
+
 INSERT INTO batches (job_id, ordinal, first_item, item_count, weight, state, attempt, done_items, outcomes,
                      ended_session, ended_as, claimed_at, settled_at)
 SELECT 1, n, n * 10 + 1, 10, 500, 2, 1, 10, '\x0a01', n % 50 + 1, 'completed', now(), now()
@@ -174,6 +184,18 @@ func TestPlans(t *testing.T) {
 		{"bad batches", listFewBatchesOfJob, "", func(n int) []string {
 			return []string{"0", strconv.Itoa(n), "2", "true", "true", "ARRAY[3, 4]::smallint[]"}
 		}, []string{"batches_ended_badly", "batches_fresh", "batches_pkey", "batches_returned", "batches_running"}},
+		{"old jobs", listEndedJobs, "jobs", func(n int) []string {
+			return []string{"'{succeeded,failed}'", "interval '7 days'", "'-infinity'", "0", strconv.Itoa(n)}
+		}, []string{"jobs_ended", "jobs_pkey"}},
+		{"delete old jobs", deleteEnded, "jobs", func(n int) []string {
+			return []string{series("bigint", 100, 1, n), "'{succeeded,failed}'", "interval '7 days'"}
+		}, []string{"jobs_pkey"}},
+		{"old sessions", forgetSessions, "sessions", func(n int) []string {
+			return []string{"interval '13 days'", strconv.Itoa(n)}
+		}, []string{"sessions_ended", "sessions_pkey"}},
+		{"old sessions: leases", forgetSessions, "", func(n int) []string {
+			return []string{"interval '13 days'", strconv.Itoa(n)}
+		}, []string{"batches_running"}},
 		{"fold", takeDeltas, "job_deltas", func(int) []string { return []string{"2"} }, []string{"job_deltas_job"}},
 		{"dirty jobs", dirtyJobs, "job_deltas", func(int) []string { return nil }, []string{"job_deltas_job"}},
 		{"payloads", selectPayloads, "batch_payloads", func(n int) []string {

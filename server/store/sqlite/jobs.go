@@ -216,13 +216,17 @@ func (s *Store) DeleteJob(ctx context.Context, id int64) error {
 		if !j.State.Ended() {
 			return store.ErrJobOpen
 		}
-		if err := t.only("UPDATE jobs SET deleted_at = ? WHERE id = ?", micros(t.now), id); err != nil {
-			return err
-		}
-		// The upload's id may be used again at once.
-		return t.only("DELETE FROM uploads WHERE job_id = ?", id)
+		return t.hide(id)
 	})
 	return wrap("delete job", err)
+}
+
+// hide marks a job that has ended as deleted. The id of its upload may be used again at once.
+func (t *tx) hide(id int64) error {
+	if err := t.only("UPDATE jobs SET deleted_at = ? WHERE id = ?", micros(t.now), id); err != nil {
+		return err
+	}
+	return t.only("DELETE FROM uploads WHERE job_id = ?", id)
 }
 
 // DirtyJobs implements store.Jobs.

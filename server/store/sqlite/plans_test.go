@@ -56,6 +56,20 @@ func exercise(t *testing.T, s *Store) {
 	must(err)
 	_, err = s.EndSilentSessions(t.Context(), time.Hour)
 	must(err)
+	old := uploaded(t, s, "old", 1)
+	_, err = s.StopJob(t.Context(), old, job.Cancelled, "")
+	must(err)
+	_, err = s.SweepJob(t.Context(), old, 1)
+	must(err)
+	_, _, err = s.Fold(t.Context(), old)
+	must(err)
+	gone, err := s.DeleteEndedJobs(t.Context(), store.EndedFilter{}, 5)
+	must(err)
+	forgotten, err := s.ForgetSessions(t.Context(), 0, 5)
+	must(err)
+	if len(gone) != 1 || forgotten == 0 {
+		t.Fatalf("%d old jobs and %d sessions", len(gone), forgotten)
+	}
 	_, err = s.StopJob(t.Context(), jobID, job.Cancelled, "")
 	must(err)
 	_, err = s.AbandonUploads(t.Context(), time.Hour)
@@ -115,6 +129,9 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		{"reap by key", "json_each(?3)", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"reap all", "INDEXED BY batches_running", []string{"SEARCH batches USING INDEX batches_running (session_id>?)"}},
 		{"break", "min(lease_expires_at, ?)", []string{"SEARCH batches USING INDEX batches_running (session_id=?)"}},
+		{"old jobs", "(ended_at, id) > (?3, ?4)", []string{"SEARCH jobs USING INDEX jobs_ended (state=? AND ended_at>? AND ended_at<?)"}},
+		{"old sessions", "SELECT s.id FROM sessions s", []string{
+			"SEARCH s USING COVERING INDEX sessions_ended (ended_at>? AND ended_at<?)", "SEARCH b USING COVERING INDEX batches_running (session_id=?)"}},
 		{"deltas", "FROM job_deltas WHERE job_id = ? ORDER BY id", []string{"SEARCH job_deltas USING INDEX job_deltas_job (job_id=?)"}},
 	} {
 		found := false

@@ -42,6 +42,7 @@ func Test(t *testing.T, open Open) {
 		{"listings", listings},
 		{"statistics", statistics},
 		{"deletion", deletion},
+		{"retention", retention},
 		{"text", texts},
 		{"concurrency", concurrency},
 	} {

@@ -24,6 +24,18 @@ var Jobs = List[*tallymanv1.Job]{[]column[*tallymanv1.Job]{
 	{"file", func(j *tallymanv1.Job) string { return j.GetFileName() }},
 }}
 
+// EndedJobs lists jobs that have ended.
+var EndedJobs = List[*tallymanv1.Job]{[]column[*tallymanv1.Job]{
+	{"job", func(j *tallymanv1.Job) string { return number(j.GetJobId()) }},
+	{"state", func(j *tallymanv1.Job) string { return JobState(j.GetState()) }},
+	{"project", func(j *tallymanv1.Job) string { return dash(j.GetProject()) }},
+	{"items", func(j *tallymanv1.Job) string { return number(j.GetProgress().GetItemsTotal()) }},
+	{"errors", func(j *tallymanv1.Job) string { return number(j.GetProgress().GetErrors()) }},
+	{"warnings", func(j *tallymanv1.Job) string { return number(j.GetProgress().GetWarnings()) }},
+	{"ended", func(j *tallymanv1.Job) string { return Time(j.GetEndedAt()) }},
+	{"file", func(j *tallymanv1.Job) string { return j.GetFileName() }},
+}}
+
 // Batches lists batches of one job.
 var Batches = List[*tallymanv1.Batch]{[]column[*tallymanv1.Batch]{
 	{"batch", func(b *tallymanv1.Batch) string { return number(b.GetBatchId()) }},

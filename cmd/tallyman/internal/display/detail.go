@@ -87,7 +87,7 @@ func Batch(w io.Writer, response *tallymanv1.GetBatchResponse) error {
 	}
 	row("documents", dash(documents))
 	for _, run := range batch.GetOutcomes() {
-		row("outcome", fmt.Sprintf("%s %s", plural(int64(run.GetCount()), "item"), spaced(Outcome(run.GetOutcome()))))
+		row("outcome", fmt.Sprintf("%s %s", Plural(int64(run.GetCount()), "item"), spaced(Outcome(run.GetOutcome()))))
 	}
 	if err := flushTab(tab); err != nil {
 		return err
@@ -104,7 +104,7 @@ func Batch(w io.Writer, response *tallymanv1.GetBatchResponse) error {
 // Statistics writes what ended in a window of time.
 func Statistics(w io.Writer, window time.Duration, s *tallymanv1.GetStatisticsResponse) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "batches that ended in the last %s: %s\n", Duration(window), Number(s.GetBatches()))
+	fmt.Fprintf(&b, "batches that ended in the last %s: %s\n", Span(window), Number(s.GetBatches()))
 	tab := newTab(&b)
 	for _, c := range s.GetBatchesByState() {
 		fmt.Fprintf(tab, "  %s\t%s\t%s\n", spaced(BatchState(c.GetState())), Number(c.GetBatches()),

@@ -103,12 +103,12 @@ func describe(job *tallymanv1.Job) string {
 			parts = append(parts, Number(p.GetBytesRead())+" bytes read")
 		}
 	}
-	parts = append(parts, fmt.Sprintf("%s of %s", Number(p.GetItemsEnded()), plural(p.GetItemsTotal(), "item")))
+	parts = append(parts, fmt.Sprintf("%s of %s", Number(p.GetItemsEnded()), Plural(p.GetItemsTotal(), "item")))
 	if n := p.GetErrors(); n > 0 {
-		parts = append(parts, plural(n, "error"))
+		parts = append(parts, Plural(n, "error"))
 	}
 	if n := p.GetWarnings(); n > 0 {
-		parts = append(parts, plural(n, "warning"))
+		parts = append(parts, Plural(n, "warning"))
 	}
 	if !client.Ended(job.GetState()) {
 		if rate := p.GetItemsPerSecond(); rate > 0 {

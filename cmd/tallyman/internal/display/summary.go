@@ -106,7 +106,7 @@ func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tall
 		fmt.Fprintf(tab, "    %s\t%s\n", spaced(BatchState(c.GetState())), Number(c.GetBatches()))
 	}
 	fmt.Fprintf(tab, "  annotations\t%s\n", Number(p.GetAnnotations()))
-	fmt.Fprintf(tab, "  findings\t%s, %s\n", plural(p.GetErrors(), "error"), plural(p.GetWarnings(), "warning"))
+	fmt.Fprintf(tab, "  findings\t%s, %s\n", Plural(p.GetErrors(), "error"), Plural(p.GetWarnings(), "warning"))
 	if err := flushTab(tab); err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tall
 		fmt.Fprintf(&b, "    %s %s:%s %s\n", Severity(g.Severity), g.Code, unread, example(g.Example))
 	}
 	for _, f := range failures[:min(len(failures), maxFailures)] {
-		fmt.Fprintf(&b, "    %s %s, as in batch %d:\n        %s\n", plural(f.GetAttempts(), "attempt"),
+		fmt.Fprintf(&b, "    %s %s, as in batch %d:\n        %s\n", Plural(f.GetAttempts(), "attempt"),
 			AttemptEnd(f.GetEnd()), f.GetExampleBatchId(), Clean(f.GetMessage()))
 	}
 	for _, g := range findings.Groups[items:] {

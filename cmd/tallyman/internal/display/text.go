@@ -103,6 +103,22 @@ func Duration(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
+// Span writes a length of time that somebody chose, without units that are zero: 7d, 90m, 1h30m.
+func Span(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= 2*day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
 // protoDuration writes a duration, "-" without one.
 func protoDuration(d *durationpb.Duration) string {
 	if d == nil {
@@ -127,8 +143,8 @@ func between(begin, end *timestamppb.Timestamp) string {
 	return Duration(end.AsTime().Sub(begin.AsTime()))
 }
 
-// plural writes a number with its noun.
-func plural(n int64, noun string) string {
+// Plural writes a number with its noun.
+func Plural(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
