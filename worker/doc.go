@@ -34,8 +34,10 @@
 //
 // The worker keeps time by its own monotonic clock and errs on the short side: a lease that was granted ends at (time
 // the claim was sent + time the coordinator says it waited + what it says is left), one that was renewed at (time the
-// answered beat was sent + duration of a lease). A lease whose clock has run out is given up without a word: by then it
-// may be another worker's. What it did until then is for the fencing token to keep or refuse.
+// answered beat was sent + duration of a lease). A lease whose clock has run out is given up: by then it may be another
+// worker's. What it did until then is for the fencing token to keep or refuse. The worker goes on to say that it has given
+// it up, or how the work had ended before, until that is answered: after an outage of the coordinators nobody else has the
+// lease yet, and nobody then needs to be taken for lost.
 //
 // # What is durable
 //
@@ -48,13 +50,13 @@
 //	a call fails                    the coordinator, the network or the database is away: it is repeated, after a growing
 //	                                pause with jitter, at another coordinator if there is one; the outage is logged
 //	an answer to a claim is lost    the claim is repeated under its request_id and brings the same leases
-//	an answer to a settle is lost   the settle is repeated as it is until answered, or the lease's clock has run out
+//	an answer to a settle is lost   the settle is repeated as it is until answered
 //	a settle is refused             the batch is settled as failed, without outcomes
 //	the heartbeat stream breaks     it is opened again at once, with a beat
 //	a beat is not answered          after half a lease its connection is given up and another one made, with several
 //	                                addresses perhaps to another coordinator
 //	the coordinator restarts        leases go on by their clocks; handlers notice nothing
-//	no beat is answered in time     the lease's clock runs out: ErrLeaseLost
+//	no beat is answered in time     the lease's clock runs out: ErrLeaseLost, and it is given back
 //	the process was frozen          the same, when it wakes
 //	the job is cancelled            ErrJobCancelled, at once, and the batch is settled as cancelled
 //	the job is paused               ErrJobPaused, at once, and the batch is given back without what was reported

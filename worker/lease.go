@@ -21,6 +21,8 @@ const (
 	handling stage = iota // the handler works
 	flushing              // it has ended, and beats carry away what is too much for a settle
 	settling              // the settlement waits to be sent, or to be answered
+	parting               // the same, but its clock has run out: it is not held any more
+	over                  // nothing more is said of it
 )
 
 // lease is the right to work on a batch, and the work. Unless said otherwise fields never change.
@@ -86,9 +88,30 @@ func (s *session) ranOut(l *lease) {
 		l.clock.Reset(left)
 	}
 	l.mu.Unlock()
-	if left <= 0 {
-		s.lose(l, "no heartbeat was answered while it lasted")
+	if left > 0 {
+		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.part(l)
+}
+
+// part gives up a lease whose clock has run out. By now it may be another worker's, but after an outage of the coordinators
+// it is nobody's until they have waited for another lease: so it is given back or, when the work was done in time, still
+// settled. Should somebody else have it, that changes nothing. The lock must be held.
+func (s *session) part(l *lease) {
+	if !s.drop(l, ErrLeaseLost) {
+		return
+	}
+	if l.stage != settling {
+		l.settlement = &pb.Settlement{BatchId: l.batch, Attempt: l.attempt, FromItem: l.grant.GetDoneItems(),
+			End: pb.AttemptEnd_ATTEMPT_END_RELEASED, Message: "no heartbeat was answered while the lease lasted"}
+		s.queue = append(s.queue, l)
+		poke(s.settle)
+	}
+	l.stage = parting
+	s.log.Warn("lease lost", "job_id", l.grant.GetJobId(), "batch_id", l.batch, "attempt", l.attempt,
+		"reason", "no heartbeat was answered while it lasted")
 }
 
 // lose gives up a lease that is not the session's any more. Nothing is settled.

@@ -25,7 +25,9 @@ func TestClockRunsOut(t *testing.T) {
 		h := worker.HandlerFunc(func(ctx context.Context, b *worker.Batch) error {
 			b.Report(worker.Result{Outcome: worker.Stored})
 			<-ctx.Done()
-			ended, cause = time.Now(), context.Cause(ctx)
+			if b.Attempt == 1 {
+				ended, cause = time.Now(), context.Cause(ctx)
+			}
 			b.Report(worker.Result{Outcome: worker.Stored}) // too late
 			return nil
 		})
@@ -44,8 +46,11 @@ func TestClockRunsOut(t *testing.T) {
 		if !errors.Is(cause, worker.ErrLeaseLost) || !ended.Equal(granted.Add(leaseTime)) {
 			t.Errorf("the handler was told %v after %v, want %v after %v", cause, ended.Sub(granted), worker.ErrLeaseLost, leaseTime)
 		}
-		if len(c.settles) != 0 {
-			t.Errorf("settled with %v", c.settles)
+		if len(c.settles) == 0 {
+			t.Fatal("the lease is not given back")
+		}
+		if m := c.settles[0].GetSettlements()[0]; m.GetEnd() != pb.AttemptEnd_ATTEMPT_END_RELEASED || len(m.GetOutcomes()) > 0 {
+			t.Errorf("settled with %v, want that it is given back", m)
 		}
 		if n := c.count("heartbeat"); n < 2 {
 			t.Errorf("%d streams, want that a silent one is given up", n)
@@ -209,22 +214,31 @@ func TestVerdicts(t *testing.T) {
 func TestUnknownVerdictChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, conn := serve(t)
-		b := c.add(1)
+		c.add(1)
 		c.answers = func(a *pb.LeaseAnswer) { a.Verdict = pb.LeaseVerdict_LEASE_VERDICT_UNKNOWN }
 		began := time.Now()
 		var told time.Duration
 		h := worker.HandlerFunc(func(ctx context.Context, b *worker.Batch) error {
 			<-ctx.Done()
-			told = time.Since(began)
+			if b.Attempt == 1 {
+				told = time.Since(began)
+			}
 			return context.Cause(ctx)
 		})
+		var first *pb.Settlement
+		c.settled = func(m *pb.Settlement, _ *pb.SettleAnswer) {
+			if first == nil {
+				first = m
+			}
+		}
 		r := start(t, conn, h, worker.Config{Slots: 1})
 		time.AfterFunc(leaseTime+time.Second, r.stop)
 		if err := r.wait(); err != nil {
 			t.Error(err)
 		}
-		if told != leaseTime || b.ends != 0 {
-			t.Errorf("interrupted after %v, %d ends; want the lease's own end after %v", told, b.ends, leaseTime)
+		if told != leaseTime || first.GetEnd() != pb.AttemptEnd_ATTEMPT_END_RELEASED {
+			t.Errorf("interrupted after %v and settled with %v; want the lease's own end after %v, and that it is given back",
+				told, first, leaseTime)
 		}
 	})
 }

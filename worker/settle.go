@@ -27,7 +27,7 @@ func (s *session) conclude(l *lease, err error) {
 	}
 	if !time.Now().Before(l.until()) {
 		// The clock is about to ring: what the handler returned may come from just that.
-		s.drop(l, ErrLeaseLost)
+		s.part(l)
 		return
 	}
 	if l.progress != nil {
@@ -131,7 +131,7 @@ func (s *session) group(most int) ([]*lease, *pb.SettleBatchesRequest) {
 	request := &pb.SettleBatchesRequest{SessionId: s.id}
 	taken, bytes := 0, 0
 	for _, l := range s.queue {
-		if s.held[l.leaseKey] != l {
+		if s.held[l.leaseKey] != l && l.stage != parting {
 			taken++
 			continue
 		}
@@ -190,5 +190,8 @@ func (s *session) blameSettlement(group []*lease) {
 	s.mu.Unlock()
 	if tries >= settleTries {
 		s.lose(l, "the coordinator fails on its settlement")
+		s.mu.Lock()
+		l.stage = over
+		s.mu.Unlock()
 	}
 }

@@ -73,6 +73,68 @@ func TestSettleEndsWithItsLease(t *testing.T) {
 	})
 }
 
+// TestSettleAfterTheLease has no coordinator answer until the lease has run out: work that was done in time counts, unless
+// somebody else has the batch by then, and work that was not is given back.
+func TestSettleAfterTheLease(t *testing.T) {
+	for name, test := range map[string]struct {
+		handle worker.HandlerFunc
+		lost   bool
+		want   pb.AttemptEnd
+	}{
+		"done":                    {handle: storing, want: pb.AttemptEnd_ATTEMPT_END_COMPLETED},
+		"not done":                {handle: untilEnd, want: pb.AttemptEnd_ATTEMPT_END_RELEASED},
+		"done, but another's":     {handle: storing, lost: true},
+		"not done, and another's": {handle: untilEnd, lost: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, conn := serve(t)
+				b := c.add(1)
+				back := time.Now().Add(leaseTime + 5*time.Second)
+				c.before = func(call string, _ int) error {
+					if (call == "settle" || call == "heartbeat" || call == "claim" && b.attempt > 0) && time.Now().Before(back) {
+						return unavailable
+					}
+					return nil
+				}
+				h := worker.HandlerFunc(func(ctx context.Context, b *worker.Batch) error {
+					if b.Attempt > 1 {
+						return storing(ctx, b)
+					}
+					return test.handle(ctx, b)
+				})
+				var first *pb.SettleAnswer
+				var end pb.AttemptEnd
+				c.settled = func(m *pb.Settlement, a *pb.SettleAnswer) {
+					if first == nil {
+						first, end = a, m.GetEnd()
+					}
+				}
+				time.AfterFunc(leaseTime+time.Second, func() {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					b.lost = test.lost
+				})
+				r := start(t, conn, h, worker.Config{Slots: 1})
+				time.AfterFunc(4*leaseTime, r.stop) // so that a claim that waits now is made again
+				if err := r.wait(); err != nil {
+					t.Fatal(err)
+				}
+				switch {
+				case test.lost:
+					if first.GetStatus() != pb.SettleStatus_SETTLE_STATUS_LEASE_LOST || b.ends != 0 {
+						t.Errorf("answered %v, %d ends; want that nothing is changed", first, b.ends)
+					}
+				case first.GetStatus() != pb.SettleStatus_SETTLE_STATUS_SETTLED || end != test.want:
+					t.Errorf("first settled as %v, %v; want %v", end, first, test.want)
+				case b.end.GetEnd() != pb.AttemptEnd_ATTEMPT_END_COMPLETED:
+					t.Errorf("ended with %v, want that it is completed", b.end)
+				}
+			})
+		})
+	}
+}
+
 func TestOneSettlementFailsTheOthersDoNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, conn := serve(t)
