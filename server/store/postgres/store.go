@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +24,7 @@ const (
 	callTimeout    = 30 * time.Second // one call, its retries included
 	connectTimeout = 10 * time.Second
 	cleanupTimeout = 5 * time.Second
+	maxSilence     = 10 * time.Second // inside a transaction
 )
 
 // Config says where the database is. Zero values but the DSN's have defaults.
@@ -33,6 +36,9 @@ type Config struct {
 	MaxConns int32
 	// MinConns are kept open also when idle. 0 means 2.
 	MinConns int32
+	// Silence is how long a transaction may say nothing before the database ends it: a coordinator that is frozen or cut
+	// off in the middle of one holds locks, without which nobody else can renew or settle those leases. 0 means 10 s.
+	Silence time.Duration
 }
 
 // Validate reports what is wrong with c.
@@ -42,6 +48,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxConns < 0 || c.MinConns < 0 {
 		return errors.New("numbers of connections cannot be negative")
+	}
+	if c.Silence < 0 {
+		return errors.New("the silence of a transaction cannot be negative")
 	}
 	if _, err := pgxpool.ParseConfig(c.DSN); err != nil {
 		return parseError(err)
@@ -109,17 +118,16 @@ func poolConfig(c Config) (*pgxpool.Config, error) {
 		})
 		return nil
 	}
-	connection(pc.ConnConfig)
+	connection(pc.ConnConfig, cmp.Or(c.Silence, maxSilence))
 	return pc, nil
 }
 
 // connection sets what every connection of this package has in common.
-func connection(c *pgx.ConnConfig) {
+func connection(c *pgx.ConnConfig, silence time.Duration) {
 	c.ConnectTimeout = connectTimeout
 	for name, value := range map[string]string{
-		"application_name": "tallyman",
-		// A frozen or cut-off coordinator must not hold its locks longer than a call may take.
-		"idle_in_transaction_session_timeout": "30s",
+		"application_name":                    "tallyman",
+		"idle_in_transaction_session_timeout": strconv.FormatInt(silence.Milliseconds(), 10),
 		"statement_timeout":                   "30s",
 		"jit":                                 "off", // plans are cached for statements of a millisecond
 	} {

@@ -171,3 +171,51 @@ func TestFoldLeavesUnknownDeltas(t *testing.T) {
 		t.Errorf("the job is at revision %d, %v", j.Revision, err)
 	}
 }
+
+// TestSilentTransaction has a coordinator freeze in the middle of a transaction: what it has locked must be free again
+// before leases that it keeps others from renewing run out.
+func TestSilentTransaction(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t, "coordinator", Migrate)
+	open := func(silence time.Duration) *Store {
+		s, err := Open(t.Context(), Config{DSN: dsn, MaxConns: 2, Silence: silence})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return s
+	}
+	frozen, awake := open(500*time.Millisecond), open(0)
+	session, _, err := awake.RegisterSession(t.Context(), store.Session{WorkerID: "w", Kinds: []string{"k"}, Slots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked := make(chan error, 1)
+	wake := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- frozen.write(t.Context(), "freeze", func(ctx context.Context, t *tx) error {
+			t.queue(`SELECT FROM sessions WHERE id = $1 FOR UPDATE`, session)
+			locked <- t.send(ctx)
+			<-wake
+			t.queue(`UPDATE sessions SET host = 'frozen' WHERE id = $1`, session)
+			return nil
+		})
+	}()
+	if err := <-locked; err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), maxSilence/2)
+	defer cancel()
+	if _, err := awake.OpenStream(ctx, session); err != nil {
+		t.Errorf("nobody else gets any further: %v", err)
+	}
+	close(wake)
+	if err := <-ended; !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the frozen one went on with %v, want %v", err, store.ErrUnavailable)
+	}
+}
