@@ -72,7 +72,9 @@ func openStore(ctx context.Context, cfg Config) (store.Store, error) {
 			return nil, err
 		}
 	}
-	return postgres.Open(ctx, postgres.Config{DSN: cfg.Database})
+	return postgres.Open(ctx, postgres.Config{
+		DSN: cfg.Database, Silence: min(max(cfg.Lease/3, time.Second), 10*time.Second),
+	})
 }
 
 // wire makes the parts and ties them together.
@@ -100,7 +102,7 @@ func (s *Server) wire() {
 		grpc.ChainStreamInterceptor(endWith(drain)),
 		grpc.WaitForHandlers(true), // so that nothing uses the store when it is closed
 		grpc.MaxRecvMsgSize(messageMost),
-		// A peer that does not answer for longer than a lease has lost its leases anyway: it was lost, it did not die.
+		// A peer that does not answer for longer than a lease has lost its leases anyway.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.cfg.Lease, Timeout: s.cfg.Lease}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
@@ -147,7 +149,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	serve(s.local)
 	if s.listener != nil {
-		serve(s.listener)
+		serve(api.Connections(s.listener))
 		s.cfg.Logger.Info("coordinator serves", "address", s.Addr(), "database", redact(s.cfg.Database), "version", s.cfg.Version)
 	}
 	var err error

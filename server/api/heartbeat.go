@@ -39,7 +39,7 @@ func (s *workerService) Heartbeat(stream heartbeatStream) error {
 	b := s.beating.open(session, epoch)
 	defer s.beating.close(session, b)
 	err = s.beat(ctx, stream, session, b, first)
-	if errors.Is(err, errBroken) && s.drain.Err() == nil {
+	if errors.Is(err, errBroken) && s.drain.Err() == nil && !silent(stream.Context()) {
 		s.broken(stream.Context(), session, epoch)
 	}
 	if errors.Is(err, io.EOF) {
