@@ -21,7 +21,7 @@ with_postgres = $(if $(TALLYMAN_TEST_POSTGRES),,bin="$$(tools/postgres.sh)" && T
 FUZZTIME ?= 10s
 TESTFLAGS ?= -timeout 20m
 
-.PHONY: help build run test race examples lint vet generate generate-check fmt fuzz bench clean
+.PHONY: help build run test race examples network lint vet generate generate-check fmt fuzz bench clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -33,15 +33,19 @@ build: ## bin/tallyman, with the version stamped in
 run: build ## try it: 2,000 generated documents with a few bad items, and whether the numbers add up
 	tools/make-run.sh
 
-test: examples ## every test, on PostgreSQL and SQLite
+test: examples network ## every test, on PostgreSQL and SQLite
 	$(with_postgres) go test $(TESTFLAGS) ./...
 
-race: examples ## every test under the race detector (needs a C compiler)
+race: examples network ## every test under the race detector (needs a C compiler)
 	$(with_postgres) env CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
 
 # The examples of docs/protocol.md call the server by buf: compiled here rather than on a test's time.
 examples:
 	@$(buf) --version >/dev/null
+
+# What one test makes networks with.
+network:
+	@tools/iproute2.sh
 
 lint: vet ## golangci-lint and buf lint
 	$(golangci) run

@@ -103,3 +103,38 @@ func snapshot(t *testing.T, conn *pgx.Conn, job int64) string {
 	}
 	return all.String()
 }
+
+// asking has questions answered by the database of a site, though that goes away now and then.
+type asking struct {
+	s    *site
+	conn *pgx.Conn
+}
+
+func (a *asking) connection() *pgx.Conn {
+	a.s.t.Helper()
+	eventually(a.s.t, startTimeout, "the database to answer", func() bool {
+		ctx, cancel := context.WithTimeout(a.s.t.Context(), queryTimeout)
+		defer cancel()
+		if a.conn != nil && a.conn.Ping(ctx) == nil {
+			return true
+		}
+		var err error
+		a.conn, err = pgx.Connect(ctx, a.s.store)
+		return err == nil
+	})
+	return a.conn
+}
+
+// ask returns the one value that a query gives.
+func ask[T any](a *asking, query string, args ...any) T {
+	a.s.t.Helper()
+	return value[T](a.s.t, a.connection(), query, args...)
+}
+
+// pass waits until so much time has passed by the database's clock.
+func (a *asking) pass(d time.Duration) {
+	a.s.t.Helper()
+	const clock = `SELECT extract(epoch FROM clock_timestamp())::float8`
+	began := ask[float64](a, clock)
+	eventually(a.s.t, d+jobTimeout, "time to pass", func() bool { return ask[float64](a, clock)-began >= d.Seconds() })
+}

@@ -56,6 +56,7 @@ func (b *buffer) String() string {
 // command says how the program is started.
 type command struct {
 	args  []string
+	on    *host  // default: this one
 	dir   string // default: a new one
 	stdin io.Reader
 }
@@ -66,7 +67,11 @@ func start(t *testing.T, name string, c command) *process {
 	if c.dir == "" {
 		c.dir = t.TempDir()
 	}
-	p := &process{t: t, name: name, cmd: exec.Command(binary(t), c.args...), ended: make(chan struct{})}
+	line := append([]string{binary(t)}, c.args...)
+	if c.on != nil {
+		line = append(c.on.entering(), line...)
+	}
+	p := &process{t: t, name: name, cmd: exec.Command(line[0], line[1:]...), ended: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdin = c.dir, c.stdin
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.Env = environment()

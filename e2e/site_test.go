@@ -30,6 +30,7 @@ type site struct {
 	data     string   // folder; empty on Postgres
 	database []string // flags of serve that name it
 	store    string   // of annotations
+	on       *host    // where processes are started; default: here
 	server   *process
 	address  string
 	client   *client.Client
@@ -57,7 +58,7 @@ func sqliteSite(t *testing.T) *site {
 	return &site{t: t, data: dir, database: []string{"--data", dir}, store: "sqlite:" + dir + "/annotations.db"}
 }
 
-var addressPattern = regexp.MustCompile(`127\.0\.0\.1:[1-9][0-9]*`)
+var addressPattern = regexp.MustCompile(`[0-9]+\.[0-9.]+:[1-9][0-9]*`)
 
 // serve starts the coordinator, on the address it had if it ran before, and makes the client.
 func (s *site) serve(flags ...string) *process {
@@ -67,7 +68,7 @@ func (s *site) serve(flags ...string) *process {
 		listen = "127.0.0.1:0"
 	}
 	args := append([]string{"serve", "--listen", listen}, s.database...)
-	s.server = start(s.t, "serve", command{args: append(args, flags...)})
+	s.server = start(s.t, "serve", command{on: s.on, args: append(args, flags...)})
 	eventually(s.t, startTimeout, "the coordinator to say where it listens", func() bool {
 		if !s.server.running() {
 			s.t.Fatal("the coordinator ended")
@@ -95,7 +96,7 @@ func dial(t *testing.T, address string) *client.Client {
 func (s *site) work(id string, flags ...string) *process {
 	s.t.Helper()
 	args := []string{"work", "--server", s.address, "--store", s.store, "--worker-id", id}
-	return start(s.t, "work "+id, command{args: append(args, flags...)})
+	return start(s.t, "work "+id, command{on: s.on, args: append(args, flags...)})
 }
 
 // upload sends a file by the client library and returns its job.

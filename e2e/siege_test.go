@@ -1,0 +1,219 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/client"
+	"github.com/tallyman-dev/tallyman/internal/pgtest"
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+// seedVariable names the environment variable that has a test do again what it did at random.
+const seedVariable = "TALLYMAN_E2E_SEED"
+
+// newRandom returns a source of randomness, and tells how to have the same again.
+func newRandom(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if given := os.Getenv(seedVariable); given != "" {
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			t.Fatalf("%s: %v", seedVariable, err)
+		}
+	}
+	t.Logf("again with %s=%d", seedVariable, seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// siege is several coordinators on one database server, a job on them, and what is done to them.
+type siege struct {
+	*site
+	t            *testing.T
+	random       *rand.Rand
+	lease        time.Duration
+	flags        []string
+	database     *pgtest.Server
+	asking       *asking
+	coordinators []*site
+	servers      []*process // that ever ran
+	up           *piecemeal
+}
+
+// newSiege starts the coordinators and workers that know all of them.
+func newSiege(t *testing.T, lease time.Duration) *siege {
+	t.Helper()
+	base, server := serverSite(t)
+	s := &siege{site: base, t: t, random: newRandom(t), lease: lease, database: server}
+	execute(t, base.connect(), keepJournal)
+	s.asking = &asking{s: base}
+	s.flags = []string{"--lease", lease.String(), "--heartbeat-interval", "500ms", "--reconnect-grace", "1s"}
+	var addresses []string
+	for range 3 {
+		one := *base
+		s.servers = append(s.servers, one.serve(s.flags...))
+		s.coordinators = append(s.coordinators, &one)
+		addresses = append(addresses, one.address)
+	}
+	s.address = strings.Join(addresses, ",")
+	s.client = dial(t, s.address)
+	return s
+}
+
+// progress waits until more items have ended than before.
+func (s *siege) progress() {
+	s.t.Helper()
+	const done = `SELECT coalesce(sum(done_items), 0)::bigint FROM batches WHERE job_id = $1`
+	before := ask[int64](s.asking, done, s.up.job)
+	s.up.send(4 << 10)
+	eventually(s.t, jobTimeout, "items to be stored", func() bool {
+		if s.up.send(4<<10) && ask[int64](s.asking, done, s.up.job) > before {
+			return true
+		}
+		if len(s.up.content) == 0 {
+			s.t.Fatal("the collection is too small for the siege")
+		}
+		return false
+	})
+}
+
+func (s *siege) kill(victims ...*site) {
+	for _, v := range victims {
+		v.server.kill()
+	}
+	if len(victims) < len(s.coordinators) {
+		s.progress() // with those that are left
+	}
+	for _, v := range victims {
+		s.servers = append(s.servers, v.serve(s.flags...))
+	}
+}
+
+// freeze halts a coordinator for longer than a lease, while workers are in the middle of batches, and wakes it only when
+// work has gone on without it.
+func (s *siege) freeze(victim *site) {
+	s.t.Helper()
+	release := s.block("fences")
+	s.up.send(64 << 10)
+	awaitBlocked(s.t, s.asking.connection(), "fences")
+	victim.server.freeze()
+	s.asking.pass(s.lease * 3 / 2)
+	release()
+	s.progress()
+	victim.server.thaw()
+}
+
+// takeDatabase takes the database away for longer than a lease, while workers are in the middle of batches, and kills
+// coordinators meanwhile. The workers must give up their leases, and nobody may hold it against them.
+func (s *siege) takeDatabase(victims ...*site) {
+	s.t.Helper()
+	s.block("fences") // the end of the database releases it
+	s.up.send(64 << 10)
+	awaitBlocked(s.t, s.asking.connection(), "fences")
+	if err := s.database.Stop(pgtest.Immediate); err != nil {
+		s.t.Fatal(err)
+	}
+	away := time.NewTimer(s.lease * 3 / 2) // by our clock, since the database has none now
+	defer away.Stop()
+	for _, v := range victims {
+		v.server.kill()
+	}
+	<-away.C
+	s.restart(pgtest.Fast)
+	for _, v := range victims {
+		s.servers = append(s.servers, v.serve(s.flags...))
+	}
+}
+
+func (s *siege) restart(mode pgtest.Mode) {
+	s.t.Helper()
+	if err := s.database.Restart(s.t.Context(), mode); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// TestSiege kills, freezes and restarts coordinators and their database in the middle of an upload and of the work on it,
+// in an order that chance decides. Nothing of it may be seen in the result.
+func TestSiege(t *testing.T) {
+	t.Parallel()
+	c := trial.undisturbed(t)
+	content, err := os.ReadFile(c.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSiege(t, 6*time.Second)
+	workers := []*process{s.work("first", "--slots", "2"), s.work("second", "--slots", "2")}
+	ctx, cancel := context.WithTimeout(t.Context(), jobTimeout)
+	defer cancel()
+	s.up = s.uploadPiecemeal(ctx, content, client.Upload{Policy: &tallymanv1.Policy{BatchWeight: 60}})
+	watched := s.watchProgress(ctx)
+
+	two := func() []*site {
+		order := s.random.Perm(len(s.coordinators))
+		return []*site{s.coordinators[order[0]], s.coordinators[order[1]]}
+	}
+	blows := []struct {
+		name string
+		blow func()
+	}{
+		{"kill one", func() { s.kill(two()[0]) }},
+		{"kill one again", func() { s.kill(two()[0]) }},
+		{"kill two", func() { s.kill(two()...) }},
+		{"kill all", func() { s.kill(s.coordinators...) }},
+		{"freeze one", func() { s.freeze(two()[0]) }},
+		{"freeze one again", func() { s.freeze(two()[0]) }},
+		{"restart the database", func() { s.restart(pgtest.Fast) }},
+		{"crash the database", func() { s.restart(pgtest.Immediate) }},
+		{"take the database away, kill two meanwhile", func() { s.takeDatabase(two()...) }},
+	}
+	s.random.Shuffle(len(blows), func(i, j int) { blows[i], blows[j] = blows[j], blows[i] })
+	for _, b := range blows {
+		s.progress()
+		began := time.Now()
+		b.blow()
+		t.Logf("%s: %v", b.name, time.Since(began).Round(time.Millisecond))
+	}
+	s.up.finish()
+
+	ended := s.await(s.up.job)
+	s.checkTrial(ended, c)
+	s.checkStoredOnce(s.up.job, c)
+	s.checkNobodyAccused(ended, s.servers...)
+	conn := s.connect()
+	t.Logf("%d leases were granted for %d batches", checkJournal(t, conn, s.up.job), len(s.batches(s.up.job)))
+	for _, w := range workers {
+		w.terminate()
+	}
+	if err := <-watched; err != nil {
+		t.Errorf("watch: %v", err)
+	}
+}
+
+// watchProgress watches the job of the siege, whose numbers must never run backwards, until it ends.
+func (s *siege) watchProgress(ctx context.Context) <-chan error {
+	watched := make(chan error, 1)
+	go func() {
+		p := &progression{t: s.t}
+		for job, err := range s.client.Watch(ctx, s.up.job) {
+			if err != nil {
+				watched <- err
+				return
+			}
+			p.next(job)
+		}
+		if p.last == nil || !client.Ended(p.last.GetState()) {
+			watched <- fmt.Errorf("the last snapshot is %v, want an end", p.last)
+			return
+		}
+		watched <- nil
+	}()
+	return watched
+}
