@@ -35,37 +35,32 @@ func take(s uploading) error {
 }
 
 func TestUploadOutlastsWhatPasses(t *testing.T) {
-	fenced := func(t *testing.T) error {
-		return refusal(t, codes.Aborted, "UPLOAD_FENCED", "the upload was opened again by a newer stream")
-	}
-	lost := func(*testing.T) error { return status.Error(codes.Unavailable, "the connection was cut") }
+	fenced := refusal(t, codes.Aborted, "UPLOAD_FENCED", "the upload was opened again by a newer stream")
+	lost := status.Error(codes.Unavailable, "the connection was cut")
 	for name, test := range map[string]struct {
-		unanswered []func(*testing.T) error // how the first streams end before their headers are answered
-		answered   []func(*testing.T) error // how the next ones end after that
-		want       tallymanv1.ErrorReason   // unspecified for an upload that goes on
+		unanswered []error                // how the first streams end before their headers are answered
+		answered   []error                // how the next ones end after that
+		want       tallymanv1.ErrorReason // unspecified for an upload that goes on
 	}{
-		"interrupted by something on the way": {answered: []func(*testing.T) error{func(t *testing.T) error {
-			return refusal(t, codes.Aborted, "UPLOAD_INTERRUPTED", "the stream ended without finish")
-		}}},
-		"broken off by something on the way": {answered: []func(*testing.T) error{
-			func(*testing.T) error { return status.Error(codes.Internal, "the stream was reset") },
-			func(*testing.T) error { return status.Error(codes.Unknown, "odd") },
+		"interrupted by something on the way": {answered: []error{
+			refusal(t, codes.Aborted, "UPLOAD_INTERRUPTED", "the stream ended without finish"),
+		}},
+		"broken off by something on the way": {answered: []error{
+			status.Error(codes.Internal, "the stream was reset"), status.Error(codes.Unknown, "odd"),
 		}},
 		"a defect of the coordinator": {
-			answered: []func(*testing.T) error{func(t *testing.T) error {
-				return refusal(t, codes.Internal, "INTERNAL", "internal error")
-			}},
-			want: tallymanv1.ErrorReason_ERROR_REASON_INTERNAL,
+			answered: []error{refusal(t, codes.Internal, "INTERNAL", "internal error")},
+			want:     tallymanv1.ErrorReason_ERROR_REASON_INTERNAL,
 		},
 		"its own stream of before is opened late": {
-			unanswered: []func(*testing.T) error{lost}, answered: []func(*testing.T) error{lost, fenced},
+			unanswered: []error{lost}, answered: []error{lost, fenced},
 		},
 		"more newer streams than it has opened": {
-			unanswered: []func(*testing.T) error{lost}, answered: []func(*testing.T) error{fenced, fenced},
+			unanswered: []error{lost}, answered: []error{fenced, fenced},
 			want: tallymanv1.ErrorReason_ERROR_REASON_UPLOAD_FENCED,
 		},
 		"somebody else's newer stream": {
-			answered: []func(*testing.T) error{lost, fenced},
+			answered: []error{lost, fenced},
 			want:     tallymanv1.ErrorReason_ERROR_REASON_UPLOAD_FENCED,
 		},
 	} {
@@ -81,14 +76,14 @@ func TestUploadOutlastsWhatPasses(t *testing.T) {
 						case len(unanswered) > 0:
 							end := unanswered[0]
 							unanswered = unanswered[1:]
-							return end(t)
+							return end
 						case len(answered) > 0:
 							end := answered[0]
 							answered = answered[1:]
 							if err := s.Send(&tallymanv1.SubmitUploadResponse{JobId: 7}); err != nil {
 								return err
 							}
-							return end(t)
+							return end
 						}
 						return take(s)
 					},

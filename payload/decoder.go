@@ -14,7 +14,7 @@ import (
 
 const (
 	// LimitSetting is the name of the setting that bounds what a frame may decompress to.
-	LimitSetting = "max_payload_bytes"
+	LimitSetting = "max-payload-bytes"
 
 	// DefaultLimit is the bound, in bytes, that a limit of 0 stands for: four items of the default largest size.
 	DefaultLimit = 256 << 20

@@ -31,6 +31,8 @@ type Config struct {
 	Reader    ingest.ReaderConfig // limits of what is uploaded
 	RateLimit api.Limit           // calls of one client
 
+	MaxOpenUploads int // of one client at once; default 64, below 0 no limit
+
 	Logger  *slog.Logger
 	Version string
 }

@@ -94,7 +94,7 @@ func (s *Server) wire() {
 	s.drain = cancel
 	s.services = api.New(drain, api.Config{
 		Store: s.store, Dispatcher: e.dispatcher, Hub: e.hub, Events: e, Logger: log, Grace: s.cfg.ReconnectGrace,
-		Reader: s.cfg.Reader,
+		Reader: s.cfg.Reader, MaxOpenUploads: s.cfg.MaxOpenUploads, UploadTimeout: s.cfg.UploadTimeout,
 	})
 	e.beating, e.jobs = s.services.Beating(), s.store
 	s.events = e

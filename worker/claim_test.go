@@ -99,11 +99,11 @@ func TestPayloadThatCannotBeUsed(t *testing.T) {
 	}{
 		"damaged":  {spoil: func(b *batch) { b.frame[len(b.frame)/2] ^= 0xff }, message: "unpack batch"},
 		"too few":  {spoil: func(b *batch) { b.items++ }, message: "the payload has 3 items, the grant speaks of 4"},
-		"too much": {spoil: func(*batch) {}, limit: 10, message: "max_payload_bytes"},
+		"too much": {spoil: func(*batch) {}, limit: 10, message: "max-payload-bytes"},
 		"too much to read": {
 			spoil:   func(b *batch) { b.frame, b.read = nil, make([]byte, 5000) },
 			limit:   10,
-			message: "max_payload_bytes",
+			message: "max-payload-bytes",
 		},
 	}
 	for name, test := range tests {

@@ -31,7 +31,7 @@ It ends with 0 if every item is valid, with 2 if not.`,
   tallyman check collection.jsonl --batches`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(verb *cobra.Command, args []string) error {
-			if err := flags.cut.Validate(); err != nil {
+			if err := errors.Join(flags.cut.Validate(), flags.limits.Validate()); err != nil {
 				return usageError("%w", err)
 			}
 			if err := readable(args); err != nil {
@@ -58,6 +58,7 @@ It ends with 0 if every item is valid, with 2 if not.`,
 type checkFlags struct {
 	sourceDB string
 	cut      ingest.CutConfig
+	limits   ingest.ReaderConfig
 	batches  bool
 }
 
@@ -66,13 +67,14 @@ func (f *checkFlags) add(flags *pflag.FlagSet) {
 	flags.IntVar(&f.cut.Weight, "batch-weight", 0, "annotations after which a batch closes (default 500)")
 	flags.IntVar(&f.cut.Items, "batch-items", 0, "items at which a batch closes (default 1000)")
 	flags.Int64Var(&f.cut.Bytes, "batch-bytes", 0, "bytes at which a batch closes (default 8 MiB)")
+	readLimits(flags, &f.limits)
 	flags.BoolVar(&f.batches, "batches", false, "list the batches instead of the findings")
 }
 
 // check writes the findings or the batches of a file as they are made.
 func (p *program) check(ctx context.Context, path string, flags checkFlags) (check.Summary, error) {
 	var summary check.Summary
-	config := check.Config{File: filepath.Base(path), DefaultSourceDB: flags.sourceDB, Cut: flags.cut}
+	config := check.Config{File: filepath.Base(path), DefaultSourceDB: flags.sourceDB, Cut: flags.cut, Limits: flags.limits}
 	run := func(config check.Config) error {
 		source, err := p.open(ctx, path)
 		if err != nil {

@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tallyman-dev/tallyman/payload"
 	"github.com/tallyman-dev/tallyman/sample"
+	"github.com/tallyman-dev/tallyman/server/api"
+	"github.com/tallyman-dev/tallyman/server/ingest"
 )
 
 // unused is an address where nobody listens.
@@ -56,6 +59,31 @@ func TestSeveralServers(t *testing.T) {
 		}
 		if r := must(t, exitUsage, "work", "--server", wrong, "--store", "sqlite:"+filepath.Join(t.TempDir(), "x")); !strings.Contains(r.stderr, "address") {
 			t.Errorf("work --server %s: %s", wrong, r.stderr)
+		}
+	}
+}
+
+// TestLimitsAreFlags has a limit's error name the flag that raises it.
+func TestLimitsAreFlags(t *testing.T) {
+	t.Parallel()
+	flags := (&program{}).serveVerb().Flags()
+	for _, setting := range []string{
+		ingest.SettingMaxItem, ingest.SettingMaxBytes, ingest.SettingMaxRatio, ingest.SettingMaxDepth, ingest.SettingMaxWindow,
+		api.SettingMaxOpenUploads, api.SettingRateLimit, payload.LimitSetting,
+	} {
+		if flags.Lookup(setting) == nil {
+			t.Errorf("the limit %s is no flag of serve", setting)
+		}
+	}
+	path, _ := collection(t, sample.Config{Documents: 3})
+	for _, verb := range []string{"run", "check"} {
+		for _, limit := range []string{ingest.SettingMaxItem, ingest.SettingMaxBytes} {
+			data := filepath.Join(t.TempDir(), "data")
+			r := tallyman(t, verb, path, "--data", data, "--"+limit, "50")
+			if r.code == exitOK || !strings.Contains(r.stdout+r.stderr, limit) {
+				t.Errorf("%s --%s 50: exit code %d\n%s%s", verb, limit, r.code, r.stdout, r.stderr)
+			}
+			must(t, exitUsage, verb, path, "--data", data, "--"+limit, "-1")
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/folder"
+	"github.com/tallyman-dev/tallyman/server"
+	"github.com/tallyman-dev/tallyman/server/ingest"
 	"github.com/tallyman-dev/tallyman/worker"
 )
 
@@ -18,6 +20,8 @@ func (p *program) runVerb() *cobra.Command {
 	var s submission
 	var workers int
 	var storeDSN string
+	var reader ingest.ReaderConfig
+	var maxPayload int64
 	verb := &cobra.Command{
 		Use:   "run FILE...",
 		Short: "Do everything in one process: take files in, store them, say what became of every item",
@@ -36,6 +40,9 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 			}
 			if err := checkSlots("workers", workers); err != nil {
 				return err
+			}
+			if err := reader.Validate(); err != nil {
+				return usageError("%w", err)
 			}
 			files, err := s.files(args)
 			if err != nil {
@@ -58,19 +65,23 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 			if err != nil {
 				return err
 			}
-			return f.run(verb.Context(), logger, storeDSN, worker.Config{Slots: workers, Logger: workLogger}, files)
+			config := serverConfig(logger)
+			config.Reader = reader
+			working := worker.Config{Slots: workers, MaxPayloadBytes: maxPayload, Logger: workLogger}
+			return f.run(verb.Context(), config, storeDSN, working, files)
 		},
 	}
 	s.flags(verb.Flags())
 	verb.Flags().IntVar(&workers, "workers", runtime.NumCPU(), "batches worked on at a time")
 	verb.Flags().StringVar(&storeDSN, "store", "", "annotation store (default: "+folder.Annotations+" in the data folder)")
+	readLimits(verb.Flags(), &reader)
+	workLimits(verb.Flags(), &maxPayload)
 	return verb
 }
 
 // run serves the data folder, works, and follows a job for each file.
-func (f *follower) run(ctx context.Context, logger *slog.Logger, storeDSN string, working worker.Config, files []file) error {
+func (f *follower) run(ctx context.Context, config server.Config, storeDSN string, working worker.Config, files []file) error {
 	p := f.program
-	config := serverConfig(logger)
 	config.Listen = "127.0.0.1:0" // for the other commands
 	coordinator, err := startEmbedded(ctx, p.data, config)
 	if err != nil {

@@ -16,9 +16,10 @@ import (
 
 // serving is what the flags of serve say.
 type serving struct {
-	config  server.Config
-	workers int
-	store   string
+	config     server.Config
+	workers    int
+	store      string
+	maxPayload int64
 }
 
 func (s *serving) flags(flags *pflag.FlagSet) {
@@ -38,6 +39,8 @@ func (s *serving) flags(flags *pflag.FlagSet) {
 	spanVar(flags, &s.config.Retention, "retention", 7*day, "for how long jobs that succeeded are kept; 0 for ever")
 	spanVar(flags, &s.config.RetentionWithErrors, "retention-with-errors", 30*day,
 		"for how long jobs that ended otherwise are kept; 0 for ever")
+	serverLimits(flags, &s.config)
+	workLimits(flags, &s.maxPayload)
 }
 
 func (p *program) serveVerb() *cobra.Command {
@@ -105,7 +108,7 @@ func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordi
 	if s.workers > 0 {
 		var err error
 		work, err = startWork(context.WithoutCancel(ctx), s.store,
-			worker.Config{Conn: c.conn, WorkerID: c.workerID(), Slots: s.workers, Logger: logger})
+			worker.Config{Conn: c.conn, WorkerID: c.workerID(), Slots: s.workers, MaxPayloadBytes: s.maxPayload, Logger: logger})
 		if err != nil {
 			return err
 		}

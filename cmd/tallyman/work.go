@@ -31,6 +31,7 @@ func (w *working) flags(flags *pflag.FlagSet) {
 	flags.BoolVar(&w.config.ExitWhenIdle, "exit-when-idle", false, "end when there is nothing to do")
 	flags.DurationVar(&w.config.DrainTimeout, "drain-timeout", 0,
 		"for batches in hand when the worker stops (default 10s)")
+	workLimits(flags, &w.config.MaxPayloadBytes)
 }
 
 func (p *program) workVerb() *cobra.Command {

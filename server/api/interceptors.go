@@ -141,8 +141,8 @@ type Limit struct {
 	Burst     int     // calls at once; default twice as many
 }
 
-// Names of the settings, for the error.
-const limitSetting = "rate-limit"
+// SettingRateLimit is the name of the setting that bounds the calls of a client.
+const SettingRateLimit = "rate-limit"
 
 // clientsKept bounds the memory of the limiter: who was not heard of for long is forgotten first.
 const clientsKept = 10_000
@@ -175,8 +175,8 @@ func (l *limiter) Limit(ctx context.Context) error {
 	}
 	err := fail(codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_RATE_LIMITED,
 		"more than %g calls a second from this client; slow down, or raise the coordinator's setting %s",
-		l.limit.PerSecond, limitSetting)
-	err.metadata = map[string]string{"setting": limitSetting}
+		l.limit.PerSecond, SettingRateLimit)
+	err.metadata = map[string]string{"setting": SettingRateLimit}
 	keepViolation(ctx, err)
 	return err
 }

@@ -59,7 +59,10 @@ type Config struct {
 
 	Grace  time.Duration       // for which leases outlive a stream that the worker's side closed; default 5 s
 	Reader ingest.ReaderConfig // limits of what is uploaded
-	Idle   time.Duration       // after which a quiet WatchJob shows a sign of life; default 15 s
+
+	MaxOpenUploads int           // of one client at once; default 64, below 0 no limit
+	UploadTimeout  time.Duration // after which an upload without a stream is abandoned; default 1 h
+	Idle           time.Duration // after which a quiet WatchJob shows a sign of life; default 15 s
 }
 
 // Services are the three services on one coordinator.
@@ -67,6 +70,7 @@ type Services struct {
 	cfg     Config
 	beating *Beating
 	kinds   *kindCache
+	uploads *openUploads
 	drain   context.Context
 }
 
@@ -84,7 +88,12 @@ func New(drain context.Context, cfg Config) *Services {
 	if cfg.Idle <= 0 {
 		cfg.Idle = 15 * time.Second
 	}
-	return &Services{cfg: cfg, beating: newBeating(), kinds: newKindCache(), drain: drain}
+	if cfg.UploadTimeout <= 0 {
+		cfg.UploadTimeout = time.Hour
+	}
+	return &Services{
+		cfg: cfg, beating: newBeating(), kinds: newKindCache(), uploads: newOpenUploads(cfg.MaxOpenUploads), drain: drain,
+	}
 }
 
 // Register adds the services to a gRPC server.

@@ -85,7 +85,16 @@ func (s *jobService) SubmitUpload(stream uploadStream) error {
 	if h == nil {
 		return invalid("header", "the first message of an upload must be its header")
 	}
+	if most := cmp.Or(s.cfg.Reader.MaxBytes, ingest.DefaultMaxBytes); h.GetSize() > most {
+		return invalid("header.size", "%d bytes are more than the coordinator's setting %s permits: %d",
+			h.GetSize(), ingest.SettingMaxBytes, most)
+	}
 	n := newJob(h)
+	leave, err := s.uploads.enter(CallerOf(ctx).Name, n.UploadID)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	up, err := s.cfg.Store.OpenUpload(ctx, n)
 	if err != nil {
 		return err
@@ -95,6 +104,8 @@ func (s *jobService) SubmitUpload(stream uploadStream) error {
 	if err := stream.Send(answer); err != nil || answer.Finished {
 		return err
 	}
+	ctx, stop := s.keep(ctx, &up)
+	defer stop()
 	in := receive(stream, n.FileName, answer.ResumeOffset)
 	sink := &uploadSink{stream: stream, services: s.Services, up: up, in: in, answer: answer}
 	cut := ingest.CutConfig{

@@ -4,12 +4,15 @@ import "fmt"
 
 // The names of the settings that bound what a Reader takes, as its errors give them.
 const (
-	SettingMaxItem   = "max_item_bytes"
-	SettingMaxBytes  = "max_decompressed_bytes"
-	SettingMaxRatio  = "max_expansion_ratio"
-	SettingMaxDepth  = "max_compression_depth"
-	SettingMaxWindow = "max_zstd_window_bytes"
+	SettingMaxItem   = "max-item-bytes"
+	SettingMaxBytes  = "max-upload-bytes"
+	SettingMaxRatio  = "max-expansion-ratio"
+	SettingMaxDepth  = "max-compression-depth"
+	SettingMaxWindow = "max-zstd-window-bytes"
 )
+
+// DefaultMaxBytes is the default of ReaderConfig.MaxBytes.
+const DefaultMaxBytes = 1 << 40
 
 // ReaderConfig configures a Reader. Zero limits mean the defaults.
 type ReaderConfig struct {
@@ -60,7 +63,7 @@ func (c ReaderConfig) withDefaults() ReaderConfig {
 		c.MaxItem = 64 << 20
 	}
 	if c.MaxBytes == 0 {
-		c.MaxBytes = 1 << 40
+		c.MaxBytes = DefaultMaxBytes
 	}
 	if c.MaxRatio == 0 {
 		c.MaxRatio = 250

@@ -14,6 +14,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tallyman-dev/tallyman/server/job"
@@ -159,10 +160,19 @@ type Uploads interface {
 	// group changes nothing and ErrJobStopped is returned. A group that was committed before, known by its Position (or, the
 	// last one, by Finished), changes nothing and succeeds; a Position before the committed one is an error.
 	CommitIngest(ctx context.Context, g IngestGroup) error
-	// AbandonUploads stops as failed the running jobs of unfinished uploads into which nothing was committed, and which
-	// nobody opened, for idle. Those of paused jobs wait, and have the whole time again when their job is resumed. It
-	// returns their job ids.
+	// KeepUpload notes that the stream which opened the upload in this epoch stands. ErrUploadFenced when a newer one was
+	// opened.
+	KeepUpload(ctx context.Context, jobID, epoch int64) error
+	// AbandonUploads stops as failed, with Abandoned as the reason, the running jobs of unfinished uploads into which
+	// nothing was committed, and which nobody opened or kept, for idle. Those of paused jobs wait, and have the whole time
+	// again when their job is resumed. It returns their job ids.
 	AbandonUploads(ctx context.Context, idle time.Duration) ([]int64, error)
+}
+
+// Abandoned is why the job of an upload ends that was interrupted and not resumed, and what can be done about it.
+func Abandoned(idle time.Duration) string {
+	return fmt.Sprintf("the upload was interrupted and not resumed within %v (the coordinator's setting upload-timeout); "+
+		"send the file again, as a new upload", idle)
 }
 
 // ErrJobStopped says that a job takes no more items since it is being stopped or has ended.

@@ -120,6 +120,19 @@ func (s *Store) GetUpload(ctx context.Context, uploadID string) (store.Upload, e
 	return up, nil
 }
 
+const keepUpload = `UPDATE uploads SET active_at = clock_timestamp() WHERE job_id = $1 AND epoch = $2`
+
+// KeepUpload implements store.Uploads.
+func (s *Store) KeepUpload(ctx context.Context, jobID, epoch int64) error {
+	return s.call(ctx, "keep upload", func(ctx context.Context) error {
+		kept, err := s.pool.Exec(ctx, keepUpload, jobID, epoch)
+		if err == nil && kept.RowsAffected() == 0 {
+			err = store.ErrUploadFenced
+		}
+		return err
+	})
+}
+
 // uploadsAtOnce bounds the uploads that one transaction abandons.
 const uploadsAtOnce = 100
 
@@ -133,7 +146,7 @@ FOR UPDATE OF u SKIP LOCKED`
 
 // AbandonUploads implements store.Uploads.
 func (s *Store) AbandonUploads(ctx context.Context, idle time.Duration) ([]int64, error) {
-	reason := fmt.Sprintf("the upload was abandoned: nothing came for %v", idle)
+	reason := store.Abandoned(idle)
 	var all []int64
 	for {
 		var idleJobs, stopped []int64

@@ -102,6 +102,18 @@ func (s *Store) GetUpload(ctx context.Context, uploadID string) (u store.Upload,
 	return u, wrap("get upload", err)
 }
 
+// KeepUpload implements store.Uploads.
+func (s *Store) KeepUpload(ctx context.Context, jobID, epoch int64) error {
+	err := s.write(ctx, ingesting, func(t *tx) error {
+		kept, err := t.change("UPDATE uploads SET active_at = ? WHERE job_id = ? AND epoch = ?", micros(t.now), jobID, epoch)
+		if err == nil && kept == 0 {
+			err = store.ErrUploadFenced
+		}
+		return err
+	})
+	return wrap("keep upload", err)
+}
+
 // AbandonUploads implements store.Uploads.
 func (s *Store) AbandonUploads(ctx context.Context, idle time.Duration) ([]int64, error) {
 	var ids []int64
@@ -112,9 +124,8 @@ func (s *Store) AbandonUploads(ctx context.Context, idle time.Duration) ([]int64
 		if err != nil {
 			return err
 		}
-		reason := fmt.Sprintf("the upload was not resumed within %v", idle)
 		for _, id := range ids {
-			if err := t.stop(id, job.Failed, reason); err != nil {
+			if err := t.stop(id, job.Failed, store.Abandoned(idle)); err != nil {
 				return err
 			}
 		}

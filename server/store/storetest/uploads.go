@@ -103,7 +103,7 @@ var uploads = []scenario{
 		f.must(err)
 		f.equal("abandoned", ids, []int64{idle.JobID})
 		j := f.job(idle.JobID)
-		if j.State != job.Cancelling || j.StopAs != job.Failed || j.Reason == "" {
+		if j.State != job.Cancelling || j.StopAs != job.Failed || j.Reason != store.Abandoned(short) {
 			f.Errorf("the abandoned job is %v as %v because %q", j.State, j.StopAs, j.Reason)
 		}
 		again, err := f.AbandonUploads(f.ctx, short)
@@ -115,13 +115,17 @@ var uploads = []scenario{
 		}
 	}},
 	{"an upload that goes on is not abandoned", func(f *fixture) {
-		opened, committed := f.open("opened"), f.open("committed")
+		opened, committed, kept := f.open("opened"), f.open("committed"), f.open("kept")
 		f.pass(f.now().Add(margin))
 		f.open("opened")
 		f.commit(committed, cut(committed, 1))
+		f.must(f.KeepUpload(f.ctx, kept.JobID, kept.Epoch))
 		ids, err := f.AbandonUploads(f.ctx, margin)
 		f.must(err)
 		f.equal("abandoned", ids, []int64{})
+		if err := f.KeepUpload(f.ctx, opened.JobID, opened.Epoch); !errors.Is(err, store.ErrUploadFenced) {
+			f.Errorf("kept by a stream of before: %v, want ErrUploadFenced", err)
+		}
 		f.equal("state", f.job(opened.JobID).State, job.Running)
 	}},
 }

@@ -20,6 +20,7 @@ type Config struct {
 	File            string // name of the file, as findings give it
 	DefaultSourceDB string // for items without one
 	Cut             ingest.CutConfig
+	Limits          ingest.ReaderConfig // of what is read
 
 	// Finding and Batch are called, if not nil, with everything that is found and with every batch, in order of the
 	// file, one call at a time. An error ends the check and is returned as it is.
@@ -49,8 +50,10 @@ func Run(ctx context.Context, src io.ReadCloser, config Config) (Summary, error)
 		return Summary{}, fmt.Errorf("check %s: %w", config.File, err)
 	}
 	c := &checker{config: config, options: options, ingest: ingest.Annotations(options)}
+	reader := config.Limits
+	reader.File = config.File
 	read, err := ingest.Run(ctx, src, ingest.Config{
-		Reader:   ingest.ReaderConfig{File: config.File},
+		Reader:   reader,
 		Cut:      config.Cut,
 		Identify: c.identify,
 	}, c)

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"github.com/spf13/pflag"
+
+	"github.com/tallyman-dev/tallyman/payload"
+	"github.com/tallyman-dev/tallyman/server"
+	"github.com/tallyman-dev/tallyman/server/api"
+	"github.com/tallyman-dev/tallyman/server/ingest"
+)
+
+// The flags of limits have the names that errors give the limits by.
+
+// readLimits are those of what is read.
+func readLimits(flags *pflag.FlagSet, reader *ingest.ReaderConfig) {
+	flags.Int64Var(&reader.MaxItem, ingest.SettingMaxItem, 0, "longest item, at most 512 MiB; longer ones are rejected (default 64 MiB)")
+	flags.Int64Var(&reader.MaxBytes, ingest.SettingMaxBytes, 0, "longest file, after decompression (default 1 TiB)")
+	flags.Int64Var(&reader.MaxRatio, ingest.SettingMaxRatio, 0,
+		"times a compressed file may be larger when it is decompressed, from 64 MiB on (default 250)")
+	flags.IntVar(&reader.MaxDepth, ingest.SettingMaxDepth, 0, "times a file may be compressed one in another (default 2)")
+	flags.Int64Var(&reader.MaxWindow, ingest.SettingMaxWindow, 0, "largest window of a zstd file, which is memory (default 128 MiB)")
+}
+
+// serverLimits are those of a coordinator that others reach.
+func serverLimits(flags *pflag.FlagSet, config *server.Config) {
+	readLimits(flags, &config.Reader)
+	flags.IntVar(&config.MaxOpenUploads, api.SettingMaxOpenUploads, 0,
+		"uploads that one client, known by its address, may have open at once; below 0 no limit (default 64)")
+	flags.Float64Var(&config.RateLimit.PerSecond, api.SettingRateLimit, 0,
+		"calls a second of one client, known by its address; below 0 no limit (default 10000)")
+}
+
+// workLimits are those of a worker.
+func workLimits(flags *pflag.FlagSet, maxPayload *int64) {
+	flags.Int64Var(maxPayload, payload.LimitSetting, 0, "that a batch may unpack to in memory (default 256 MiB)")
+}
