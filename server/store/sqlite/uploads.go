@@ -166,7 +166,8 @@ func (s *Store) CommitIngest(ctx context.Context, in store.IngestGroup) error {
 			}
 		}
 		d := g.delta(in.JobID)
-		d.BytesRead += in.Position.Received - u.Position.Received
+		// After a resumption a compressed input may be counted a little shorter; progress does not run backwards.
+		d.BytesRead += max(in.Position.Received-u.Position.Received, 0)
 		if in.Finished {
 			d.IngestDone = 1
 		}
@@ -192,7 +193,7 @@ func admits(u *store.Upload, in *store.IngestGroup) (fresh bool, err error) {
 		return false, store.ErrJobStopped
 	case at && len(in.Batches)+len(in.Rejected) > 0:
 		return false, nil
-	case in.Position.Item < u.Position.Item || in.Position.Offset < u.Position.Offset || in.Position.Received < u.Position.Received:
+	case in.Position.Item < u.Position.Item || in.Position.Offset < u.Position.Offset:
 		return false, fmt.Errorf("the position %+v lies before the committed %+v", in.Position, u.Position)
 	}
 	return true, nil
@@ -248,7 +249,7 @@ func (g *group) advance(u *store.Upload, in *store.IngestGroup) error {
 	err := g.only(`UPDATE uploads SET byte_offset = ?, received = ?, line = ?, items = ?, batches = ?, document = ?,
 			hash_state = ?, encoding = ?, active_at = ?, finished_at = ?
 		WHERE job_id = ? AND epoch = ?`,
-		p.Offset, p.Received, p.Line, p.Item, u.Position.Batch+int32(len(in.Batches)),
+		p.Offset, max(p.Received, u.Position.Received), p.Line, p.Item, u.Position.Batch+int32(len(in.Batches)),
 		store.CleanText(p.Document, store.MaxDocument), blob(p.Hash), store.CleanText(p.Encoding, store.MaxName),
 		micros(g.now), finished, in.JobID, in.Epoch)
 	if err != nil {
