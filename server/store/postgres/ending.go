@@ -146,7 +146,7 @@ func (e *ending) end(b *held, end job.End, findings []store.Finding) store.Settl
 	runs, ok := advance(end.From, end.Outcomes, b.DoneItems, b.ItemCount)
 	done := b.DoneItems + job.Items(runs)
 	if !ok || (end.Kind == job.EndCompleted && done != b.ItemCount) {
-		return store.SettleAnswer{Err: store.ErrIncomplete}
+		return store.SettleAnswer{State: b.State, Err: store.ErrIncomplete}
 	}
 	from, crashedBefore := b.DoneItems, b.Crashes+b.Losses > 0
 	b.DoneItems = done
