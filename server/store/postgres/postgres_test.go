@@ -3,6 +3,9 @@ package postgres_test
 import (
 	"context"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/tallyman-dev/tallyman/internal/pgtest"
 	"github.com/tallyman-dev/tallyman/server/store"
@@ -37,7 +40,30 @@ func TestStore(t *testing.T) {
 
 func TestModel(t *testing.T) {
 	t.Parallel()
-	storetest.Model(t, open, 10)
+	storetest.Model(t, cluster, modelRuns)
+}
+
+// modelRuns is how many sequences the model tries by itself.
+const modelRuns = 30
+
+// cluster gives each coordinator a pool of its own on one database.
+func cluster(tb testing.TB, coordinators int) storetest.Cluster {
+	tb.Helper()
+	dsn := pgtest.DSN(tb, "coordinator", postgres.Migrate)
+	c := storetest.Cluster{Postpone: func(ctx context.Context, batchID int64, d time.Duration) error {
+		conn, err := pgx.Connect(ctx, dsn)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, `UPDATE batches SET available_at = clock_timestamp() + $2::interval
+			WHERE id = $1 AND state = 0 AND available_at IS NOT NULL`, batchID, d)
+		return err
+	}}
+	for range coordinators {
+		c.Handles = append(c.Handles, openAt(tb, dsn, 4))
+	}
+	return c
 }
 
 func BenchmarkClaimSettle(b *testing.B) {

@@ -2,4 +2,5 @@
 
 package sqlite
 
-const modelRuns = 100
+// modelRuns is how many sequences the model tries by itself.
+const modelRuns = 30

@@ -4,4 +4,4 @@ package sqlite
 
 // The race detector slows the transpiled engine down thirty times; the model is one goroutine, in which it has nothing
 // to find.
-const modelRuns = 5
+const modelRuns = 3

@@ -1,8 +1,11 @@
 package sqlite
 
 import (
+	"context"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/tallyman-dev/tallyman/server/store"
 	"github.com/tallyman-dev/tallyman/server/store/storetest"
@@ -32,7 +35,22 @@ func TestStore(t *testing.T) { storetest.Test(t, open) }
 
 func TestStoreModel(t *testing.T) {
 	t.Parallel()
-	storetest.Model(t, open, modelRuns)
+	storetest.Model(t, cluster, modelRuns)
+}
+
+// cluster gives the one store to every coordinator: a database belongs to one process here.
+func cluster(tb testing.TB, coordinators int) storetest.Cluster {
+	tb.Helper()
+	s := opened(tb)
+	return storetest.Cluster{
+		Handles: slices.Repeat([]store.Store{s}, coordinators),
+		Postpone: func(ctx context.Context, batchID int64, d time.Duration) error {
+			return s.write(ctx, settling, func(t *tx) error {
+				return t.only("UPDATE batches SET available_at = ? WHERE id = ? AND state = 0 AND available_at IS NOT NULL",
+					micros(t.now.Add(d)), batchID)
+			})
+		},
+	}
 }
 
 func BenchmarkClaimSettle(b *testing.B) { storetest.BenchmarkClaimSettle(b, open) }

@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -10,79 +12,297 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-// check compares every job of the run with the model.
+// shortestBackoff is less than the first one that package job gives.
+const shortestBackoff = 400 * time.Millisecond
+
+// touch notes that this step may have changed times of a batch.
+func (m *model) touch(b *knownBatch, t touched) {
+	was := m.touched[b]
+	m.touched[b] = touched{was.lease || t.lease, was.settled || t.settled}
+}
+
+// check compares all rows with the model, as the coordinators see them in turns.
 func (m *model) check(*rapid.T) {
-	for _, up := range m.uploads {
-		j := m.audit(up.JobID, m.rejected[up.JobID])
-		if j.Revision < m.revisions[up.JobID] {
-			m.Fatalf("revision %d after %d", j.Revision, m.revisions[up.JobID])
+	m.steps++
+	c := m.coordinators[m.steps%len(m.coordinators)]
+	for _, j := range m.jobs {
+		if j.deleted {
+			_, err := c.GetJob(c.ctx, j.id)
+			m.wantError("look at a deleted job", err, store.ErrNotFound)
+			continue
 		}
-		m.revisions[up.JobID] = j.Revision
-		var reported int64
-		for _, b := range m.batches(up.JobID) {
-			if last := m.attempts[b.ID]; b.Attempt < last {
-				m.Fatalf("batch %d is at attempt %d after %d", b.ID, b.Attempt, last)
-			}
-			m.attempts[b.ID] = b.Attempt
-			reported += int64(len(m.outcomes[b.ID]))
-			m.checkOutcomes(b)
-			if first, ok := m.over[b.ID]; ok {
-				m.equal("an ended batch", b, first)
-			} else if b.State.Ended() {
-				m.over[b.ID] = b
+		m.look(j, c.job(j.id))
+		for i, row := range m.rows(c.fixture, j) {
+			m.lookBatch(c, j.batches[i], row)
+		}
+	}
+	clear(m.touched)
+	for _, c := range m.coordinators {
+		m.checkFloors(c)
+	}
+	if len(m.sessions) > 0 {
+		m.lookSession(c, m.sessions[m.steps%len(m.sessions)])
+	}
+}
+
+// lookBatch compares a batch's row. What no step touched is exactly as it was; of what one did only the times are the
+// store's to say.
+func (m *model) lookBatch(c *coordinator, b *knownBatch, got store.BatchRow) {
+	m.Helper()
+	if b.row.ID == 0 {
+		b.row = got
+		if !got.ClaimedAt.IsZero() || !got.AvailableAt.IsZero() {
+			m.Errorf("a new batch has times: %+v", got)
+		}
+	}
+	want := store.BatchRow{
+		Batch: job.Batch{
+			ID: b.id, JobID: b.job.id, Ordinal: b.ordinal, FirstItem: b.cut.FirstItem, ItemCount: b.cut.Items,
+			DoneItems: b.done(), Weight: b.cut.Weight, State: b.state, Attempt: b.attempt, Failures: b.failures,
+			Crashes: b.crashes, Losses: b.losses, Outcomes: join(b.outcomes),
+			LeaseExpiresAt: b.row.LeaseExpiresAt, ClaimedAt: b.row.ClaimedAt, SettledAt: b.row.SettledAt, AvailableAt: b.row.AvailableAt,
+		},
+		Documents: b.cut.Documents, Total: len(b.cut.Documents),
+	}
+	if n := len(b.ends); n > 0 {
+		want.WorkerID = b.ends[n-1].worker
+		if b.ends[n-1].kind != job.EndCompleted {
+			want.Error = b.ends[n-1].message
+		}
+	}
+	if b.session != nil {
+		want.SessionID, want.WorkerID = b.session.id, b.session.worker
+	}
+	touched, isTouched := m.touched[b]
+	if isTouched {
+		want.LeaseExpiresAt = got.LeaseExpiresAt
+		if got.Attempt > b.row.Attempt {
+			want.ClaimedAt = got.ClaimedAt
+		}
+		want.SettledAt, want.AvailableAt = got.SettledAt, got.AvailableAt
+		m.checkTimes(b, got)
+	}
+	m.equal(fmt.Sprintf("batch %d", b.id), got, want)
+	b.row = got
+	if touched.settled {
+		m.lookAttempts(c, b)
+	}
+}
+
+// checkTimes judges the times of a batch by its state.
+func (m *model) checkTimes(b *knownBatch, got store.BatchRow) {
+	m.Helper()
+	now := m.now()
+	if running := b.state == job.BatchRunning; running == got.LeaseExpiresAt.IsZero() {
+		m.Errorf("batch %d is %v and its lease ends at %v", b.id, b.state, got.LeaseExpiresAt)
+	} else if running && b.expired != got.LeaseExpiresAt.Before(now) {
+		m.Errorf("batch %d: its lease ends at %v, now is %v, want it expired: %v", b.id, got.LeaseExpiresAt, now, b.expired)
+	} else if running && got.LeaseExpiresAt.After(now.Add(long)) {
+		m.Errorf("batch %d: its lease ends at %v, now is %v", b.id, got.LeaseExpiresAt, now)
+	}
+	if b.state.Ended() == got.SettledAt.IsZero() || got.SettledAt.After(now) {
+		m.Errorf("batch %d is %v and settled at %v", b.id, b.state, got.SettledAt)
+	}
+	if b.returned == got.AvailableAt.IsZero() || b.returned && b.backedOff != got.AvailableAt.After(now) {
+		m.Errorf("batch %d is %v and available at %v, now is %v", b.id, b.state, got.AvailableAt, now)
+	}
+}
+
+// lookAttempts compares the history of a batch: what it said before it says for ever.
+func (m *model) lookAttempts(c *coordinator, b *knownBatch) {
+	m.Helper()
+	got := c.attempts(b.id)
+	var want []store.Attempt
+	for _, e := range b.ends {
+		if e.kind == job.EndCompleted {
+			continue
+		}
+		a := store.Attempt{
+			BatchID: b.id, Attempt: e.lease.Attempt, SessionID: e.lease.SessionID, WorkerID: e.worker, Kind: e.kind,
+			Message: e.message, State: e.state,
+		}
+		switch n := len(want); {
+		case n < len(b.attempts):
+			a.ClaimedAt, a.EndedAt = b.attempts[n].ClaimedAt, b.attempts[n].EndedAt
+		case n < len(got):
+			a.ClaimedAt, a.EndedAt = got[n].ClaimedAt, got[n].EndedAt
+			if a.EndedAt.Before(a.ClaimedAt) {
+				m.Errorf("attempt %d of batch %d ended at %v, before it began at %v", a.Attempt, b.id, a.EndedAt, a.ClaimedAt)
 			}
 		}
-		if j.Warnings != reported {
-			m.Fatalf("%d findings for %d reported items", j.Warnings, reported)
+		want = append(want, a)
+	}
+	m.equal(fmt.Sprintf("attempts at batch %d", b.id), got, want)
+	b.attempts = got
+}
+
+// checkFloors makes sure that no coordinator overlooks a batch that nobody has claimed.
+func (m *model) checkFloors(c *coordinator) {
+	for _, j := range m.alive() {
+		for _, b := range j.batches {
+			if b.state == job.BatchPending && b.attempt == 0 && b.ordinal < c.floors[j.id] {
+				m.Errorf("batch %d of job %d, which nobody has claimed, lies before the floor %d", b.ordinal, j.id, c.floors[j.id])
+			}
 		}
 	}
 }
 
-// checkOutcomes compares the outcomes of a batch with what workers reported and what its end says of the rest.
-func (m *model) checkOutcomes(b store.BatchRow) {
-	want := slices.Clone(m.outcomes[b.ID])
-	undone, ok := map[job.BatchState]job.Outcome{
-		job.BatchFailed: job.ItemFailed, job.BatchCrashed: job.ItemCrashed, job.BatchCancelled: job.ItemCancelled,
-	}[b.State]
-	for ok && len(want) < int(b.ItemCount) {
-		want = append(want, undone)
+func (m *model) lookSession(c *coordinator, s *knownSession) {
+	m.Helper()
+	got, err := c.GetSession(c.ctx, s.id)
+	if s.over {
+		m.wantError("look at a session that ended", err, store.ErrSessionEnded)
+		return
 	}
-	var got []job.Outcome
-	for _, r := range b.Outcomes {
-		for range r.Count {
-			got = append(got, r.Outcome)
-		}
+	m.must(err)
+	if want := int64(len(m.running(s))); got.WorkerID != s.worker || got.Running != want {
+		m.Errorf("session %d of %s holds %d leases, want %d of %s", s.id, got.WorkerID, got.Running, want, s.worker)
 	}
-	m.equal(fmt.Sprintf("outcomes of a batch that is %v", b.State), got, want)
 }
 
-// finish brings every job of the run to its end, by completing what can be claimed or by stopping it.
-func (m *model) finish() {
-	s := m.register(m.name("worker"))
-	for _, up := range m.uploads {
-		if up.Finished && up.JobID%2 == 0 {
-			for {
-				grants := m.claim(s, m.name("request"), long, 10, up.JobID)
-				if len(grants) == 0 {
-					break
-				}
-				for _, g := range grants {
-					m.settle(completed(g))
-				}
+// finish brings every job of the run to its end, by completing what can be claimed or by stopping it, and has calls
+// arrive that were made when all was different.
+func (m *model) finish(t *rapid.T) {
+	c := m.coordinators[0]
+	m.check(t)
+	m.start(t)
+	m.check(t)
+	last := m.sessions[len(m.sessions)-1]
+	for _, j := range m.alive() {
+		if !j.up.Finished || rapid.Bool().Draw(t, "stopped") {
+			m.halt(c, j)
+		} else {
+			m.complete(t, c, j, last)
+		}
+		m.foldJob(c, j)
+		m.check(t)
+		if !j.state.Ended() || j.seen.ItemsOpen() != 0 {
+			m.Fatalf("nothing is open, and job %d is %v with %d items open", j.id, j.state, j.seen.ItemsOpen())
+		}
+	}
+	for len(m.late) > 0 {
+		l := m.late[0]
+		m.late = m.late[1:]
+		l.run()
+		m.check(t)
+	}
+	for _, j := range m.alive() {
+		m.foldJob(c, j)
+		m.lookFindings(c, j)
+		for _, b := range j.batches {
+			m.lookAttempts(c, b)
+		}
+	}
+	m.lookCounts(c)
+	m.check(t)
+	m.clear(c)
+}
+
+// halt stops a job, and takes back what is held of it.
+func (m *model) halt(c *coordinator, j *knownJob) {
+	if !j.state.Stopping() {
+		got, err := c.StopJob(c.ctx, j.id, job.Cancelled, "asked to")
+		m.must(err)
+		j.stop(job.Cancelled, "asked to")
+		m.look(j, got)
+	}
+	for _, b := range j.batches {
+		if b.state == job.BatchRunning {
+			m.settleThese(c, []store.Settlement{{Lease: b.lease(), End: job.End{Kind: job.EndReleased, From: b.done()}}})
+		}
+	}
+	for m.sweepStep(c, j) > 0 {
+	}
+}
+
+// complete has a session claim and complete all of a job; what others hold they release.
+func (m *model) complete(t *rapid.T, c *coordinator, j *knownJob, by *knownSession) {
+	if j.state == job.Paused {
+		m.pauseThis(c, j, false)
+	}
+	for j.state == job.Running && slices.ContainsFunc(j.batches, (*knownBatch).open) {
+		var group []store.Settlement
+		for _, b := range j.batches {
+			switch {
+			case b.backedOff:
+				m.available(b)
+			case b.state == job.BatchRunning && b.session != by:
+				group = append(group, store.Settlement{Lease: b.lease(), End: job.End{Kind: job.EndReleased, From: b.done()}})
+			case b.state == job.BatchRunning:
+				group = append(group, completed(b.grant(false)))
 			}
 		}
-		if !m.fold(up.JobID).State.Ended() {
-			m.stop(up.JobID)
-			m.sweep(up.JobID)
+		m.settleThese(c, group)
+		m.check(t)
+		// A coordinator that remembers nothing, and so none that forgot a batch.
+		m.claimThese(c, long, []store.ClaimRequest{request(by.id, m.name("request"), 3)}, []store.Turn{{JobID: j.id, Most: 3}})
+		m.check(t)
+	}
+	if j.state == job.Cancelling {
+		m.halt(c, j)
+	}
+}
+
+// lookFindings compares all findings of a job: each once, of the report that made its item's outcome final.
+func (m *model) lookFindings(c *coordinator, j *knownJob) {
+	m.Helper()
+	want := slices.Clone(j.found)
+	for _, b := range j.batches {
+		want = append(want, b.found...)
+	}
+	var got []finding
+	for _, f := range c.findings(store.FindingFilter{JobID: j.id}) {
+		got = append(got, finding{f.BatchID, f.Item, f.Message})
+	}
+	order := func(x, y finding) int {
+		switch {
+		case x.Item != y.Item:
+			return int(x.Item - y.Item)
+		case x.Message < y.Message:
+			return -1
 		}
-		for _, b := range m.batches(up.JobID) {
-			if b.State == job.BatchRunning {
-				l := job.Lease{BatchID: b.ID, Attempt: b.Attempt, SessionID: b.SessionID}
-				m.settle(store.Settlement{Lease: l, End: job.End{Kind: job.EndReleased, From: b.DoneItems}})
+		return 1
+	}
+	slices.SortFunc(got, order)
+	slices.SortFunc(want, order)
+	m.equal(fmt.Sprintf("findings of job %d", j.id), got, want)
+}
+
+// lookCounts compares what sessions have completed and crashed, which is known once all jobs are folded.
+func (m *model) lookCounts(c *coordinator) {
+	m.Helper()
+	if slices.ContainsFunc(m.jobs, func(j *knownJob) bool { return j.deleted && j.dirty }) {
+		return
+	}
+	list, err := c.ListSessions(c.ctx, true, store.Page{Size: len(m.sessions) + 50})
+	m.must(err)
+	for _, got := range list {
+		i := slices.IndexFunc(m.sessions, func(s *knownSession) bool { return s.id == got.ID })
+		if i >= 0 && (got.Completed != m.sessions[i].completed || got.Crashed != m.sessions[i].crashed) {
+			m.Errorf("session %d completed %d batches and crashed %d, want %d and %d", got.ID, got.Completed, got.Crashed,
+				m.sessions[i].completed, m.sessions[i].crashed)
+		}
+	}
+}
+
+// clear deletes all jobs of the run and makes sure that nothing is left of them.
+func (m *model) clear(c *coordinator) {
+	for _, j := range m.alive() {
+		m.remove(c, j)
+	}
+	for more := true; more; {
+		var err error
+		more, err = c.DeleteStep(c.ctx, 100)
+		m.must(err)
+	}
+	for _, j := range m.jobs {
+		for _, b := range j.batches {
+			if _, _, err := c.GetBatch(c.ctx, b.id); !errors.Is(err, store.ErrNotFound) {
+				m.Errorf("batch %d of a job that was removed: %v", b.id, err)
 			}
 		}
-		if j := m.audit(up.JobID, m.rejected[up.JobID]); !j.State.Ended() {
-			m.Fatalf("nothing is open, and the job is %v", j.State)
+		if list := c.findings(store.FindingFilter{JobID: j.id}); len(list) > 0 {
+			m.Errorf("%d findings of a job that was removed", len(list))
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -11,175 +13,288 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-func (m *model) workerActions() actions {
-	return actions{
-		"register":   m.start,
-		"deregister": m.deregister,
-		"break":      m.breakStream,
-		"claim":      m.claimSome,
-		"beat":       m.report,
-		"settle":     m.settleOne,
-		"settle2":    m.settleOne, // twice as likely
-		"repeat":     m.repeat,
+func (m *model) workerActions() []action {
+	return []action{
+		{"register", 3, nil, m.start},
+		{"deregister", 1, nil, m.deregister},
+		{"open stream", 3, nil, m.openStream},
+		{"break stream", 3, func() bool { return len(m.served()) > 0 }, m.breakStream},
+		{"claim", 16, nil, m.claimSome},
+		{"read payload", 1, m.granted, m.readFrame},
 	}
 }
 
-// settled is a settlement that was answered.
-type settled struct {
-	store.Settlement
-	answer store.SettleAnswer
+// process draws a session: often one that lives, otherwise any, most of which have ended without knowing.
+func (m *model) process(t *rapid.T) *knownSession {
+	if live := slices.DeleteFunc(slices.Clone(m.sessions), func(s *knownSession) bool { return s.over }); len(live) > 0 && dice(t, 4, "over") > 0 {
+		return pick(t, live, "session")
+	}
+	return pick(t, m.sessions, "session")
 }
 
+// granted tells whether anything was.
+func (m *model) granted() bool { return len(m.grants) > 0 }
+
+// start registers one of few workers: it may be that its earlier process goes on, and acts, without knowing.
 func (m *model) start(t *rapid.T) {
-	worker := fmt.Sprintf("worker-%d-%d", m.run, rapid.IntRange(0, 2).Draw(t, "worker"))
-	id, list, err := m.RegisterSession(m.ctx, session(worker))
+	c := pick(t, m.coordinators, "coordinator")
+	worker := fmt.Sprintf("worker-%d-%d", m.run, dice(t, 3, "worker"))
+	var want []store.Ended
+	for _, s := range m.sessions {
+		if s.worker == worker && !s.over {
+			want = append(want, m.endSession(s, job.End{Kind: job.EndDied, Message: store.ReplacedMessage})...)
+		}
+	}
+	id, got, err := c.RegisterSession(c.ctx, session(worker))
 	m.must(err)
-	m.ended(list, job.EndDied)
-	m.sessions = append(m.sessions, id)
+	m.sessions = append(m.sessions, &knownSession{id: id, worker: worker})
+	m.ended(c, "ended with the earlier session", got, want)
 }
 
 func (m *model) deregister(t *rapid.T) {
-	list, err := m.EndSession(m.ctx, pick(t, m.sessions, "session"), "bye")
-	m.must(err)
-	m.ended(list, job.EndReleased)
+	c, s := pick(t, m.coordinators, "coordinator"), m.process(t)
+	m.send(t, c, func() {
+		var want []store.Ended
+		if !s.over {
+			want = m.endSession(s, job.End{Kind: job.EndReleased, Message: store.DeregisteredMessage})
+		}
+		got, err := c.EndSession(c.ctx, s.id, "bye")
+		m.must(err)
+		m.ended(c, "ended with the session", got, want)
+	})
 }
 
+func (m *model) openStream(t *rapid.T) {
+	c, s := pick(t, m.coordinators, "coordinator"), m.process(t)
+	m.send(t, c, func() {
+		epoch, err := c.OpenStream(c.ctx, s.id)
+		if s.over {
+			m.wantError("open a stream of a session that ended", err, store.ErrSessionEnded)
+			return
+		}
+		m.must(err)
+		s.epoch++
+		s.broken = false
+		if epoch != s.epoch {
+			m.Fatalf("stream %d was opened, want %d", epoch, s.epoch)
+		}
+		c.serves[s] = epoch
+	})
+}
+
+// heartbeats is a stream of a session that a coordinator reads, or believes that it does.
+type heartbeats struct {
+	by *coordinator
+	of *knownSession
+}
+
+func (m *model) served() []heartbeats {
+	var list []heartbeats
+	for _, c := range m.coordinators {
+		for _, s := range m.sessions {
+			if c.serves[s] > 0 {
+				list = append(list, heartbeats{c, s})
+			}
+		}
+	}
+	return list
+}
+
+// breakStream is a coordinator's noticing that the worker's side closed a stream, be it long after the worker opened
+// the next one elsewhere.
 func (m *model) breakStream(t *rapid.T) {
-	s := pick(t, m.sessions, "session")
-	epoch, err := m.OpenStream(m.ctx, s)
-	if errors.Is(err, store.ErrSessionEnded) {
-		return
-	}
-	m.must(err)
-	m.must(m.BreakStream(m.ctx, s, epoch, time.Microsecond))
+	stream := pick(t, m.served(), "stream")
+	c, s, epoch := stream.by, stream.of, stream.by.serves[stream.of]
+	delete(c.serves, s)
+	grace := pick(t, []time.Duration{brief, long / 2}, "grace")
+	m.send(t, c, func() {
+		m.must(c.BreakStream(c.ctx, s.id, epoch, grace))
+		c.ledger.Shorten(s.id, grace)
+		if s.over || s.epoch != epoch {
+			return
+		}
+		s.broken = true
+		for _, b := range m.running(s) {
+			m.touch(b, touched{lease: true})
+			b.expired = b.expired || grace == brief
+		}
+		m.elapse(grace)
+	})
 }
 
+// claimSome asks for batches, sometimes for several callers together, under new request ids or ones of before.
 func (m *model) claimSome(t *rapid.T) {
-	s := pick(t, m.sessions, "session")
+	c := pick(t, m.coordinators, "coordinator")
+	var requests []store.ClaimRequest
+	for range 1 + dice(t, 2, "requests") {
+		if len(m.requests) > 0 && dice(t, 5, "repeated") == 0 {
+			requests = append(requests, pick(t, m.requests, "request"))
+			continue
+		}
+		s := m.process(t)
+		r := request(s.id, m.name("request"), dice(t, 5, "most"))
+		requests = append(requests, r)
+		m.requests = append(m.requests, r)
+	}
 	var turns []store.Turn
-	for _, up := range m.uploads {
-		turns = append(turns, store.Turn{JobID: up.JobID, Most: rapid.IntRange(0, 2).Draw(t, "fresh")})
+	for _, j := range m.jobs {
+		turns = append(turns, store.Turn{JobID: j.id, Floor: c.floors[j.id], Most: dice(t, 4, "most of a turn")})
 	}
-	lease := rapid.SampledFrom([]time.Duration{long, time.Microsecond}).Draw(t, "lease")
-	r := request(s, m.name("request"), rapid.IntRange(1, 4).Draw(t, "most"))
-	got, err := m.Claim(m.ctx, lease, []store.ClaimRequest{r}, turns)
+	if len(turns) > 1 && rapid.Bool().Draw(t, "other way round") {
+		slices.Reverse(turns)
+	}
+	lease := lasts(t, "lease")
+	m.send(t, c, func() { m.claimThese(c, lease, requests, turns) })
+}
+
+func (m *model) claimThese(c *coordinator, lease time.Duration, requests []store.ClaimRequest, turns []store.Turn) {
+	want, took := m.deal(requests, turns)
+	got, err := c.Claim(c.ctx, lease, requests, turns)
 	m.must(err)
-	_, err = m.GetSession(m.ctx, s)
-	if errors.Is(err, store.ErrSessionEnded) != errors.Is(got.Errs[0], store.ErrSessionEnded) {
-		m.Fatalf("claim: %v, get session: %v", got.Errs[0], err)
-	}
-	for _, g := range got.Grants[0] {
-		if g.Attempt != m.attempts[g.BatchID]+1 {
-			m.Fatalf("granted attempt %d after %d", g.Attempt, m.attempts[g.BatchID])
+	for i, r := range requests {
+		over := m.session(r.SessionID).over
+		if errors.Is(got.Errs[i], store.ErrSessionEnded) != over || !over && got.Errs[i] != nil {
+			m.Fatalf("claim for a session that has ended %v: %v", over, got.Errs[i])
 		}
-		if state := m.job(g.JobID).State; state != job.Running {
-			m.Fatalf("granted a batch of a job that is %v", state)
+		for k, g := range got.Grants[i] {
+			if g.Remaining < 0 || g.Remaining > long || !g.Repeated && g.Remaining != lease {
+				m.Fatalf("granted for %v, asked for %v: %+v", g.Remaining, lease, g)
+			}
+			got.Grants[i][k].Remaining = 0
 		}
 	}
-	m.grants = append(m.grants, got.Grants[0]...)
+	m.equal("grants", got.Grants, want)
+	m.equal("what the turns gave", got.Took, took)
+	for _, list := range got.Grants {
+		for _, g := range list {
+			b := m.batches[g.BatchID]
+			if g.Repeated {
+				if b.expired {
+					lease = 0
+				}
+				c.ledger.Hold(g.Lease, g.JobID, lease)
+				continue
+			}
+			m.touch(b, touched{lease: true})
+			b.expired = lease == brief
+			m.grants = append(m.grants, g)
+			c.ledger.Hold(g.Lease, g.JobID, lease)
+		}
+	}
+	for id, t := range got.Took {
+		if t.Fresh > 0 {
+			c.floors[id] = max(c.floors[id], t.Last+1)
+		}
+	}
+	m.elapse(lease)
 }
 
-// live reports whether a lease is its batch's, and returns the batch.
-func (m *model) live(l job.Lease) (store.BatchRow, bool) {
-	b := m.batch(l.BatchID)
-	return b, b.State == job.BatchRunning && b.Attempt == l.Attempt && b.SessionID == l.SessionID
+// deal says what a claim must give, and takes it.
+func (m *model) deal(requests []store.ClaimRequest, turns []store.Turn) ([][]store.Grant, map[int64]store.Took) {
+	type key struct {
+		session int64
+		id      string
+	}
+	want := make([][]store.Grant, len(requests))
+	first := map[key]int{}
+	var open []int // requests, in the order of dealing, once for each batch that they may get
+	for round := range 4 {
+		for i, r := range requests {
+			k := key{r.SessionID, r.RequestID}
+			if round == 0 {
+				if _, again := first[k]; !again {
+					first[k] = i
+					for _, b := range m.running(m.session(r.SessionID)) {
+						if b.request == r.RequestID {
+							want[i] = append(want[i], b.grant(true))
+						}
+					}
+				}
+			}
+			if first[k] == i && len(want[i]) == 0 && round < r.Max && !m.session(r.SessionID).over {
+				open = append(open, i)
+			}
+		}
+	}
+	pending, took := m.claimable(turns, len(open))
+	for k, b := range pending {
+		r := requests[open[k]]
+		b.state, b.session, b.request = job.BatchRunning, m.session(r.SessionID), r.RequestID
+		b.attempt++
+		b.returned, b.job.dirty = false, true
+		want[open[k]] = append(want[open[k]], b.grant(false))
+	}
+	for i, r := range requests {
+		if f := first[key{r.SessionID, r.RequestID}]; f != i {
+			for _, g := range want[f] {
+				g.Repeated = true
+				want[i] = append(want[i], g)
+			}
+		}
+	}
+	return want, took
 }
 
-// draw draws a report of some items of a batch from a position on, with a warning for each.
-func (m *model) draw(t *rapid.T, g store.Grant, b store.BatchRow) (from int32, runs []job.Run, findings []store.Finding) {
-	from = rapid.Int32Range(max(b.DoneItems-1, 0), min(b.DoneItems+1, b.ItemCount)).Draw(t, "from")
-	n := rapid.Int32Range(0, b.ItemCount-from).Draw(t, "count")
-	for i := from; i < from+n; i++ {
-		o := rapid.SampledFrom([]job.Outcome{job.Stored, job.Stored, job.Rejected}).Draw(t, "outcome")
-		runs = append(runs, job.Run{Count: 1, Outcome: o})
-		findings = append(findings, store.Finding{
-			Item: g.FirstItem + int64(i), Position: i, Severity: store.Warning, Code: "W",
+// claimable returns at most most batches in the order in which turns give them: those of a job that came back first, the
+// longest available before others, then those that nobody has claimed.
+func (m *model) claimable(turns []store.Turn, most int) ([]*knownBatch, map[int64]store.Took) {
+	var list []*knownBatch
+	took := map[int64]store.Took{}
+	for _, turn := range turns {
+		if turn.Most == 0 {
+			continue
+		}
+		var returned, fresh []*knownBatch
+		for _, b := range m.known(turn.JobID).batches {
+			switch {
+			case b.job.state != job.Running || b.state != job.BatchPending || b.backedOff:
+			case b.returned:
+				returned = append(returned, b)
+			case b.ordinal >= turn.Floor:
+				fresh = append(fresh, b)
+			}
+		}
+		slices.SortFunc(returned, func(x, y *knownBatch) int {
+			return cmp.Or(x.row.AvailableAt.Compare(y.row.AvailableAt), cmp.Compare(x.id, y.id))
 		})
-	}
-	return from, runs, findings
-}
-
-// record notes what a report adds and tells whether it fits.
-func (m *model) record(b store.BatchRow, from int32, runs []job.Run) bool {
-	if from > b.DoneItems || from+job.Items(runs) > b.ItemCount {
-		return false
-	}
-	for _, r := range job.SkipItems(runs, b.DoneItems-from) {
-		for range r.Count {
-			m.outcomes[b.ID] = append(m.outcomes[b.ID], r.Outcome)
+		given := slices.Concat(returned, fresh)
+		given = given[:min(len(given), turn.Most, most-len(list))]
+		list = append(list, given...)
+		t := store.Took{Batches: len(given), Fresh: max(len(given)-len(returned), 0)}
+		if t.Fresh > 0 {
+			t.Last = given[len(given)-1].ordinal
 		}
+		took[turn.JobID] = t
 	}
-	return true
+	return list, took
 }
 
-func (m *model) report(t *rapid.T) {
-	g := pick(t, m.grants, "grant")
-	b, live := m.live(g.Lease)
-	beat := store.Beat{Lease: g.Lease}
-	beat.From, beat.Outcomes, beat.Findings = m.draw(t, g, b)
-	answers, _, err := m.Beat(m.ctx, long, []store.Beat{beat})
+func (b *knownBatch) grant(repeated bool) store.Grant {
+	return store.Grant{
+		Lease: b.lease(), JobID: b.job.id, Ordinal: b.ordinal, FirstItem: b.cut.FirstItem, ItemCount: b.cut.Items,
+		DoneItems: b.done(), Repeated: repeated,
+	}
+}
+
+func (m *model) session(id int64) *knownSession {
+	i := slices.IndexFunc(m.sessions, func(s *knownSession) bool { return s.id == id })
+	return m.sessions[i]
+}
+
+func (m *model) known(id int64) *knownJob {
+	i := slices.IndexFunc(m.jobs, func(j *knownJob) bool { return j.id == id })
+	return m.jobs[i]
+}
+
+// readFrame reads a payload under a lease that may be over.
+func (m *model) readFrame(t *rapid.T) {
+	c, g := pick(t, m.coordinators, "coordinator"), pick(t, m.grants, "grant")
+	b := m.batches[g.BatchID]
+	frame, err := c.Frame(c.ctx, g.Lease)
+	if !b.holds(g.Lease) {
+		m.wantError("payload of a lease that is over", err, store.ErrNotFound)
+		return
+	}
 	m.must(err)
-	if answers[0].Lost == live {
-		m.Fatalf("a beat of a lease that is live %v: %+v", live, answers[0])
-	}
-	if !live {
-		return
-	}
-	m.record(b, beat.From, beat.Outcomes)
-	if want := int32(len(m.outcomes[b.ID])); answers[0].Acknowledged != want {
-		m.Fatalf("acknowledged %d, want %d", answers[0].Acknowledged, want)
-	}
-}
-
-func (m *model) settleOne(t *rapid.T) {
-	g := pick(t, m.grants, "grant")
-	b, live := m.live(g.Lease)
-	s := store.Settlement{Lease: g.Lease, End: job.End{
-		Kind:      rapid.SampledFrom([]job.EndKind{job.EndCompleted, job.EndFailed, job.EndReleased, job.EndDied}).Draw(t, "kind"),
-		Retryable: rapid.Bool().Draw(t, "retryable"),
-	}}
-	s.From, s.Outcomes, s.Findings = m.draw(t, g, b)
-	equal := m.answered(s)
-	answer := m.settle(s)
-	switch {
-	case equal != nil:
-		if answer.Lost || answer.State != equal.State || answer.JobID != 0 {
-			m.Fatalf("settled again as %v: %+v, first %+v", s.Kind, answer, *equal)
-		}
-		return
-	case !live:
-		if !answer.Lost || answer.JobID != 0 {
-			m.Fatalf("late: %+v", answer)
-		}
-		return
-	}
-	fits := s.From <= b.DoneItems && (s.Kind != job.EndCompleted || max(b.DoneItems, s.From+job.Items(s.Outcomes)) == b.ItemCount)
-	if fits == errors.Is(answer.Err, store.ErrIncomplete) || answer.Lost {
-		m.Fatalf("settled %+v of %+v: %+v", s, b.Batch, answer)
-	}
-	if !fits {
-		return
-	}
-	m.record(b, s.From, s.Outcomes)
-	if got := m.batch(b.ID).State; got != answer.State || !job.BatchRunning.MayBecome(got) {
-		m.Fatalf("the batch is %v after the answer %v", got, answer.State)
-	}
-	m.settled = append(m.settled, settled{s, answer})
-}
-
-// answered returns the first answer to a settlement equal to s.
-func (m *model) answered(s store.Settlement) *store.SettleAnswer {
-	for i := range m.settled {
-		if m.settled[i].Lease == s.Lease && m.settled[i].Kind == s.Kind {
-			return &m.settled[i].answer
-		}
-	}
-	return nil
-}
-
-func (m *model) repeat(t *rapid.T) {
-	s := pick(t, m.settled, "settlement")
-	if answer := m.settle(s.Settlement); answer != (store.SettleAnswer{State: s.answer.State}) {
-		m.Fatalf("repeated: %+v, first %+v", answer, s.answer)
-	}
+	m.equal("a payload", frame, b.cut.Frame)
 }

@@ -1,7 +1,8 @@
 // Package storetest is the specification of a coordinator's store, as a suite that every engine passes.
 //
-// An engine's test calls Test, Model and BenchmarkClaimSettle with a function that opens an empty, migrated store for
-// one test and closes it when that test ends. Time is the store's own: where a case needs a lease to run out or a
+// An engine's test calls Test and BenchmarkClaimSettle with a function that opens an empty, migrated store for one test
+// and closes it when that test ends, and Model with one that opens as many stores on one database as there are
+// coordinators. Time is the store's own: where a case needs a lease to run out or a
 // backoff to pass, it asks the store's clock again and again within a bound, so that the suite runs against a clock it
 // cannot set.
 package storetest

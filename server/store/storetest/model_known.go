@@ -1,0 +1,239 @@
+package storetest
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// knownJob is a job as the model knows it.
+type knownJob struct {
+	id       int64
+	header   store.NewJob
+	up       store.Upload // as it must be told
+	state    job.State
+	batches  []*knownBatch // by ordinal
+	rejected int64         // items, at ingest
+	found    []finding     // at ingest
+	deleted  bool
+
+	seen  job.Job // its row, as of the last look
+	dirty bool    // what is counted has changed since the last fold
+	bare  bool    // the row itself was changed since the last look
+}
+
+// knownBatch is a batch as the model knows it.
+type knownBatch struct {
+	id        int64
+	job       *knownJob
+	ordinal   int32
+	cut       store.NewBatch
+	state     job.BatchState
+	attempt   int32
+	failures  int32
+	crashes   int32
+	losses    int32
+	crashed   bool          // ever
+	outcomes  []job.Outcome // final, from the front
+	session   *knownSession // while it runs
+	request   string        // under which it was claimed
+	expired   bool          // its lease has run out, and nobody has noticed
+	returned  bool          // it is pending after an attempt
+	backedOff bool          // and is not to be claimed before somebody lets that time pass
+	ends      []knownEnd    // of all its attempts, in their order
+	found     []finding     // by workers
+
+	row      store.BatchRow // as of the last look
+	attempts []store.Attempt
+}
+
+// knownEnd is how an attempt ended.
+type knownEnd struct {
+	lease   job.Lease
+	kind    job.EndKind
+	message string
+	worker  string
+	state   job.BatchState // of the batch after it
+}
+
+// knownSession is a session as the model knows it.
+type knownSession struct {
+	id        int64
+	worker    string
+	over      bool
+	epoch     int64 // of its newest stream
+	broken    bool  // and the worker's side closed that one
+	completed int64
+	crashed   int64
+}
+
+// finding is what the model compares of one.
+type finding struct {
+	Batch   int64
+	Item    int64
+	Message string
+}
+
+// holds reports whether l is the batch's live lease.
+func (b *knownBatch) holds(l job.Lease) bool {
+	return b.state == job.BatchRunning && b.attempt == l.Attempt && b.session.id == l.SessionID
+}
+
+func (b *knownBatch) lease() job.Lease {
+	return job.Lease{BatchID: b.id, Attempt: b.attempt, SessionID: b.session.id}
+}
+
+func (b *knownBatch) done() int32 { return int32(len(b.outcomes)) }
+
+func (b *knownBatch) open() bool { return b.state == job.BatchPending || b.state == job.BatchRunning }
+
+// ended returns how an attempt of a session ended, nil when it has not, or was never.
+func (b *knownBatch) ended(l job.Lease) *knownEnd {
+	for i := range b.ends {
+		if b.ends[i].lease == l {
+			return &b.ends[i]
+		}
+	}
+	return nil
+}
+
+// news returns what a report from an item on adds, and whether it fits: without a gap, and not past the end.
+func (b *knownBatch) news(from int32, runs []job.Run) ([]job.Outcome, bool) {
+	all := spell(runs)
+	if from > b.done() || int(from)+len(all) > int(b.cut.Items) {
+		return nil, false
+	}
+	return all[min(int(b.done()-from), len(all)):], true
+}
+
+// find records the findings of a report about the items from one to another.
+func (b *knownBatch) find(list []store.Finding, from, to int32) {
+	for _, f := range list {
+		if f.Position >= from && f.Position < to {
+			b.found = append(b.found, finding{b.id, f.Item, f.Message})
+		}
+	}
+}
+
+// end ends the live attempt, as package job decides.
+func (b *knownBatch) end(e job.End, news []job.Outcome, findings []store.Finding) store.Ended {
+	before := b.done()
+	b.outcomes = append(b.outcomes, news...)
+	d := job.Decide(&job.Batch{
+		ItemCount: b.cut.Items, DoneItems: b.done(), Failures: b.failures, Crashes: b.crashes, Losses: b.losses,
+	}, e.Kind, e.Retryable, b.job.state, b.job.header.Policy)
+	for d.State.Ended() && b.done() < b.cut.Items {
+		b.outcomes = append(b.outcomes, d.Undone)
+	}
+	b.find(findings, before, b.done())
+	b.crashed = b.crashed || e.Kind.Crashed()
+	if e.Kind.Crashed() {
+		b.session.crashed++
+	}
+	if d.State == job.BatchCompleted {
+		b.session.completed++
+	}
+	end := knownEnd{b.lease(), e.Kind, e.Message, b.session.worker, d.State}
+	b.ends = append(b.ends, end)
+	b.state, b.failures, b.crashes, b.losses = d.State, d.Failures, d.Crashes, d.Losses
+	b.session, b.request, b.expired = nil, "", false
+	b.returned = d.State == job.BatchPending
+	b.backedOff = d.Backoff > 0
+	b.job.dirty = true
+	return store.Ended{
+		Lease: end.lease, JobID: b.job.id, Kind: end.kind, Message: end.message, State: end.state, WorkerID: end.worker,
+		Documents: b.cut.Documents[:min(len(b.cut.Documents), 10)], Total: len(b.cut.Documents),
+	}
+}
+
+// cancel ends a pending batch of a job that is being stopped.
+func (b *knownBatch) cancel() {
+	for b.done() < b.cut.Items {
+		b.outcomes = append(b.outcomes, job.ItemCancelled)
+	}
+	b.state, b.returned, b.backedOff, b.job.dirty = job.BatchCancelled, false, false, true
+}
+
+// counters are what a job must count, by its batches.
+func (j *knownJob) counters() job.Counters {
+	c := job.Counters{ItemsTotal: j.rejected, BytesRead: j.up.Position.Received, Errors: int64(len(j.found))}
+	c.ItemOutcomes[job.Rejected] = j.rejected
+	for _, b := range j.batches {
+		c.ItemsTotal += int64(b.cut.Items)
+		c.Annotations += int64(b.cut.Annotations)
+		c.Batches[b.state]++
+		c.Warnings += int64(len(b.found))
+		for _, o := range b.outcomes {
+			c.ItemOutcomes[o]++
+		}
+		if b.state == job.BatchRunning {
+			c.ItemsInFlight += int64(b.cut.Items - b.done())
+		}
+		if b.crashed {
+			c.CrashedEver++
+		}
+	}
+	return c
+}
+
+// end is the state that a job whose deltas are all folded must be in.
+func (j *knownJob) end(c job.Counters) job.State {
+	switch {
+	case j.state.Ended() || c.BatchesOpen() > 0:
+		return j.state
+	case j.state == job.Cancelling:
+		return j.seen.StopAs
+	case !j.up.Finished:
+		return j.state
+	}
+	good := c.ItemOutcomes[job.Stored] + c.ItemOutcomes[job.StoredWarnings] + c.ItemOutcomes[job.Skipped]
+	if good == c.ItemsTotal && c.Errors == 0 {
+		return job.Succeeded
+	}
+	return job.CompletedWithErrors
+}
+
+// stop makes a running job cancelling.
+func (j *knownJob) stop(as job.State, reason string) {
+	j.state, j.bare = job.Cancelling, true
+	j.seen.State, j.seen.StopAs, j.seen.Reason = job.Cancelling, as, reason
+	j.seen.Revision++
+}
+
+// spell writes runs out, an outcome an item.
+func spell(runs []job.Run) []job.Outcome {
+	var list []job.Outcome
+	for _, r := range runs {
+		for range r.Count {
+			list = append(list, r.Outcome)
+		}
+	}
+	return list
+}
+
+// join is the opposite of spell.
+func join(list []job.Outcome) []job.Run {
+	var runs []job.Run
+	for _, o := range list {
+		if n := len(runs); n > 0 && runs[n-1].Outcome == o {
+			runs[n-1].Count++
+		} else {
+			runs = append(runs, job.Run{Count: 1, Outcome: o})
+		}
+	}
+	return runs
+}
+
+// running returns the batches that sessions hold, by id; with a session those of it.
+func (m *model) running(of *knownSession) []*knownBatch {
+	var list []*knownBatch
+	for _, b := range m.batches {
+		if b.state == job.BatchRunning && (of == nil || b.session == of) {
+			list = append(list, b)
+		}
+	}
+	slices.SortFunc(list, func(x, y *knownBatch) int { return cmp.Compare(x.id, y.id) })
+	return list
+}

@@ -1,0 +1,183 @@
+package storetest
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+func (m *model) leaseActions() []action {
+	return []action{
+		{"beat", 14, m.granted, m.beatSome},
+		{"settle", 16, m.granted, m.settleSome},
+		{"settle again", 3, func() bool { return len(m.settlements) > 0 }, m.settleAgain},
+	}
+}
+
+// lease draws one that was granted: often a live one, otherwise any, most of which are over.
+func (m *model) lease(t *rapid.T) store.Grant {
+	if live := slices.DeleteFunc(slices.Clone(m.grants), func(g store.Grant) bool {
+		return !m.batches[g.BatchID].holds(g.Lease)
+	}); len(live) > 0 && dice(t, 3, "over") > 0 {
+		return pick(t, live, "lease")
+	}
+	return pick(t, m.grants, "lease")
+}
+
+// report draws what a worker says of the items of a batch, with a warning for each: new outcomes, ones that were
+// reported before, with another content even, ones that leave a gap, and ones that pass the end.
+func (m *model) report(t *rapid.T, g store.Grant) (from int32, runs []job.Run, findings []store.Finding) {
+	b := m.batches[g.BatchID]
+	from = rapid.Int32Range(max(b.done()-2, 0), b.done()+1).Draw(t, "from")
+	n := rapid.Int32Range(0, max(b.cut.Items-from, 0)+1).Draw(t, "count")
+	if n > 0 && from+n > b.cut.Items && dice(t, 4, "within") != 0 {
+		n--
+	}
+	message := m.name("found")
+	for i := from; i < from+n; i++ {
+		o := pick(t, []job.Outcome{job.Stored, job.Stored, job.Rejected}, "outcome")
+		runs = append(runs, job.Run{Count: 1, Outcome: o})
+	}
+	for i := from; i < from+n+1; i++ { // one for an item of which nothing is said
+		findings = append(findings, store.Finding{
+			Item: g.FirstItem + int64(i), Position: i, Severity: store.Warning, Code: "W", Message: message,
+		})
+	}
+	return from, runs, findings
+}
+
+// beatSome sends a group of beats, of leases that may be over.
+func (m *model) beatSome(t *rapid.T) {
+	c := pick(t, m.coordinators, "coordinator")
+	var beats []store.Beat
+	for range 1 + dice(t, 3, "beats") {
+		g := m.lease(t)
+		beat := store.Beat{Lease: g.Lease}
+		if dice(t, 3, "report") > 0 {
+			beat.From, beat.Outcomes, beat.Findings = m.report(t, g)
+		}
+		beats = append(beats, beat)
+	}
+	lease := lasts(t, "lease")
+	m.send(t, c, func() { m.beatThese(c, lease, beats) })
+}
+
+func (m *model) beatThese(c *coordinator, lease time.Duration, beats []store.Beat) {
+	got, skipped, err := c.Beat(c.ctx, lease, beats)
+	m.must(err)
+	if len(skipped) > 0 {
+		m.Fatalf("beats %v were skipped, and nobody had locked them", skipped)
+	}
+	at := make([]int32, len(beats)) // done when it was its turn
+	for i, beat := range beats {
+		b := m.batches[beat.BatchID]
+		if !b.holds(beat.Lease) {
+			if !got[i].Lost || got[i].JobID != 0 {
+				m.Fatalf("a beat of a lease that is over: %+v", got[i])
+			}
+			c.ledger.Drop(beat.Lease)
+			continue
+		}
+		if news, fits := b.news(beat.From, beat.Outcomes); fits && len(news) > 0 {
+			before := b.done()
+			b.outcomes = append(b.outcomes, news...)
+			b.find(beat.Findings, before, b.done())
+			b.job.dirty = true
+		}
+		at[i] = b.done()
+		m.touch(b, touched{lease: true})
+		b.expired = lease == brief
+		c.ledger.Hold(beat.Lease, b.job.id, lease)
+	}
+	for i, beat := range beats {
+		b := m.batches[beat.BatchID]
+		if !b.holds(beat.Lease) {
+			continue
+		}
+		a := got[i]
+		if len(beat.Outcomes) == 0 && a.Acknowledged > at[i] && a.Acknowledged <= b.done() {
+			at[i] = a.Acknowledged // a renewal may be told what later beats of its group made final
+		}
+		if want := (store.BeatAnswer{
+			JobID: b.job.id, Cancelled: b.job.state == job.Cancelling, Paused: b.job.state == job.Paused, Acknowledged: at[i],
+		}); a != want {
+			m.Fatalf("a beat was answered with %+v, want %+v", a, want)
+		}
+	}
+	m.elapse(lease)
+}
+
+// settleSome ends attempts, some of them over already, or more than once in one group.
+func (m *model) settleSome(t *rapid.T) {
+	c := pick(t, m.coordinators, "coordinator")
+	var group []store.Settlement
+	for range 1 + dice(t, 3, "settlements") {
+		g := m.lease(t)
+		s := store.Settlement{Lease: g.Lease, End: job.End{
+			Kind: pick(t, []job.EndKind{
+				job.EndCompleted, job.EndCompleted, job.EndFailed, job.EndFailed, job.EndReleased, job.EndCancelled, job.EndDied,
+			}, "kind"),
+			Retryable: dice(t, 4, "retryable") > 0,
+			Message:   m.name("message"),
+		}}
+		if b := m.batches[g.BatchID]; s.Kind == job.EndCompleted && rapid.Bool().Draw(t, "whole") {
+			s.From, s.Outcomes = b.done(), stored(b.cut.Items-b.done())
+			if b.done() == b.cut.Items {
+				s.Outcomes = nil
+			}
+		} else {
+			s.From, s.Outcomes, s.Findings = m.report(t, g)
+		}
+		group = append(group, s)
+	}
+	m.send(t, c, func() { m.settleThese(c, group) })
+}
+
+// settleAgain repeats a settlement whose answer was lost, at any coordinator.
+func (m *model) settleAgain(t *rapid.T) {
+	c, s := pick(t, m.coordinators, "coordinator"), pick(t, m.settlements, "settlement")
+	m.send(t, c, func() { m.settleThese(c, []store.Settlement{s}) })
+}
+
+func (m *model) settleThese(c *coordinator, group []store.Settlement) {
+	got, ended, err := c.Settle(c.ctx, group)
+	m.must(err)
+	var wantEnded []store.Ended
+	for i, s := range group {
+		b := m.batches[s.BatchID]
+		var want store.SettleAnswer
+		switch news, fits := b.news(s.From, s.Outcomes); {
+		case !b.holds(s.Lease):
+			if e := b.ended(s.Lease); e != nil && e.kind == s.Kind {
+				want.State = e.state
+			} else {
+				want.Lost = true
+			}
+			if b.job.deleted && got[i].Lost {
+				want = store.SettleAnswer{Lost: true} // its end may have been removed with its job
+			}
+		case !fits || s.Kind == job.EndCompleted && b.done()+int32(len(news)) != b.cut.Items:
+			want = store.SettleAnswer{State: job.BatchRunning, Err: store.ErrIncomplete}
+		default:
+			m.touch(b, touched{settled: true})
+			e := b.end(s.End, news, s.Findings)
+			if s.Kind != job.EndCompleted {
+				wantEnded = append(wantEnded, e)
+			}
+			want = store.SettleAnswer{JobID: b.job.id, State: e.State}
+		}
+		if got[i].JobID != want.JobID || got[i].Lost != want.Lost || got[i].State != want.State || !errors.Is(got[i].Err, want.Err) {
+			m.Fatalf("settling %+v of %+v was answered with %+v, want %+v", s, b.row.Batch, got[i], want)
+		}
+		if want.Err == nil {
+			c.ledger.Drop(s.Lease)
+			m.settlements = append(m.settlements, s)
+		}
+	}
+	m.ended(c, "ended by settlements", ended, wantEnded)
+}
