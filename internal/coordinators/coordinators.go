@@ -44,6 +44,8 @@ const serviceConfig = `{"loadBalancingConfig":[{"pick_first":{"shuffleAddressLis
 type Conn struct {
 	open func() (*grpc.ClientConn, error)
 
+	leaving sync.WaitGroup // connections that were given up
+
 	mu      sync.RWMutex
 	current *grpc.ClientConn
 	closed  bool
@@ -99,36 +101,32 @@ func (c *Conn) conn() *grpc.ClientConn {
 }
 
 // Renew gives up a coordinator that keeps its connection but does not answer, sooner than the keepalive would, and chooses
-// anew. Calls in progress end with CANCELLED.
+// anew. Calls in progress end with CANCELLED, soon. It does not block.
 func (c *Conn) Renew() {
-	if old := c.replace(); old != nil {
-		_ = old.Close() // it can only say that it was closed before
-	}
-}
-
-// replace puts a new connection in the place of the current one, and returns that.
-func (c *Conn) replace() *grpc.ClientConn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil
+		return
 	}
 	next, err := c.open()
 	if err != nil {
-		return nil // what could be opened before can be opened again; if not, the old one is better than none
+		return // what could be opened before can be opened again; if not, the old one is better than none
 	}
 	old := c.current
 	c.current = next
-	return old
+	// In the background, since it says goodbye first, for which it takes seconds if the other side takes nothing more.
+	c.leaving.Go(func() { _ = old.Close() }) // it can only say that it was closed before
 }
 
 // Close ends the connection and the calls in progress.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closed {
+		c.mu.Unlock()
 		return errors.New("the connection is closed already")
 	}
 	c.closed = true
+	c.mu.Unlock()
+	c.leaving.Wait()
 	return c.current.Close()
 }
