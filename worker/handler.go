@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tallyman-dev/tallyman/payload"
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
 // Handler handles batches of one kind.
@@ -60,6 +61,7 @@ type Batch struct {
 
 	progress *progress
 	deadline func() time.Time
+	job      func(ctx context.Context, id int64) (*pb.Job, error) // nil without a coordinator
 }
 
 // Open returns the items that are to be handled: those that are not done.

@@ -19,6 +19,7 @@ import (
 type session struct {
 	config  Config
 	api     pb.WorkerServiceClient
+	jobs    pb.JobServiceClient
 	log     *slog.Logger
 	id      int64
 	cluster string

@@ -89,7 +89,7 @@ func (s *session) load(l *lease) (*Batch, error) {
 	return &Batch{
 		ID: l.batch, Attempt: l.attempt, JobID: g.GetJobId(), Kind: g.GetKind(), Project: g.GetProject(), Mode: g.GetMode(),
 		Parameters: g.GetParameters(), DefaultSourceDB: g.GetDefaultSourcedb(), ClusterID: s.cluster,
-		Items: items, Done: int(g.GetDoneItems()), progress: p, deadline: l.until,
+		Items: items, Done: int(g.GetDoneItems()), progress: p, deadline: l.until, job: s.job,
 	}, nil
 }
 

@@ -75,5 +75,6 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.jobs = pb.NewJobServiceClient(conn)
 	return s.run(ctx, w.hurry)
 }

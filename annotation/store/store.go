@@ -8,9 +8,10 @@
 //   - All changes that an item makes lie in one transaction: nothing of an item is half stored, and of a document nothing
 //     is half replaced.
 //   - Only the latest attempt of a batch writes, and only while its lease lasts; see [Lease].
-//   - What a job's items leave behind does not depend on the order in which they come, on how they are cut into batches,
-//     nor on how many workers store them at once. What the answers of its items say may: where an item takes an id that
-//     another item's annotation had until then, it is the answer of the later to arrive that says so.
+//   - What the items of jobs leave behind does not depend on the order in which they come, on how they are cut into
+//     batches, nor on how many workers store them at once: it is that of the jobs one after the other, in order of their
+//     numbers. Two things do depend on it: mode skip looks at a document when the job first touches it, and where an
+//     item takes an id that another item's annotation had until then, the answer of the later to arrive says so.
 //
 // docs/annotation-store.md has the tables, the rules and queries to read them by.
 package store
@@ -23,13 +24,22 @@ import (
 	"github.com/tallyman-dev/tallyman/annotation"
 )
 
-// ModeReplace is the mode of a job whose items replace what the project's earlier jobs said about their documents.
-const ModeReplace = "replace"
+// The modes: what storing an item does to the annotations that the project has on its document.
+const (
+	ModeReplace = "replace" // those of earlier jobs are removed
+	ModeAdd     = "add"     // they stay
+	ModeMerge   = "merge"   // they stay, and what is there already is not stored twice
+	ModeSkip    = "skip"    // if there are any when the job first touches the document, its items on it are not stored
+)
+
+// Modes are all modes; the first is the usual one.
+func Modes() []string { return []string{ModeReplace, ModeAdd, ModeMerge, ModeSkip} }
 
 // Lease is the right of one attempt to write the items of one batch.
 type Lease struct {
 	Batch   int64
 	Attempt int32
+	Job     int64 // that the batch belongs to
 
 	// Deadline returns when the lease ends as known now, by this process's monotonic clock. Renewals move it. It is called
 	// at any time from any goroutine, and must not be nil.
@@ -43,7 +53,12 @@ type Lease struct {
 type Job struct {
 	ID      int64 // positive; a job with a greater number was submitted later
 	Project string
-	Mode    string // ModeReplace
+	Mode    string // one of Modes
+
+	// Overlaps reports whether another job, submitted before this one, had not ended by then, so that items of both may
+	// come at the same time: what they bring of an unknown document belongs together. Nil: none had not. It is called
+	// while no transaction is open; its error ends the call.
+	Overlaps func(ctx context.Context, other int64) (bool, error)
 }
 
 // Entry is an item to be stored.
@@ -55,7 +70,7 @@ type Entry struct {
 
 // Result is what became of an item. It is final.
 type Result struct {
-	Outcome  annotation.Outcome // Stored, StoredWarnings or Rejected
+	Outcome  annotation.Outcome // Stored, StoredWarnings, Rejected or Skipped
 	Findings []annotation.Finding
 }
 
@@ -113,6 +128,13 @@ type Writer interface {
 	// pass are retried inside, for about half a minute and not beyond the lease. An item that the database refuses for
 	// what it is becomes Rejected and its neighbors are stored.
 	Store(ctx context.Context, lease Lease, job Job, entries []Entry, durable func([]Result)) error
+
+	// Forget removes what is only kept for jobs that may still write: the fences and the first answers of those named, which
+	// must be gone for good. What they have stored stays where it is. One call removes about limit rows, a fraction of a
+	// second's work for a thousand, and reports whether there are more. It may be repeated, also after an error.
+	//
+	// The text of a document that other jobs compose together with a forgotten one is final from then on.
+	Forget(ctx context.Context, jobs []int64, limit int) (more bool, err error)
 
 	// Close releases the writer; calls after it are an error.
 	Close() error

@@ -228,7 +228,7 @@ func TestServeSubmitWork(t *testing.T) {
 	if !strings.Contains(unknown.stderr, "there is no upload unknown") {
 		t.Errorf("an unknown upload is resumed: %s", unknown.stderr)
 	}
-	for flag, value := range map[string]string{"project": "a b", "priority": "1000", "batch-weight": "-1", "sourcedb": strings.Repeat("x", 300)} {
+	for flag, value := range map[string]string{"project": "a b", "mode": "append", "priority": "1000", "batch-weight": "-1", "sourcedb": strings.Repeat("x", 300)} {
 		r := must(t, exitUsage, "submit", path, "--server", address, "--"+flag, value)
 		if !strings.Contains(r.stderr, "--"+flag+": must be ") || strings.Contains(r.stderr, "header") {
 			t.Errorf("--%s: %s", flag, r.stderr)

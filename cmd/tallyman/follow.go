@@ -176,6 +176,9 @@ func (f *follower) explain(job *tallymanv1.Job, left []file) {
 	if first.upload.Project != "" {
 		command += " --project " + quoted(first.upload.Project)
 	}
+	if mode := first.upload.Mode; mode != tallymanv1.ModeReplace {
+		command += " --mode " + quoted(mode)
+	}
 	if f.verb.Name() == submitName {
 		command += " --watch"
 	}

@@ -29,8 +29,10 @@ func (p *program) runVerb() *cobra.Command {
 Coordinator, workers and databases are in this process and in the data folder; nothing needs to be installed, and
 other commands see the folder while it runs and afterwards.
 
-Ctrl-C stops in order and says how to go on: nothing that is stored is lost, nothing is stored twice.`,
+Ctrl-C stops in order and says how to go on: nothing that is stored is lost, nothing is stored twice.
+` + modesHelp,
 		Example: `  tallyman run collection.jsonl --project my-corpus
+  tallyman run more.jsonl --project my-corpus --mode add
   tallyman run *.jsonl.gz --workers 4 --data /srv/tallyman
   zcat large.jsonl.gz | tallyman run - --project large-corpus`,
 		Args: cobra.MinimumNArgs(1),

@@ -22,6 +22,7 @@ import (
 type submission struct {
 	project    string
 	kind       string
+	mode       string
 	resume     string
 	parameters map[string]string
 	labels     map[string]string
@@ -31,6 +32,7 @@ type submission struct {
 
 func (s *submission) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.project, "project", "", "project that will own the annotations (default: from the file's name)")
+	flags.StringVar(&s.mode, "mode", tallymanv1.ModeReplace, "what storing does to annotations that are there: replace, add, merge or skip")
 	flags.StringVar(&s.resume, "resume", "", "go on with the interrupted upload of this id; needs the same single FILE")
 	flags.StringToStringVar(&s.parameters, "param", nil, "parameter for the handler, name=value")
 	flags.StringToStringVar(&s.labels, "label", nil, "label for people, name=value")
@@ -41,6 +43,14 @@ func (s *submission) flags(flags *pflag.FlagSet) {
 	flags.Int64Var(&s.policy.BatchBytes, "batch-bytes", 0, "bytes at which a batch closes (default 8 MiB)")
 	flags.Int32Var(&s.policy.MaxAttempts, "max-attempts", 0, "attempts at a batch that may fail (default 3)")
 }
+
+// modesHelp explains --mode.
+const modesHelp = `
+--mode says what becomes of the annotations that the project has on the file's documents:
+  replace  those of jobs submitted before are removed
+  add      they stay, and ids that are taken are changed
+  merge    they stay, and what is there already is not stored twice
+  skip     documents that have any are left as they are; their items end as skipped`
 
 // file is one upload to be made.
 type file struct {
@@ -59,6 +69,7 @@ func (s *submission) files(paths []string) ([]file, error) {
 			ID:         s.resume,
 			Project:    s.project,
 			Kind:       s.kind,
+			Mode:       s.mode,
 			Parameters: s.parameters,
 			Labels:     s.labels,
 			Priority:   s.priority,

@@ -19,8 +19,10 @@ func (p *program) submitVerb() *cobra.Command {
 		Use:   submitName + " FILE...",
 		Short: "Send files to a server, one job each",
 		Long: `Send JSON Lines files to a server, one job each. An upload survives cut connections and restarts of the server;
---resume goes on with one that was interrupted. Without --watch it ends when all is sent.`,
+--resume goes on with one that was interrupted. Without --watch it ends when all is sent.
+` + modesHelp,
 		Example: `  tallyman submit collection.jsonl --project my-corpus --watch
+  tallyman submit more.jsonl --project my-corpus --mode add
   tallyman submit *.jsonl.gz --server 10.0.0.5:7650
   tallyman submit items.jsonl --kind ner --param model=large`,
 		Args: cobra.MinimumNArgs(1),

@@ -11,6 +11,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/tallyman-dev/tallyman/annotation"
@@ -92,8 +94,8 @@ func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
 	if err := options.Validate(); err != nil {
 		return worker.Permanent(fmt.Errorf("read the job's settings: %w", err))
 	}
-	if b.Mode != store.ModeReplace {
-		return worker.Permanent(fmt.Errorf("this worker does not know mode %q; it knows %s", b.Mode, store.ModeReplace))
+	if !slices.Contains(store.Modes(), b.Mode) {
+		return worker.Permanent(fmt.Errorf("this worker does not know mode %q; it knows %s", b.Mode, strings.Join(store.Modes(), ", ")))
 	}
 	w, err := h.writerFor(ctx, b.ClusterID)
 	if err != nil {
@@ -101,8 +103,8 @@ func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
 	}
 	a := attempt{
 		batch: b, writer: w, options: options,
-		lease: store.Lease{Batch: b.ID, Attempt: b.Attempt, Deadline: b.Deadline},
-		job:   store.Job{ID: b.JobID, Project: b.Project, Mode: b.Mode},
+		lease: store.Lease{Batch: b.ID, Attempt: b.Attempt, Job: b.JobID, Deadline: b.Deadline},
+		job:   store.Job{ID: b.JobID, Project: b.Project, Mode: b.Mode, Overlaps: b.Overlaps},
 	}
 	if err := w.Begin(ctx, a.lease); err != nil {
 		return ended(ctx, err)

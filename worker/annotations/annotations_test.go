@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/annotation/store/sqlite"
 	"github.com/tallyman-dev/tallyman/payload"
@@ -90,6 +91,19 @@ func count(t *testing.T, st store.Store) store.Counts {
 		t.Fatal(err)
 	}
 	return n
+}
+
+func export(t *testing.T, st store.Store, project string) []*annotation.Item {
+	t.Helper()
+	var items []*annotation.Item
+	err := st.Export(t.Context(), project, func(item *annotation.Item) error {
+		items = append(items, item)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return items
 }
 
 func TestHandle(t *testing.T) {
@@ -236,7 +250,9 @@ func TestLargeBatchGoesInStretches(t *testing.T) {
 	}
 }
 
-func TestRealCollection(t *testing.T) {
+// realCollection returns the 600 items of BC5CDR, and skips the test where they are absent.
+func realCollection(t *testing.T) []byte {
+	t.Helper()
 	data, err := os.ReadFile("../../../shared/data/annotations/bc5cdr.jsonl")
 	if errors.Is(err, os.ErrNotExist) {
 		t.Skip("SKIPPED: the real collections are not beside this repository, ../shared/data")
@@ -244,6 +260,11 @@ func TestRealCollection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return data
+}
+
+func TestRealCollection(t *testing.T) {
+	data := realCollection(t)
 	var items []string
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	lines.Buffer(nil, 16<<20)

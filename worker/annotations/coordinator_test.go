@@ -3,6 +3,7 @@ package annotations_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/client"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 	"github.com/tallyman-dev/tallyman/sample"
@@ -18,10 +20,9 @@ import (
 	"github.com/tallyman-dev/tallyman/worker"
 )
 
-// TestWithACoordinator has two workers store a generated collection that a real coordinator cuts into batches.
-func TestWithACoordinator(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
+// site returns a client of a real coordinator, for which two workers store in the store that it returns.
+func site(ctx context.Context, t *testing.T) (*client.Client, store.Store) {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	coordinator, err := server.Open(ctx, server.Config{
 		Database: "sqlite:" + filepath.Join(t.TempDir(), "coordinator.db"), Migrate: true, Logger: log,
@@ -36,13 +37,15 @@ func TestWithACoordinator(t *testing.T) {
 			t.Errorf("coordinator: %v", err)
 		}
 	})
-	defer running.Wait()
-	defer stopServing()
+	t.Cleanup(func() {
+		stopServing()
+		running.Wait()
+	})
 	conn, err := coordinator.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() }) //nolint:errcheck // nothing is under way
 
 	h, st := open(t)
 	working, stopWorking := context.WithCancel(ctx)
@@ -60,32 +63,50 @@ func TestWithACoordinator(t *testing.T) {
 			}
 		})
 	}
-	defer workers.Wait()
-	defer stopWorking()
-
-	var collection bytes.Buffer
-	summary, err := sample.Generate(&collection, sample.Config{Documents: 150, Bad: 7})
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() {
+		stopWorking()
+		workers.Wait()
+	})
 	c, err := client.New(client.Config{Conn: conn})
 	if err != nil {
 		t.Fatal(err)
 	}
-	upload, err := c.Upload(ctx, &collection, client.Upload{Project: "genes", FileName: "up.jsonl"})
+	return c, st
+}
+
+// submit uploads a file and returns its job when that has ended, and its items by outcome.
+func submit(ctx context.Context, c *client.Client, file io.Reader, upload client.Upload) (*pb.Job, map[pb.Outcome]int64, error) {
+	sent, err := c.Upload(ctx, file, upload)
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
 	var job *pb.Job
-	for j, err := range c.Watch(ctx, upload.JobID) {
+	for j, err := range c.Watch(ctx, sent.JobID) {
 		if err != nil {
-			t.Fatal(err)
+			return nil, nil, err
 		}
 		job = j
 	}
 	outcomes := map[pb.Outcome]int64{}
 	for _, o := range job.GetProgress().GetItemsByOutcome() {
 		outcomes[o.GetOutcome()] += o.GetItems()
+	}
+	return job, outcomes, nil
+}
+
+// TestWithACoordinator has two workers store a generated collection that a real coordinator cuts into batches.
+func TestWithACoordinator(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	c, st := site(ctx, t)
+	var collection bytes.Buffer
+	summary, err := sample.Generate(&collection, sample.Config{Documents: 150, Bad: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, outcomes, err := submit(ctx, c, &collection, client.Upload{Project: "genes", FileName: "up.jsonl"})
+	if err != nil {
+		t.Fatal(err)
 	}
 	stored := outcomes[pb.Outcome_OUTCOME_STORED] + outcomes[pb.Outcome_OUTCOME_STORED_WITH_WARNINGS]
 	n := count(t, st)

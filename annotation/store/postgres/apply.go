@@ -3,6 +3,7 @@ package postgres
 import (
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 )
@@ -10,32 +11,34 @@ import (
 // What happens seldom is one statement for each row; they go in the same round trip. What every item brings is one
 // statement for all.
 const (
-	sqlText = `UPDATE documents SET text = $2, length = $3, text_sha256 = $4 WHERE id = $1`
+	sqlText = `
+UPDATE documents SET text = $2, length = $3, text_sha256 = $4, composed_by = $5, composed_until = $6 WHERE id = $1`
 
-	// What other jobs' items say across and behind a place that grows.
-	sqlGrowSpans = `
-UPDATE annotation_spans s
-SET begins = CASE WHEN i.text_begin + s.begins >= $2 THEN s.begins + $3 ELSE s.begins END, ends = s.ends + $3
-FROM store_items i
-WHERE i.document_id = $1 AND i.job_id <> $4 AND i.text_begin < $2 AND i.text_begin + i.text_length > $2
-  AND s.project_document_id = i.project_document_id AND s.job_id = i.job_id AND s.item = i.item AND i.text_begin + s.ends > $2`
+	sqlDrop = `DELETE FROM documents WHERE id = ANY($1::bigint[])`
 
-	sqlGrowItems = `
-UPDATE store_items SET text_length = text_length + $3
-WHERE document_id = $1 AND job_id <> $4 AND text_begin < $2 AND text_begin + text_length > $2`
+	sqlMove = `
+UPDATE store_items i SET text_begin = x.begin
+FROM unnest($1::bigint[], $2::bigint[], $3::integer[]) x (job, item, begin)
+WHERE i.job_id = x.job AND i.item = x.item`
 
-	sqlMoveOthers = `
-UPDATE store_items SET text_begin = text_begin + $3
-WHERE document_id = $1 AND job_id <> $4 AND text_begin >= $2`
+	sqlReplace = `
+UPDATE project_documents
+SET replaced_by = $2, last_job = greatest(last_job, $2), merged_by = CASE WHEN merged_by > $2 THEN merged_by ELSE 0 END
+WHERE id = ANY($1::bigint[])`
 
-	sqlMove = `UPDATE store_items SET text_begin = $3 WHERE job_id = $1 AND item = $2`
-
-	sqlReplace = `UPDATE project_documents SET replaced_by = $2 WHERE id = ANY($1::bigint[])`
+	sqlUse = `
+UPDATE project_documents
+SET last_job = greatest(last_job, $2), merged_by = CASE WHEN $3 THEN greatest(merged_by, $2) ELSE merged_by END
+WHERE id = ANY($1::bigint[])`
 
 	sqlHomes = `
-INSERT INTO project_documents (id, project, sourcedb, sourceid, document_id, replaced_by)
-SELECT x.id, $1, x.db, x.source, x.document, $2
-FROM unnest($3::bigint[], $4::text[], $5::text[], $6::bigint[]) x (id, db, source, document)`
+INSERT INTO project_documents (id, project, sourcedb, sourceid, document_id, replaced_by, last_job, merged_by)
+SELECT x.id, $1, x.db, x.source, x.document, CASE WHEN $3 THEN $2 ELSE 0 END, $2, CASE WHEN $4 THEN $2 ELSE 0 END
+FROM unnest($5::bigint[], $6::text[], $7::text[], $8::bigint[]) x (id, db, source, document)`
+
+	sqlSkip = `
+INSERT INTO store_skips (job_id, project_document_id, skipped)
+SELECT $1, x.home, x.skipped FROM unnest($2::bigint[], $3::boolean[]) x (home, skipped)`
 
 	sqlItems = `
 INSERT INTO store_items (job_id, item, document_id, project_document_id, outcome, text_begin, text_length, findings)
@@ -45,22 +48,27 @@ FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::intege
      x (item, document, home, outcome, begin, length, findings)`
 
 	sqlSpans = `
-INSERT INTO annotation_spans (project_document_id, id, job_id, item, ordinal, block, begins, ends, given_id, obj)
-SELECT x.home, x.id, $1, x.item, x.ordinal, x.block, x.begins, x.ends, nullif(x.given, ''), x.obj
-FROM unnest($2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::boolean[], $8::integer[], $9::integer[], $10::text[])
-     x (home, item, ordinal, id, given, block, begins, ends, obj)`
+INSERT INTO annotation_spans (project_document_id, job_id, item, ordinal, id, given_id, traits, block, begins, ends, obj)
+SELECT x.home, x.job, x.item, x.ordinal, x.id, nullif(x.given, ''), x.traits, x.block, x.begins, x.ends, x.obj
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::smallint[],
+            $8::boolean[], $9::integer[], $10::integer[], $11::text[])
+     x (home, job, item, ordinal, id, given, traits, block, begins, ends, obj)`
 
 	sqlRelations = `
-INSERT INTO annotation_relations (project_document_id, id, job_id, item, ordinal, given_id, subj, pred, obj)
-SELECT x.home, x.id, $1, x.item, x.ordinal, nullif(x.given, ''), x.subj, x.pred, x.obj
-FROM unnest($2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
-     x (home, item, ordinal, id, given, subj, pred, obj)`
+INSERT INTO annotation_relations (project_document_id, job_id, item, ordinal, id, given_id, traits, subj, pred, obj, given_subj, given_obj)
+SELECT x.home, x.job, x.item, x.ordinal, x.id, nullif(x.given, ''), x.traits, x.subj, x.pred, x.obj,
+       nullif(x.given_subj, ''), nullif(x.given_obj, '')
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::smallint[],
+            $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+     x (home, job, item, ordinal, id, given, traits, subj, pred, obj, given_subj, given_obj)`
 
 	sqlAttributes = `
-INSERT INTO annotation_attributes (project_document_id, id, job_id, item, ordinal, given_id, of_relation, subj, pred, obj)
-SELECT x.home, x.id, $1, x.item, x.ordinal, nullif(x.given, ''), x.of_relation, x.subj, x.pred, x.obj::json
-FROM unnest($2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::boolean[], $8::text[], $9::text[], $10::text[])
-     x (home, item, ordinal, id, given, of_relation, subj, pred, obj)`
+INSERT INTO annotation_attributes (project_document_id, job_id, item, ordinal, id, given_id, traits, of_relation, subj, pred, obj, given_subj)
+SELECT x.home, x.job, x.item, x.ordinal, x.id, nullif(x.given, ''), x.traits, x.of_relation, x.subj, x.pred, x.obj::json,
+       nullif(x.given_subj, '')
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::smallint[],
+            $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[])
+     x (home, job, item, ordinal, id, given, traits, of_relation, subj, pred, obj, given_subj)`
 )
 
 // tables are those of the classes.
@@ -90,16 +98,18 @@ var classes = []ids.Class{ids.Spans, ids.Relations, ids.Attributes}
 
 // queue queues the statements that apply changes.
 func queue(b *pgx.Batch, c *write.Changes) {
+	if len(c.Dropped) > 0 {
+		b.Queue(sqlDrop, c.Dropped)
+	}
 	for _, x := range c.Texts {
-		b.Queue(sqlText, x.Document, x.Text, x.Length, x.Hash[:])
+		b.Queue(sqlText, x.Document, x.Text, x.Length, x.Hash[:], x.ComposedBy, x.ComposedUntil)
 	}
-	for _, in := range c.Insertions {
-		for _, statement := range []string{sqlGrowSpans, sqlGrowItems, sqlMoveOthers} {
-			b.Queue(statement, in.Document, in.At, in.Length, c.Job.ID)
+	if n := len(c.Moved); n > 0 {
+		jobs, items, begins := make([]int64, n), make([]int64, n), make([]int32, n)
+		for i, a := range c.Moved {
+			jobs[i], items[i], begins[i] = a.Job, a.Item, int32(a.Begin)
 		}
-	}
-	for _, a := range c.Moved {
-		b.Queue(sqlMove, c.Job.ID, a.Item, a.Begin)
+		b.Queue(sqlMove, jobs, items, begins)
 	}
 	if len(c.Replaced) > 0 {
 		for _, class := range classes {
@@ -107,18 +117,49 @@ func queue(b *pgx.Batch, c *write.Changes) {
 		}
 		b.Queue(sqlReplace, c.Replaced, c.Job.ID)
 	}
+	queueRemovals(b, c.Removed)
 	queueRenames(b, c.Renamed)
-	if len(c.Homes) > 0 {
-		var homes, documents []int64
-		var dbs, sources []string
-		for _, h := range c.Homes {
-			homes, documents = append(homes, h.ID), append(documents, h.Document)
-			dbs, sources = append(dbs, h.Key.SourceDB), append(sources, h.Key.SourceID)
-		}
-		b.Queue(sqlHomes, c.Job.Project, c.Job.ID, homes, dbs, sources, documents)
-	}
+	queueHomes(b, c)
 	queueItems(b, c)
 	queueAnnotations(b, c)
+}
+
+func queueRemovals(b *pgx.Batch, removed []write.Name) {
+	for _, class := range classes {
+		var homes []int64
+		var names []string
+		for _, r := range removed {
+			if r.Class == class {
+				homes, names = append(homes, r.Home), append(names, r.ID)
+			}
+		}
+		if len(homes) > 0 {
+			b.Queue(`DELETE FROM `+tables[class]+` a USING unnest($1::bigint[], $2::text[]) x (home, id)
+				WHERE a.project_document_id = x.home AND a.id = x.id`, homes, names)
+		}
+	}
+}
+
+func queueHomes(b *pgx.Batch, c *write.Changes) {
+	merges := c.Job.Mode == store.ModeMerge
+	if n := len(c.Homes); n > 0 {
+		homes, documents := make([]int64, n), make([]int64, n)
+		dbs, sources := make([]string, n), make([]string, n)
+		for i, h := range c.Homes {
+			homes[i], documents[i], dbs[i], sources[i] = h.ID, h.Document, h.Key.SourceDB, h.Key.SourceID
+		}
+		b.Queue(sqlHomes, c.Job.Project, c.Job.ID, c.Job.Mode == store.ModeReplace, merges, homes, dbs, sources, documents)
+	}
+	if len(c.Used) > 0 {
+		b.Queue(sqlUse, c.Used, c.Job.ID, merges)
+	}
+	if n := len(c.Skips); n > 0 {
+		homes, skipped := make([]int64, n), make([]bool, n)
+		for i, s := range c.Skips {
+			homes[i], skipped[i] = s.Home, s.Skip
+		}
+		b.Queue(sqlSkip, c.Job.ID, homes, skipped)
+	}
 }
 
 // queueRenames moves ids, and the references to them inside their items, in two steps over names that no id can have,
@@ -165,40 +206,51 @@ func queueAnnotations(b *pgx.Batch, c *write.Changes) {
 			of.set(i, s.Of)
 			blocks[i], begins[i], ends[i], obj[i] = s.Block, int32(s.Begin), int32(s.End), s.Obj
 		}
-		b.Queue(sqlSpans, c.Job.ID, of.homes, of.items, of.ordinals, of.ids, of.given, blocks, begins, ends, obj)
+		b.Queue(sqlSpans, of.with(blocks, begins, ends, obj)...)
 	}
 	if n := len(c.Relations); n > 0 {
 		of, subj, pred, obj := newOfColumns(n), make([]string, n), make([]string, n), make([]string, n)
+		givenSubj, givenObj := make([]string, n), make([]string, n)
 		for i, r := range c.Relations {
 			of.set(i, r.Of)
-			subj[i], pred[i], obj[i] = r.Subj, r.Pred, r.Obj
+			subj[i], pred[i], obj[i], givenSubj[i], givenObj[i] = r.Subj, r.Pred, r.Obj, r.GivenSubj, r.GivenObj
 		}
-		b.Queue(sqlRelations, c.Job.ID, of.homes, of.items, of.ordinals, of.ids, of.given, subj, pred, obj)
+		b.Queue(sqlRelations, of.with(subj, pred, obj, givenSubj, givenObj)...)
 	}
 	if n := len(c.Attributes); n > 0 {
 		of, subj, pred, obj := newOfColumns(n), make([]string, n), make([]string, n), make([]string, n)
-		ofRelation := make([]bool, n)
+		ofRelation, givenSubj := make([]bool, n), make([]string, n)
 		for i, a := range c.Attributes {
 			of.set(i, a.Of)
-			ofRelation[i], subj[i], pred[i], obj[i] = a.OfRelation, a.Subj, a.Pred, a.Obj
+			ofRelation[i], subj[i], pred[i], obj[i], givenSubj[i] = a.OfRelation, a.Subj, a.Pred, a.Obj, a.GivenSubj
 		}
-		b.Queue(sqlAttributes, c.Job.ID, of.homes, of.items, of.ordinals, of.ids, of.given, ofRelation, subj, pred, obj)
+		b.Queue(sqlAttributes, of.with(ofRelation, subj, pred, obj, givenSubj)...)
 	}
 }
 
 // ofColumns are the columns that the tables of annotations have in common.
 type ofColumns struct {
-	homes, items []int64
-	ordinals     []int32
-	ids, given   []string
+	homes, jobs, items []int64
+	ordinals           []int32
+	ids, given         []string
+	traits             []int16
 }
 
 func newOfColumns(n int) ofColumns {
-	return ofColumns{make([]int64, n), make([]int64, n), make([]int32, n), make([]string, n), make([]string, n)}
+	return ofColumns{
+		homes: make([]int64, n), jobs: make([]int64, n), items: make([]int64, n), ordinals: make([]int32, n),
+		ids: make([]string, n), given: make([]string, n), traits: make([]int16, n),
+	}
 }
 
 func (c ofColumns) set(i int, of write.Of) {
-	c.homes[i], c.items[i], c.ordinals[i], c.ids[i], c.given[i] = of.Home, of.Item, int32(of.Ordinal), of.ID, of.Given
+	c.homes[i], c.jobs[i], c.items[i], c.ordinals[i] = of.Home, of.Job, of.Item, int32(of.Ordinal)
+	c.ids[i], c.given[i], c.traits[i] = of.ID, of.Given, int16(of.Traits)
+}
+
+// with returns the columns as parameters, and more behind them.
+func (c ofColumns) with(more ...any) []any {
+	return append([]any{c.homes, c.jobs, c.items, c.ordinals, c.ids, c.given, c.traits}, more...)
 }
 
 // documentColumns are drafts by column.

@@ -52,7 +52,7 @@ func TestFrozenWriter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lease := store.Lease{Batch: 1, Attempt: 1, Deadline: lasting}
+	lease := store.Lease{Batch: 1, Attempt: 1, Job: 1, Deadline: lasting}
 	if err := w.Begin(t.Context(), lease); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestLostConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lease := store.Lease{Batch: 1, Attempt: 1, Deadline: lasting}
+	lease := store.Lease{Batch: 1, Attempt: 1, Job: 1, Deadline: lasting}
 	if err := w.Begin(t.Context(), lease); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,11 @@ func TestPlans(t *testing.T) {
 	dsn := pgtest.DSN(t, "empty", nil)
 	open(t, dsn)
 	conn := connect(t, dsn)
-	for name, query := range map[string]string{"lock": sqlLock, "documents": sqlDocuments, "decided": sqlDecided, "anchors": sqlAnchors} {
+	for name, query := range map[string]string{
+		"lock": sqlLock, "documents": sqlDocuments, "decided": sqlDecided, "anchors": sqlAnchors,
+		"skips": sqlSkips, "all anchors": sqlAllAnchors, "merging": sqlMerging, "move": sqlMove, "spans": sqlContentSpans,
+		"relations": sqlContentRelations, "attributes": sqlContentAttributes, "settle": sqlSettleSpans, "forget": sqlForgetItems,
+	} {
 		tx, err := conn.Begin(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -178,7 +182,7 @@ func TestPlans(t *testing.T) {
 			t.Fatal(err)
 		}
 		arguments := strings.Repeat(", NULL", parameters(query))
-		rows, err := tx.Query(t.Context(), "EXPLAIN EXECUTE "+name+" ("+strings.TrimPrefix(arguments, ", ")+")")
+		rows, err := tx.Query(t.Context(), `EXPLAIN EXECUTE "`+name+`" (`+strings.TrimPrefix(arguments, ", ")+")")
 		if err != nil {
 			t.Fatal(err)
 		}

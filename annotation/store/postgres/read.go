@@ -29,17 +29,17 @@ ORDER BY p.sourcedb, p.sourceid LIMIT $4`
 SELECT p.id, d.text, d.length FROM project_documents p JOIN documents d ON d.id = p.document_id WHERE p.id = ANY($1)`
 
 	sqlSpansOfHomes = `
-SELECT s.project_document_id, s.block, s.id, i.text_begin + s.begins, i.text_begin + s.ends, s.obj
-FROM annotation_spans s JOIN store_items i ON i.job_id = s.job_id AND i.item = s.item
-WHERE s.project_document_id = ANY($1) ORDER BY s.job_id, s.item, s.ordinal`
+SELECT s.project_document_id, s.block, s.id, coalesce(i.text_begin, 0) + s.begins, coalesce(i.text_begin, 0) + s.ends, s.obj
+FROM annotation_spans s LEFT JOIN store_items i ON i.job_id = s.job_id AND i.item = s.item
+WHERE s.project_document_id = ANY($1) AND s.traits < 4 ORDER BY s.job_id, s.item, s.ordinal`
 
 	sqlRelationsOfHomes = `
 SELECT project_document_id, id, subj, pred, obj FROM annotation_relations
-WHERE project_document_id = ANY($1) ORDER BY job_id, item, ordinal`
+WHERE project_document_id = ANY($1) AND traits < 4 ORDER BY job_id, item, ordinal`
 
 	sqlAttributesOfHomes = `
 SELECT project_document_id, id, subj, pred, obj::text FROM annotation_attributes
-WHERE project_document_id = ANY($1) ORDER BY job_id, item, ordinal`
+WHERE project_document_id = ANY($1) AND traits < 4 ORDER BY job_id, item, ordinal`
 )
 
 // listed is a document of a project.
@@ -174,10 +174,10 @@ func (s *Store) Count(ctx context.Context, project string) (store.Counts, error)
 	const query = `
 		WITH homes AS (SELECT id FROM project_documents WHERE project = $1)
 		SELECT (SELECT count(*) FROM homes),
-		       (SELECT count(*) FROM annotation_spans WHERE NOT block AND project_document_id IN (SELECT id FROM homes)),
-		       (SELECT count(*) FROM annotation_spans WHERE block AND project_document_id IN (SELECT id FROM homes)),
-		       (SELECT count(*) FROM annotation_relations WHERE project_document_id IN (SELECT id FROM homes)),
-		       (SELECT count(*) FROM annotation_attributes WHERE project_document_id IN (SELECT id FROM homes))`
+		       (SELECT count(*) FROM annotation_spans WHERE NOT block AND traits < 4 AND project_document_id IN (SELECT id FROM homes)),
+		       (SELECT count(*) FROM annotation_spans WHERE block AND traits < 4 AND project_document_id IN (SELECT id FROM homes)),
+		       (SELECT count(*) FROM annotation_relations WHERE traits < 4 AND project_document_id IN (SELECT id FROM homes)),
+		       (SELECT count(*) FROM annotation_attributes WHERE traits < 4 AND project_document_id IN (SELECT id FROM homes))`
 	err := write.Retry(ctx, fault, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, query, project).Scan(&c.Documents, &c.Denotations, &c.Blocks, &c.Relations, &c.Attributes)
 	})

@@ -13,7 +13,6 @@ import (
 
 	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/annotation/store"
-	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/passages"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 )
@@ -67,21 +66,21 @@ WHERE datname = current_database() AND usename = current_user AND application_na
 
 const (
 	sqlRaise = `
-INSERT INTO fences (batch_id, attempt) VALUES ($1, $2)
+INSERT INTO fences (batch_id, attempt, job_id) VALUES ($1, $2, $3)
 ON CONFLICT (batch_id) DO UPDATE SET attempt = excluded.attempt
 WHERE fences.attempt <= excluded.attempt AND NOT fences.closed
 RETURNING attempt`
 
 	sqlCloseFences = `
-INSERT INTO fences (batch_id, attempt, closed)
-SELECT b, 0, true FROM unnest($1::bigint[]) b GROUP BY b ORDER BY b
+INSERT INTO fences (batch_id, attempt, closed, job_id)
+SELECT b, 0, true, $2 FROM unnest($1::bigint[]) b GROUP BY b ORDER BY b
 ON CONFLICT (batch_id) DO UPDATE SET closed = true WHERE NOT fences.closed`
 
 	sqlFence = `SELECT true FROM fences WHERE batch_id = $1 AND attempt = $2 AND NOT closed FOR NO KEY UPDATE`
 
 	sqlCreate = `
-INSERT INTO documents (sourcedb, sourceid, text, length, text_sha256, composed_by)
-SELECT k.db, k.id, k.text, k.length, k.hash, $6
+INSERT INTO documents (sourcedb, sourceid, text, length, text_sha256, composed_by, composed_until)
+SELECT k.db, k.id, k.text, k.length, k.hash, $6, $6
 FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bytea[]) k (db, id, text, length, hash)
 ORDER BY k.db COLLATE "C", k.id COLLATE "C"
 ON CONFLICT (sourcedb, sourceid) DO NOTHING
@@ -93,13 +92,14 @@ SELECT count(*) FROM unnest($1::text[], $2::text[]) k (db, id)
 CROSS JOIN LATERAL (SELECT FROM documents WHERE sourcedb = k.db AND sourceid = k.id OFFSET 0 FOR NO KEY UPDATE) d`
 
 	sqlDocuments = `
-SELECT d.id, d.text_sha256 = k.hash, d.length, d.composed_by,
-       coalesce(p.id, nextval(pg_get_serial_sequence('project_documents', 'id'))), p.id IS NOT NULL, coalesce(p.replaced_by, 0)
+SELECT d.id, d.text_sha256 = k.hash, d.length, d.composed_by, d.composed_until,
+       coalesce(p.id, nextval(pg_get_serial_sequence('project_documents', 'id'))), p.id IS NOT NULL,
+       coalesce(p.replaced_by, 0), coalesce(p.last_job, 0), coalesce(p.merged_by, 0)
 FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY k (db, id, hash, n)
 CROSS JOIN LATERAL (
-	SELECT id, text_sha256, length, composed_by FROM documents WHERE sourcedb = k.db AND sourceid = k.id OFFSET 0) d
+	SELECT id, text_sha256, length, composed_by, composed_until FROM documents WHERE sourcedb = k.db AND sourceid = k.id OFFSET 0) d
 LEFT JOIN LATERAL (
-	SELECT id, replaced_by FROM project_documents WHERE project = $4 AND sourcedb = k.db AND sourceid = k.id OFFSET 0) p ON true
+	SELECT id, replaced_by, last_job, merged_by FROM project_documents WHERE project = $4 AND sourcedb = k.db AND sourceid = k.id OFFSET 0) p ON true
 ORDER BY k.n`
 
 	sqlDecided = `
@@ -114,6 +114,13 @@ CROSS JOIN LATERAL (SELECT id FROM documents WHERE sourcedb = k.db AND sourceid 
 CROSS JOIN LATERAL (
 	SELECT item, text_begin, text_length FROM store_items WHERE document_id = d.id AND job_id = $3 OFFSET 0) i
 ORDER BY k.n, i.item`
+
+	sqlSkips = `
+SELECT k.n, EXISTS (SELECT FROM annotation_spans WHERE project_document_id = p.id OFFSET 0), s.skipped
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY k (db, id, n)
+CROSS JOIN LATERAL (
+	SELECT id FROM project_documents WHERE project = $3 AND sourcedb = k.db AND sourceid = k.id OFFSET 0) p
+LEFT JOIN LATERAL (SELECT skipped FROM store_skips WHERE job_id = $4 AND project_document_id = p.id OFFSET 0) s ON true`
 
 	sqlClock = `SELECT clock_timestamp()`
 )
@@ -130,9 +137,9 @@ func (e *engine) Raise(ctx context.Context, lease store.Lease) error {
 	b.Queue("begin")
 	b.Queue(sqlSettings, e.limits.settings()...)
 	if len(lease.Ancestors) > 0 {
-		b.Queue(sqlCloseFences, lease.Ancestors)
+		b.Queue(sqlCloseFences, lease.Ancestors, lease.Job)
 	}
-	b.Queue(sqlRaise, lease.Batch, lease.Attempt).Query(func(rows pgx.Rows) error {
+	b.Queue(sqlRaise, lease.Batch, lease.Attempt, lease.Job).Query(func(rows pgx.Rows) error {
 		raised = rows.Next()
 		rows.Close()
 		return rows.Err()
@@ -243,7 +250,10 @@ func (t *tx) queueDocuments(b *pgx.Batch, job store.Job, drafts []write.Draft, s
 	b.Queue(sqlLock, columns.dbs, columns.ids)
 	b.Queue(sqlDocuments, columns.dbs, columns.ids, columns.hashes, job.Project).Query(func(rows pgx.Rows) error {
 		var d write.Document
-		_, err := pgx.ForEachRow(rows, []any{&d.ID, &d.Same, &d.Length, &d.ComposedBy, &d.Home, &d.HomeKnown, &d.ReplacedBy}, func() error {
+		into := []any{
+			&d.ID, &d.Same, &d.Length, &d.ComposedBy, &d.ComposedUntil, &d.Home, &d.HomeKnown, &d.ReplacedBy, &d.LastJob, &d.MergedBy,
+		}
+		_, err := pgx.ForEachRow(rows, into, func() error {
 			d.Created = created[d.ID]
 			state.Documents = append(state.Documents, d)
 			return nil
@@ -260,76 +270,20 @@ func (t *tx) queueDocuments(b *pgx.Batch, job store.Job, drafts []write.Draft, s
 		})
 		return err
 	})
-}
-
-// Texts implements [write.Tx].
-func (t *tx) Texts(ctx context.Context, documents []int64) ([]string, error) {
-	texts := make([]string, 0, len(documents))
-	b := &pgx.Batch{}
-	for _, id := range documents {
-		b.Queue(`SELECT text FROM documents WHERE id = $1`, id).Query(func(rows pgx.Rows) error {
-			var text string
-			_, err := pgx.ForEachRow(rows, []any{&text}, func() error { texts = append(texts, text); return nil })
-			return err
+	if job.Mode != store.ModeSkip {
+		return
+	}
+	b.Queue(sqlSkips, columns.dbs, columns.ids, job.Project, job.ID).Query(func(rows pgx.Rows) error {
+		var n int
+		var annotated bool
+		var skip *bool
+		_, err := pgx.ForEachRow(rows, []any{&n, &annotated, &skip}, func() error {
+			d := &state.Documents[n-1]
+			d.Annotated, d.SkipDecided, d.Skip = annotated, skip != nil, skip != nil && *skip
+			return nil
 		})
-	}
-	if err := t.send(ctx, b); err != nil {
-		return nil, fmt.Errorf("read texts: %w", err)
-	}
-	if len(texts) != len(documents) {
-		return nil, fmt.Errorf("read texts: %d of %d documents are there", len(texts), len(documents))
-	}
-	return texts, nil
-}
-
-// sqlHolders finds annotations of a class by id.
-func sqlHolders(class ids.Class) string {
-	block := "false"
-	if class == ids.Spans {
-		block = "block"
-	}
-	return `
-SELECT q.n, a.job_id, a.item, a.block, a.ordinal, coalesce(a.given_id, a.id), a.id
-FROM unnest($1::integer[], $2::bigint[], $3::text[]) q (n, home, id)
-CROSS JOIN LATERAL (
-	SELECT job_id, item, ` + block + ` AS block, ordinal, given_id, id FROM ` + tables[class] + `
-	WHERE project_document_id = q.home AND id = q.id OFFSET 0) a`
-}
-
-// Holders implements [write.Tx].
-func (t *tx) Holders(ctx context.Context, queries []write.Names) ([][]*ids.Claim, error) {
-	holders := make([][]*ids.Claim, len(queries))
-	b := &pgx.Batch{}
-	for _, class := range classes {
-		var ns []int32
-		var homes []int64
-		var names []string
-		for n, q := range queries {
-			for _, name := range q.Names {
-				if name.Class == class {
-					ns, homes, names = append(ns, int32(n)), append(homes, q.Home), append(names, name.ID)
-				}
-			}
-		}
-		if len(ns) == 0 {
-			continue
-		}
-		b.Queue(sqlHolders(class), ns, homes, names).Query(func(rows pgx.Rows) error {
-			var n int
-			var c ids.Claim
-			_, err := pgx.ForEachRow(rows, []any{&n, &c.Job, &c.Item, &c.Block, &c.Ordinal, &c.Given, &c.ID}, func() error {
-				holder := c
-				holder.Class = class
-				holders[n] = append(holders[n], &holder)
-				return nil
-			})
-			return err
-		})
-	}
-	if err := t.send(ctx, b); err != nil {
-		return nil, fmt.Errorf("look up ids: %w", err)
-	}
-	return holders, nil
+		return err
+	})
 }
 
 // Commit implements [write.Tx].

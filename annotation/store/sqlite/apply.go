@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 )
@@ -30,48 +31,45 @@ var references = map[ids.Class][]reference{
 
 var classes = []ids.Class{ids.Spans, ids.Relations, ids.Attributes}
 
-// The statements that follow a text that grows: ?1 document, ?2 where, ?3 by how much, ?4 the job that composes it.
 const (
-	sqlGrowSpans = `
-UPDATE annotation_spans AS s
-SET begins = CASE WHEN i.text_begin + s.begins >= ?2 THEN s.begins + ?3 ELSE s.begins END, ends = s.ends + ?3
-FROM store_items i
-WHERE i.document_id = ?1 AND i.job_id <> ?4 AND i.text_begin < ?2 AND i.text_begin + i.text_length > ?2
-  AND s.project_document_id = i.project_document_id AND s.job_id = i.job_id AND s.item = i.item AND i.text_begin + s.ends > ?2`
+	sqlText = `
+UPDATE documents SET text = ?, length = ?, text_sha256 = ?, composed_by = ?, composed_until = ? WHERE id = ?`
 
-	sqlGrowItems = `
-UPDATE store_items SET text_length = text_length + ?3
-WHERE document_id = ?1 AND job_id <> ?4 AND text_begin < ?2 AND text_begin + text_length > ?2`
+	sqlReplace = `
+UPDATE project_documents
+SET replaced_by = ?1, last_job = max(last_job, ?1), merged_by = CASE WHEN merged_by > ?1 THEN merged_by ELSE 0 END
+WHERE id = ?2`
 
-	sqlMoveOthers = `
-UPDATE store_items SET text_begin = text_begin + ?3 WHERE document_id = ?1 AND job_id <> ?4 AND text_begin >= ?2`
-)
+	sqlUse = `
+UPDATE project_documents
+SET last_job = max(last_job, ?1), merged_by = CASE WHEN ?2 THEN max(merged_by, ?1) ELSE merged_by END
+WHERE id = ?3`
 
-const (
 	sqlHome = `
-INSERT INTO project_documents (id, project, sourcedb, sourceid, document_id, replaced_by) VALUES (?, ?, ?, ?, ?, ?)`
+INSERT INTO project_documents (id, project, sourcedb, sourceid, document_id, last_job, replaced_by, merged_by)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 
 	sqlItem = `
 INSERT INTO store_items (job_id, item, document_id, project_document_id, outcome, text_begin, text_length, findings)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 
 	sqlSpan = `
-INSERT INTO annotation_spans (project_document_id, id, job_id, item, ordinal, given_id, block, begins, ends, obj)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+INSERT INTO annotation_spans (project_document_id, id, job_id, item, ordinal, given_id, traits, block, begins, ends, obj)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 	sqlRelation = `
-INSERT INTO annotation_relations (project_document_id, id, job_id, item, ordinal, given_id, subj, pred, obj)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+INSERT INTO annotation_relations (project_document_id, id, job_id, item, ordinal, given_id, traits, subj, pred, obj, given_subj, given_obj)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 	sqlAttribute = `
-INSERT INTO annotation_attributes (project_document_id, id, job_id, item, ordinal, given_id, of_relation, subj, pred, obj)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+INSERT INTO annotation_attributes (project_document_id, id, job_id, item, ordinal, given_id, traits, of_relation, subj, pred, obj, given_subj)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
 // apply applies changes, in the order of their fields.
 func (t *tx) apply(c *write.Changes) error {
 	for _, step := range []func(*write.Changes) error{
-		t.texts, t.replace, t.rename, t.homes, t.items, t.spans, t.relations, t.attributes,
+		t.texts, t.replace, t.remove, t.rename, t.homes, t.items, t.spans, t.relations, t.attributes,
 	} {
 		if err := step(c); err != nil {
 			return err
@@ -81,21 +79,18 @@ func (t *tx) apply(c *write.Changes) error {
 }
 
 func (t *tx) texts(c *write.Changes) error {
-	for _, x := range c.Texts {
-		err := t.exec(`UPDATE documents SET text = ?, length = ?, text_sha256 = ? WHERE id = ?`, x.Text, x.Length, x.Hash[:], x.Document)
-		if err != nil {
+	for _, document := range c.Dropped {
+		if err := t.exec(`DELETE FROM documents WHERE id = ?`, document); err != nil {
 			return err
 		}
 	}
-	for _, in := range c.Insertions {
-		for _, statement := range []string{sqlGrowSpans, sqlGrowItems, sqlMoveOthers} {
-			if err := t.exec(statement, in.Document, in.At, in.Length, c.Job.ID); err != nil {
-				return err
-			}
+	for _, x := range c.Texts {
+		if err := t.exec(sqlText, x.Text, x.Length, x.Hash[:], x.ComposedBy, x.ComposedUntil, x.Document); err != nil {
+			return err
 		}
 	}
 	for _, a := range c.Moved {
-		if err := t.exec(`UPDATE store_items SET text_begin = ? WHERE job_id = ? AND item = ?`, a.Begin, c.Job.ID, a.Item); err != nil {
+		if err := t.exec(`UPDATE store_items SET text_begin = ? WHERE job_id = ? AND item = ?`, a.Begin, a.Job, a.Item); err != nil {
 			return err
 		}
 	}
@@ -110,7 +105,16 @@ func (t *tx) replace(c *write.Changes) error {
 				return err
 			}
 		}
-		if err := t.exec(`UPDATE project_documents SET replaced_by = ? WHERE id = ?`, c.Job.ID, home); err != nil {
+		if err := t.exec(sqlReplace, c.Job.ID, home); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tx) remove(c *write.Changes) error {
+	for _, r := range c.Removed {
+		if err := t.exec(`DELETE FROM `+tables[r.Class]+` WHERE project_document_id = ? AND id = ?`, r.Home, r.ID); err != nil {
 			return err
 		}
 	}
@@ -155,8 +159,27 @@ func (t *tx) follow(r write.Rename, newer, older, to, from string) error {
 }
 
 func (t *tx) homes(c *write.Changes) error {
+	replacedBy, mergedBy := int64(0), int64(0)
+	switch c.Job.Mode {
+	case store.ModeReplace:
+		replacedBy = c.Job.ID
+	case store.ModeMerge:
+		mergedBy = c.Job.ID
+	}
 	for _, h := range c.Homes {
-		if err := t.exec(sqlHome, h.ID, c.Job.Project, h.Key.SourceDB, h.Key.SourceID, h.Document, c.Job.ID); err != nil {
+		err := t.exec(sqlHome, h.ID, c.Job.Project, h.Key.SourceDB, h.Key.SourceID, h.Document, c.Job.ID, replacedBy, mergedBy)
+		if err != nil {
+			return err
+		}
+	}
+	for _, home := range c.Used {
+		if err := t.exec(sqlUse, c.Job.ID, mergedBy > 0, home); err != nil {
+			return err
+		}
+	}
+	for _, s := range c.Skips {
+		err := t.exec(`INSERT INTO store_skips (job_id, project_document_id, skipped) VALUES (?, ?, ?)`, c.Job.ID, s.Home, s.Skip)
+		if err != nil {
 			return err
 		}
 	}
@@ -179,7 +202,7 @@ func (t *tx) items(c *write.Changes) error {
 
 func (t *tx) spans(c *write.Changes) error {
 	for _, s := range c.Spans {
-		err := t.exec(sqlSpan, s.Home, s.ID, c.Job.ID, s.Item, s.Ordinal, null(s.Given), s.Block, s.Begin, s.End, s.Obj)
+		err := t.exec(sqlSpan, s.Home, s.ID, s.Job, s.Item, s.Ordinal, null(s.Given), uint8(s.Traits), s.Block, s.Begin, s.End, s.Obj)
 		if err != nil {
 			return err
 		}
@@ -189,7 +212,8 @@ func (t *tx) spans(c *write.Changes) error {
 
 func (t *tx) relations(c *write.Changes) error {
 	for _, r := range c.Relations {
-		err := t.exec(sqlRelation, r.Home, r.ID, c.Job.ID, r.Item, r.Ordinal, null(r.Given), r.Subj, r.Pred, r.Obj)
+		err := t.exec(sqlRelation, r.Home, r.ID, r.Job, r.Item, r.Ordinal, null(r.Given), uint8(r.Traits), r.Subj, r.Pred, r.Obj,
+			null(r.GivenSubj), null(r.GivenObj))
 		if err != nil {
 			return err
 		}
@@ -199,7 +223,8 @@ func (t *tx) relations(c *write.Changes) error {
 
 func (t *tx) attributes(c *write.Changes) error {
 	for _, a := range c.Attributes {
-		err := t.exec(sqlAttribute, a.Home, a.ID, c.Job.ID, a.Item, a.Ordinal, null(a.Given), a.OfRelation, a.Subj, a.Pred, a.Obj)
+		err := t.exec(sqlAttribute, a.Home, a.ID, a.Job, a.Item, a.Ordinal, null(a.Given), uint8(a.Traits), a.OfRelation, a.Subj, a.Pred, a.Obj,
+			null(a.GivenSubj))
 		if err != nil {
 			return err
 		}

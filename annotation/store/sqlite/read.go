@@ -22,15 +22,15 @@ WHERE project = ? AND (sourcedb, sourceid) > (?, ?) ORDER BY sourcedb, sourceid 
 SELECT d.text, d.length FROM project_documents p JOIN documents d ON d.id = p.document_id WHERE p.id = ?`
 
 	sqlSpansOfHome = `
-SELECT s.block, s.id, i.text_begin + s.begins, i.text_begin + s.ends, s.obj
-FROM annotation_spans s JOIN store_items i ON i.job_id = s.job_id AND i.item = s.item
-WHERE s.project_document_id = ? ORDER BY s.job_id, s.item, s.ordinal`
+SELECT s.block, s.id, coalesce(i.text_begin, 0) + s.begins, coalesce(i.text_begin, 0) + s.ends, s.obj
+FROM annotation_spans s LEFT JOIN store_items i ON i.job_id = s.job_id AND i.item = s.item
+WHERE s.project_document_id = ? AND s.traits < 4 ORDER BY s.job_id, s.item, s.ordinal`
 
 	sqlRelationsOfHome = `
-SELECT id, subj, pred, obj FROM annotation_relations WHERE project_document_id = ? ORDER BY job_id, item, ordinal`
+SELECT id, subj, pred, obj FROM annotation_relations WHERE project_document_id = ? AND traits < 4 ORDER BY job_id, item, ordinal`
 
 	sqlAttributesOfHome = `
-SELECT id, subj, pred, obj FROM annotation_attributes WHERE project_document_id = ? ORDER BY job_id, item, ordinal`
+SELECT id, subj, pred, obj FROM annotation_attributes WHERE project_document_id = ? AND traits < 4 ORDER BY job_id, item, ordinal`
 )
 
 // listed is a document of a project.
@@ -156,10 +156,10 @@ func (s *Store) Count(ctx context.Context, project string) (store.Counts, error)
 	const query = `
 		WITH homes AS (SELECT id FROM project_documents WHERE project = ?)
 		SELECT (SELECT count(*) FROM homes),
-		       (SELECT count(*) FROM homes h JOIN annotation_spans a ON a.project_document_id = h.id WHERE NOT a.block),
-		       (SELECT count(*) FROM homes h JOIN annotation_spans a ON a.project_document_id = h.id WHERE a.block),
-		       (SELECT count(*) FROM homes h JOIN annotation_relations a ON a.project_document_id = h.id),
-		       (SELECT count(*) FROM homes h JOIN annotation_attributes a ON a.project_document_id = h.id)`
+		       (SELECT count(*) FROM homes h JOIN annotation_spans a ON a.project_document_id = h.id WHERE NOT a.block AND a.traits < 4),
+		       (SELECT count(*) FROM homes h JOIN annotation_spans a ON a.project_document_id = h.id WHERE a.block AND a.traits < 4),
+		       (SELECT count(*) FROM homes h JOIN annotation_relations a ON a.project_document_id = h.id WHERE a.traits < 4),
+		       (SELECT count(*) FROM homes h JOIN annotation_attributes a ON a.project_document_id = h.id WHERE a.traits < 4)`
 	err := write.Retry(ctx, fault, func(ctx context.Context) error {
 		return s.reading.QueryRowContext(ctx, query, project).Scan(&c.Documents, &c.Denotations, &c.Blocks, &c.Relations, &c.Attributes)
 	})

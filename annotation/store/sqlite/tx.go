@@ -9,7 +9,6 @@ import (
 
 	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/annotation/store"
-	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/passages"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 )
@@ -63,17 +62,19 @@ func (e *engine) Raise(ctx context.Context, lease store.Lease) error {
 	}
 	defer tx.Rollback()
 	for _, batch := range lease.Ancestors {
-		err := tx.exec(`INSERT INTO fences (batch_id, attempt, closed) VALUES (?, 0, 1) ON CONFLICT (batch_id) DO UPDATE SET closed = 1`, batch)
+		err := tx.exec(`
+			INSERT INTO fences (batch_id, attempt, closed, job_id) VALUES (?, 0, 1, ?) ON CONFLICT (batch_id) DO UPDATE SET closed = 1`,
+			batch, lease.Job)
 		if err != nil {
 			return fmt.Errorf("close fence: %w", err)
 		}
 	}
 	var raised int32
 	found, err := tx.row(`
-		INSERT INTO fences (batch_id, attempt) VALUES (?, ?)
+		INSERT INTO fences (batch_id, attempt, job_id) VALUES (?, ?, ?)
 		ON CONFLICT (batch_id) DO UPDATE SET attempt = excluded.attempt
 		WHERE fences.attempt <= excluded.attempt AND NOT fences.closed
-		RETURNING attempt`, []any{lease.Batch, lease.Attempt}, &raised)
+		RETURNING attempt`, []any{lease.Batch, lease.Attempt, lease.Job}, &raised)
 	if err != nil {
 		return fmt.Errorf("raise fence: %w", err)
 	}
@@ -146,6 +147,19 @@ func (t *tx) exec(query string, args ...any) error {
 	return err
 }
 
+// changed is exec and returns how many rows it concerned.
+func (t *tx) changed(query string, args ...any) (int64, error) {
+	s, err := t.statement(query) //nolint:sqlclosecheck // it is kept for the transactions to come
+	if err != nil {
+		return 0, err
+	}
+	result, err := s.ExecContext(context.WithoutCancel(t.ctx), args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 // row reads the one row that a query gives, and reports whether there is one.
 func (t *tx) row(query string, args []any, into ...any) (bool, error) {
 	s, err := t.statement(query) //nolint:sqlclosecheck // it is kept for the transactions to come
@@ -182,6 +196,22 @@ func scan(rows *sql.Rows, into []any, each func()) error {
 	}
 	return rows.Err()
 }
+
+const (
+	sqlDocument = `
+SELECT id, text_sha256 = ?, length, composed_by, composed_until FROM documents WHERE sourcedb = ? AND sourceid = ?`
+
+	sqlCreate = `
+INSERT INTO documents (sourcedb, sourceid, text, length, text_sha256, composed_by, composed_until)
+VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`
+
+	sqlKnownHome = `
+SELECT id, replaced_by, last_job, merged_by FROM project_documents WHERE project = ? AND sourcedb = ? AND sourceid = ?`
+
+	sqlSkipped   = `SELECT skipped FROM store_skips WHERE job_id = ? AND project_document_id = ?`
+	sqlAnnotated = `SELECT EXISTS (SELECT 1 FROM annotation_spans WHERE project_document_id = ?)`
+	sqlAnchors   = `SELECT item, text_begin, text_length FROM store_items WHERE document_id = ? AND job_id = ? ORDER BY item`
+)
 
 // Load implements [write.Tx].
 func (t *tx) Load(_ context.Context, lease store.Lease, job store.Job, items []int64, drafts []write.Draft) (write.State, error) {
@@ -232,67 +262,34 @@ func (t *tx) Load(_ context.Context, lease store.Lease, job store.Job, items []i
 
 func (t *tx) document(job store.Job, draft write.Draft) (write.Document, error) {
 	d := write.Document{}
-	known, err := t.row(`SELECT id, text_sha256 = ?, length, composed_by FROM documents WHERE sourcedb = ? AND sourceid = ?`,
-		[]any{draft.Hash[:], draft.Key.SourceDB, draft.Key.SourceID}, &d.ID, &d.Same, &d.Length, &d.ComposedBy)
+	known, err := t.row(sqlDocument, []any{draft.Hash[:], draft.Key.SourceDB, draft.Key.SourceID},
+		&d.ID, &d.Same, &d.Length, &d.ComposedBy, &d.ComposedUntil)
 	if err != nil {
 		return d, err
 	}
 	if !known {
-		d = write.Document{Created: true, Same: true, Length: draft.Length, ComposedBy: job.ID}
-		_, err := t.row(`
-			INSERT INTO documents (sourcedb, sourceid, text, length, text_sha256, composed_by) VALUES (?, ?, ?, ?, ?, ?) RETURNING id`,
-			[]any{draft.Key.SourceDB, draft.Key.SourceID, draft.Text, draft.Length, draft.Hash[:], job.ID}, &d.ID)
+		d = write.Document{Created: true, Same: true, Length: draft.Length, ComposedBy: job.ID, ComposedUntil: job.ID}
+		_, err := t.row(sqlCreate, []any{
+			draft.Key.SourceDB, draft.Key.SourceID, draft.Text, draft.Length, draft.Hash[:], job.ID, job.ID,
+		}, &d.ID)
 		return d, err
 	}
-	d.HomeKnown, err = t.row(`SELECT id, replaced_by FROM project_documents WHERE project = ? AND sourcedb = ? AND sourceid = ?`,
-		[]any{job.Project, draft.Key.SourceDB, draft.Key.SourceID}, &d.Home, &d.ReplacedBy)
+	d.HomeKnown, err = t.row(sqlKnownHome, []any{job.Project, draft.Key.SourceDB, draft.Key.SourceID},
+		&d.Home, &d.ReplacedBy, &d.LastJob, &d.MergedBy)
 	if err != nil {
 		return d, err
 	}
+	if job.Mode == store.ModeSkip && d.HomeKnown {
+		if d.SkipDecided, err = t.row(sqlSkipped, []any{job.ID, d.Home}, &d.Skip); err != nil {
+			return d, err
+		}
+		if _, err := t.row(sqlAnnotated, []any{d.Home}, &d.Annotated); err != nil {
+			return d, err
+		}
+	}
 	var a passages.Anchor
-	err = t.rows(`SELECT item, text_begin, text_length FROM store_items WHERE document_id = ? AND job_id = ? ORDER BY item`,
-		[]any{d.ID, job.ID}, []any{&a.Item, &a.Begin, &a.Length}, func() { d.Anchors = append(d.Anchors, a) })
+	err = t.rows(sqlAnchors, []any{d.ID, job.ID}, []any{&a.Item, &a.Begin, &a.Length}, func() { d.Anchors = append(d.Anchors, a) })
 	return d, err
-}
-
-// Texts implements [write.Tx].
-func (t *tx) Texts(_ context.Context, documents []int64) ([]string, error) {
-	texts := make([]string, len(documents))
-	for i, id := range documents {
-		found, err := t.row(`SELECT text FROM documents WHERE id = ?`, []any{id}, &texts[i])
-		if err != nil {
-			return nil, fmt.Errorf("read texts: %w", err)
-		}
-		if !found {
-			return nil, fmt.Errorf("read texts: document %d is gone", id)
-		}
-	}
-	return texts, nil
-}
-
-// Holders implements [write.Tx].
-func (t *tx) Holders(_ context.Context, queries []write.Names) ([][]*ids.Claim, error) {
-	holders := make([][]*ids.Claim, len(queries))
-	for n, q := range queries {
-		for _, name := range q.Names {
-			block := "0"
-			if name.Class == ids.Spans {
-				block = "block"
-			}
-			c := &ids.Claim{Class: name.Class}
-			found, err := t.row(`
-				SELECT job_id, item, `+block+`, ordinal, coalesce(given_id, id), id
-				FROM `+tables[name.Class]+` WHERE project_document_id = ? AND id = ?`,
-				[]any{q.Home, name.ID}, &c.Job, &c.Item, &c.Block, &c.Ordinal, &c.Given, &c.ID)
-			if err != nil {
-				return nil, fmt.Errorf("look up ids: %w", err)
-			}
-			if found {
-				holders[n] = append(holders[n], c)
-			}
-		}
-	}
-	return holders, nil
 }
 
 // Commit implements [write.Tx]. Nobody else can raise the fence while the transaction is open.

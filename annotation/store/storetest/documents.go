@@ -216,10 +216,11 @@ func testOtherJobsFollow(f *fixture) {
 	f.put(job(4, "across"), parse(t, `{"sourcedb":"P","sourceid":"1","text":"second\nfourth","denotations":[{"id":"T1","span":{"begin":0,"end":6},"obj":"Word"},{"id":"T2","span":{"begin":0,"end":13},"obj":"All"},{"id":"T3","span":{"begin":7,"end":13},"obj":"Word"}]}`))
 	f.put(composing, passages[2:3])
 	f.put(composing, passages[:1])
-	text := `{"sourcedb":"P","sourceid":"1","text":"first\nsecond\nthird\nfourth","denotations":`
+	// Nothing holds the words of "across" together any more, so they are a passage of their own.
+	text := `{"sourcedb":"P","sourceid":"1","text":"first\nsecond\nthird\nfourth\nsecond\nfourth","denotations":`
 	f.wantExport("before", text+`[{"id":"T1","span":{"begin":6,"end":12},"obj":"Word"}]}`)
 	f.wantExport("behind", text+`[{"id":"T1","span":{"begin":19,"end":23},"obj":"Word"}]}`)
-	f.wantExport("across", text+`[{"id":"T1","span":{"begin":6,"end":12},"obj":"Word"},{"id":"T2","span":{"begin":6,"end":25},"obj":"All"},{"id":"T3","span":{"begin":19,"end":25},"obj":"Word"}]}`)
+	f.wantExport("across", text+`[{"id":"T1","span":{"begin":26,"end":32},"obj":"Word"},{"id":"T2","span":{"begin":26,"end":39},"obj":"All"},{"id":"T3","span":{"begin":33,"end":39},"obj":"Word"}]}`)
 	f.wantExport("composing", text+`[{"id":"T1","span":{"begin":0,"end":5},"obj":"Word"},{"id":"T2","span":{"begin":6,"end":12},"obj":"Word"},{"id":"T3","span":{"begin":13,"end":18},"obj":"Word"},{"id":"T4","span":{"begin":19,"end":25},"obj":"Word"}]}`)
 }
 
@@ -269,10 +270,21 @@ func testClashInsideItem(f *fixture) {
 	f.wantExport("inside", `{"sourcedb":"P","sourceid":"1","text":"ab\ncd\nef","denotations":[{"id":"T2","span":{"begin":0,"end":1},"obj":"N"},{"id":"T2.3.2","span":{"begin":1,"end":2},"obj":"N"},{"id":"T2.3","span":{"begin":3,"end":4},"obj":"N"},{"id":"T2.3.3","span":{"begin":6,"end":7},"obj":"N"},{"id":"T2.3.3.2","span":{"begin":7,"end":8},"obj":"N"}],"relations":[{"id":"R1","subj":"T2.3.3","pred":"p","obj":"T2.3.3.2"}],"attributes":[{"id":"A1","subj":"T2.3.3","pred":"q"},{"id":"A2","subj":"T2.3.3.2","pred":"q"}]}`)
 }
 
-// Where nobody gave an id, nobody is told that it is another one.
+// Where nobody gave an id, nobody is told that it is another one; an id that was given goes before those made up.
 func testAbsentIDs(f *fixture) {
 	t := f.T
-	results := f.put(job(1, "absent"), parse(t, `{"sourcedb":"P","sourceid":"1","text":"ab","denotations":[{"span":{"begin":0,"end":1},"obj":"N"}]}
-{"sourcedb":"P","sourceid":"1","text":"cd","denotations":[{"span":{"begin":0,"end":1},"obj":"N"}],"attributes":[]}`))
-	f.wantOutcomes(results, annotation.Stored, annotation.Stored)
+	const unnamed = `"denotations":[{"span":{"begin":0,"end":1},"obj":"N"}],"blocks":[{"span":{"begin":0,"end":2},"obj":"S"}],"relations":[{"subj":"x","pred":"p","obj":"x"}],"attributes":[{"subj":"x","pred":"p"}]`
+	lines := strings.ReplaceAll(`{"sourcedb":"P","sourceid":"1","text":"ab",`+unnamed+`}
+{"sourcedb":"P","sourceid":"1","text":"cd",`+unnamed+`}
+`, `"denotations":[`, `"denotations":[{"id":"x","span":{"begin":1,"end":2},"obj":"X"},`)
+	lines = strings.Replace(lines, `"x"`, `"y"`, 4) // of the first item
+	want := `{"sourcedb":"P","sourceid":"1","text":"ab\ncd\nef","denotations":[{"id":"y","span":{"begin":1,"end":2},"obj":"X"},{"id":"T1.1","span":{"begin":0,"end":1},"obj":"N"},{"id":"x","span":{"begin":4,"end":5},"obj":"X"},{"id":"T1.2","span":{"begin":3,"end":4},"obj":"N"},{"id":"T1","span":{"begin":6,"end":8},"obj":"G"}],"blocks":[{"id":"B1","span":{"begin":0,"end":2},"obj":"S"},{"id":"B1.2","span":{"begin":3,"end":5},"obj":"S"}],"relations":[{"id":"R1","subj":"y","pred":"p","obj":"y"},{"id":"R1.2","subj":"x","pred":"p","obj":"x"}],"attributes":[{"id":"A1","subj":"y","pred":"p"},{"id":"A1.2","subj":"x","pred":"p"}]}`
+	entries := parse(t, lines+`{"sourcedb":"P","sourceid":"1","text":"ef","denotations":[{"id":"T1","span":{"begin":0,"end":2},"obj":"G"}]}`)
+	for i, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0}} {
+		project := fmt.Sprintf("absent-%d", i)
+		for _, at := range order {
+			f.wantOutcomes(f.put(job(int64(i+1), project), entries[at:][:1]), annotation.Stored)
+		}
+		f.wantExport(project, want)
+	}
 }

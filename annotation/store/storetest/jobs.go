@@ -5,13 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
-	"pgregory.net/rapid"
 
 	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/annotation/store"
@@ -81,77 +79,6 @@ func testClear(f *fixture) {
 	f.wantOutcomes(f.put(job(2, "clear"), parse(t, `{"sourcedb":"D","sourceid":"1","text":"word","denotations":[]}`)), annotation.Stored)
 	f.wantExport("clear", `{"sourcedb":"D","sourceid":"1","text":"word"}
 `+labeled("2", "old"))
-}
-
-// testJobsInAnyOrder lets batches of several jobs on the same documents come in any order, at once and more than once:
-// what is left is that of the jobs one after the other.
-func testJobsInAnyOrder(f *fixture) {
-	t := f.T
-	writers := []store.Writer{f.writer, f.newWriter(f.again())}
-	base := int64(0)
-	rapid.Check(t, func(t *rapid.T) {
-		const jobs = 3
-		base += 2 * jobs
-		key := func(project string, document int) annotation.Key {
-			return annotation.Key{SourceDB: project, SourceID: strconv.Itoa(document)}
-		}
-		inOrder, atOnce := fmt.Sprintf("jobs-in-order-%d", base), fmt.Sprintf("jobs-at-once-%d", base)
-		type batch struct {
-			job     store.Job
-			entries []store.Entry
-		}
-		var batches []batch
-		for j := range int64(jobs) {
-			var entries []store.Entry
-			for number := range rapid.Int64Range(0, 4).Draw(t, "items") {
-				item := drawItem(t, key(inOrder, rapid.IntRange(1, 2).Draw(t, "document")))
-				item.Text, item.Length = "the same text for all", 21
-				entries = append(entries, store.Entry{Number: number + 1, Item: item})
-			}
-			if _, err := putBy(f.Context(), f.writer, newLease(), job(base+j, inOrder), entries); err != nil {
-				t.Fatal(err)
-			}
-			for i, e := range entries {
-				other := *e.Item
-				other.Key.SourceDB = atOnce
-				entries[i].Item = &other
-			}
-			for len(entries) > 0 {
-				n := rapid.IntRange(1, len(entries)).Draw(t, "batch")
-				batches = append(batches, batch{job(base+jobs+j, atOnce), entries[:n]})
-				entries = entries[n:]
-			}
-		}
-		if len(batches) == 0 {
-			return
-		}
-		batches = append(rapid.Permutation(batches).Draw(t, "order"), rapid.SliceOfN(rapid.SampledFrom(batches), 0, 2).Draw(t, "repeated")...)
-		var group errgroup.Group
-		group.SetLimit(rapid.IntRange(1, 2).Draw(t, "writers"))
-		for i, b := range batches {
-			group.Go(func() error {
-				_, err := putBy(f.Context(), writers[i%2], newLease(), b.job, b.entries)
-				return err
-			})
-		}
-		if err := group.Wait(); err != nil {
-			t.Fatal(err)
-		}
-		want, err := exportOf(f.Context(), f.store, inOrder)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := exportOf(f.Context(), f.store, atOnce)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, item := range want {
-			item.Key.SourceDB = atOnce
-		}
-		if diff := diffItems(want, got); diff != "" {
-			t.Fatalf("(-in order +at once):\n%s", diff)
-		}
-	})
 }
 
 func testViews(f *fixture) {

@@ -54,11 +54,21 @@ func Test(t *testing.T, engine Engine) {
 		"Replace":             testReplace,
 		"OlderJob":            testOlderJob,
 		"Clear":               testClear,
-		"JobsInAnyOrder":      testJobsInAnyOrder,
 		"ClashingIDs":         testClashingIDs,
 		"ClashingIDsReversed": testClashingIDsReversed,
 		"ClashInsideItem":     testClashInsideItem,
 		"AbsentIDs":           testAbsentIDs,
+		"Interleaving":        testInterleaving,
+		"Add":                 testAdd,
+		"Merge":               testMerge,
+		"MergeFollowsText":    testMergeFollowsText,
+		"Skip":                testSkip,
+		"TwoReplace":          testTwoReplace,
+		"TwoCompose":          testTwoCompose,
+		"RefusedDocument":     testRefusedDocument,
+		"RealModes":           testRealModes,
+		"Forget":              testForget,
+		"ForgetComposer":      testForgetComposer,
 		"Views":               testViews,
 		"ExportPages":         testExportPages,
 		"ExportEnds":          testExportEnds,
@@ -102,9 +112,9 @@ func (f *fixture) newWriter(s store.Store) store.Writer {
 
 var lastBatch atomic.Int64
 
-// newLease returns the lease of the first attempt of a new batch, which lasts.
+// newLease returns the lease of the first attempt of a new batch of job 1, which lasts.
 func newLease() store.Lease {
-	return store.Lease{Batch: lastBatch.Add(1), Attempt: 1, Deadline: lasting}
+	return store.Lease{Batch: lastBatch.Add(1), Attempt: 1, Job: 1, Deadline: lasting}
 }
 
 func lasting() time.Time { return time.Now().Add(time.Hour) }
@@ -141,8 +151,9 @@ func (f *fixture) put(job store.Job, entries []store.Entry) []store.Result {
 	return results
 }
 
-// putBy begins the lease's attempt and stores entries.
+// putBy begins the lease's attempt, for the job, and stores entries.
 func putBy(ctx context.Context, w store.Writer, lease store.Lease, job store.Job, entries []store.Entry) ([]store.Result, error) {
+	lease.Job = job.ID
 	if err := w.Begin(ctx, lease); err != nil {
 		return nil, err
 	}

@@ -118,15 +118,17 @@ func testMisuse(f *fixture) {
 	bad := good[0]
 	bad.Warnings = []annotation.Finding{{Code: annotation.InvalidJSON, Severity: annotation.Error}}
 	for name, err := range map[string]error{
-		"no deadline":   f.writer.Begin(t.Context(), store.Lease{Batch: 1, Attempt: 1}),
-		"no attempt":    f.writer.Begin(t.Context(), store.Lease{Batch: 1, Deadline: lasting}),
-		"mode":          f.writer.Store(t.Context(), lease, store.Job{ID: 1, Project: "wrong", Mode: "append"}, good, nil),
-		"no project":    f.writer.Store(t.Context(), lease, store.Job{ID: 1, Mode: store.ModeReplace}, good, nil),
-		"no job":        f.writer.Store(t.Context(), lease, job(0, "wrong"), good, nil),
-		"order":         f.writer.Store(t.Context(), lease, j, []store.Entry{good[1], good[0]}, nil),
-		"number twice":  f.writer.Store(t.Context(), lease, j, []store.Entry{good[0], good[0]}, nil),
-		"no item":       f.writer.Store(t.Context(), lease, j, []store.Entry{{Number: 1}}, nil),
-		"rejected item": f.writer.Store(t.Context(), lease, j, []store.Entry{bad}, nil),
+		"no deadline":     f.writer.Begin(t.Context(), store.Lease{Batch: 1, Attempt: 1, Job: 1}),
+		"no attempt":      f.writer.Begin(t.Context(), store.Lease{Batch: 1, Job: 1, Deadline: lasting}),
+		"lease of no job": f.writer.Begin(t.Context(), store.Lease{Batch: 1, Attempt: 1, Deadline: lasting}),
+		"another job":     f.writer.Store(t.Context(), lease, job(2, "wrong"), good, nil),
+		"mode":            f.writer.Store(t.Context(), lease, store.Job{ID: 1, Project: "wrong", Mode: "append"}, good, nil),
+		"no project":      f.writer.Store(t.Context(), lease, store.Job{ID: 1, Mode: store.ModeReplace}, good, nil),
+		"no job":          f.writer.Store(t.Context(), lease, job(0, "wrong"), good, nil),
+		"order":           f.writer.Store(t.Context(), lease, j, []store.Entry{good[1], good[0]}, nil),
+		"number twice":    f.writer.Store(t.Context(), lease, j, []store.Entry{good[0], good[0]}, nil),
+		"no item":         f.writer.Store(t.Context(), lease, j, []store.Entry{{Number: 1}}, nil),
+		"rejected item":   f.writer.Store(t.Context(), lease, j, []store.Entry{bad}, nil),
 	} {
 		if err == nil || errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)

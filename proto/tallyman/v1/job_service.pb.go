@@ -135,7 +135,9 @@ type UploadHeader struct {
 	Project string `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
 	// Which handler the batches need; 1 to 64 of a-z, 0-9, "_", "-" and ".". Default "annotations".
 	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
-	// What storing does to annotations that are there. Default, and the only one: "replace".
+	// What storing does to the annotations that the project has on an item's document. Default "replace": those of jobs
+	// submitted before this one are removed. "add": they stay. "merge": they stay, and what is there already is not stored
+	// twice. "skip": if there are any when the job first touches the document, none of its items on it are stored.
 	Mode string `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"`
 	// Handed to the handler; at most 64 with 16 KiB in all.
 	Parameters map[string]string `protobuf:"bytes,5,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

@@ -3,6 +3,7 @@ package tallymanv1
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -109,7 +110,8 @@ func (m *SubmitUploadRequest) Validate() error {
 		default:
 			v.check(kind != "" && kind != KindAnnotations, "header.project", "is required for kind %s", KindAnnotations)
 		}
-		v.check(h.GetMode() == "" || h.GetMode() == ModeReplace, "header.mode", "must be %q", ModeReplace)
+		v.check(h.GetMode() == "" || slices.Contains(Modes(), h.GetMode()), "header.mode", "must be one of %s",
+			strings.Join(Modes(), ", "))
 		v.texts("header.parameters", h.GetParameters())
 		v.texts("header.labels", h.GetLabels())
 		v.within("header.priority", int64(h.GetPriority()), -100, 100)
@@ -143,8 +145,14 @@ func (m *SubmitUploadRequest) Validate() error {
 // Names with a meaning of their own.
 const (
 	KindAnnotations = "annotations" // the built-in handler's kind
-	ModeReplace     = "replace"
+	ModeReplace     = "replace"     // the default mode
+	ModeAdd         = "add"
+	ModeMerge       = "merge"
+	ModeSkip        = "skip"
 )
+
+// Modes returns all modes, the default first.
+func Modes() []string { return []string{ModeReplace, ModeAdd, ModeMerge, ModeSkip} }
 
 // Validate reports what is wrong with the request.
 func (m *GetUploadRequest) Validate() error {

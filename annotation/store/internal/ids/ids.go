@@ -1,7 +1,7 @@
 // Package ids gives every annotation of a document its id there. An annotation asks for the id that its item gives it;
 // where that is taken it asks for others that only depend on it and its item, one after the other. An id goes to the
-// one for whom it is the item's own, before any for whom it is a substitute, and among equals to the one of the earlier
-// job, of the lower item number, that stands first in its item. Everyone asks until somebody lets him have one
+// one for whom it is the item's own, before any for whom it is a substitute or was made up in the first place, and among
+// equals to the one of the earlier job, of the lower item number, that stands first in its item. Everyone asks until somebody lets him have one
 // (deferred acceptance, Gale and Shapley 1962); who ends with which id then does not depend on who asks when, so ids are
 // a function of the annotations that a document has, whatever order they came in.
 package ids
@@ -52,7 +52,7 @@ type Claim struct {
 	Block   bool // of Spans: ordinals of denotations and of blocks are counted apart
 	Ordinal int
 	Given   string // the id in its item
-	Unnamed bool   // of claims that are added: its author gave it none
+	Unnamed bool   // its author gave it none: Given was made up
 	ID      string // the id in the document; of claims that are added it is set when everybody has been settled
 	tries   int    // ids refused so far: 0 means that it has its own
 	added   bool
@@ -64,6 +64,9 @@ func (c *Claim) Renamed() (string, bool) { return c.before, !c.added && c.before
 
 // Name returns the id the claim has.
 func (c *Claim) Name() Name { return Name{c.Class, c.ID} }
+
+// own reports whether the id that a claim asks for is the one that its author gave it.
+func (c *Claim) own() bool { return c.tries == 0 && !c.Unnamed }
 
 // substitute returns the id that a claim asks for after tries refusals.
 func (c *Claim) substitute(tries int) string {
@@ -99,8 +102,12 @@ func (c *Claim) resume() error {
 
 // compare is negative if a has the better claim to an id that both ask for.
 func compare(a, b *Claim) int {
+	return cmp.Or(compareBool(b.own(), a.own()), Order(a, b))
+}
+
+// Order is negative if a comes before b: in an earlier job, an item with a lower number, or before it in the item.
+func Order(a, b *Claim) int {
 	return cmp.Or(
-		cmp.Compare(min(a.tries, 1), min(b.tries, 1)),
 		cmp.Compare(a.Job, b.Job),
 		cmp.Compare(a.Item, b.Item),
 		compareBool(a.Block, b.Block),
@@ -212,8 +219,7 @@ func (a *Assignment) Renamed() []*Claim {
 		}
 	}
 	slices.SortFunc(renamed, func(a, b *Claim) int {
-		return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Job, b.Job), cmp.Compare(a.Item, b.Item),
-			compareBool(a.Block, b.Block), cmp.Compare(a.Ordinal, b.Ordinal))
+		return cmp.Or(cmp.Compare(a.Class, b.Class), Order(a, b))
 	})
 	return renamed
 }

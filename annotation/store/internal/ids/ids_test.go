@@ -39,7 +39,7 @@ func (d document) add(t *rapid.T, claims []Claim) {
 		if _, taken := d[c.Name()]; taken {
 			t.Fatalf("%q is given twice", c.ID)
 		}
-		d[c.Name()] = Claim{Class: c.Class, Job: c.Job, Item: c.Item, Block: c.Block, Ordinal: c.Ordinal, Given: c.Given, ID: c.ID}
+		d[c.Name()] = Claim{Class: c.Class, Job: c.Job, Item: c.Item, Block: c.Block, Ordinal: c.Ordinal, Given: c.Given, Unnamed: c.Unnamed, ID: c.ID}
 	}
 }
 
@@ -52,7 +52,8 @@ func TestAnyOrderGivesTheSameIDs(t *testing.T) {
 			given := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"T1", "T2", "T1.2", "T1.3", "T1.2.2", "T1.2.2.2", "T1.3.3"}), 0, 5,
 				rapid.ID).Draw(t, "given")
 			for ordinal, id := range given {
-				claims = append(claims, Claim{Class: Spans, Job: item % 2, Item: item/2 + 1, Block: ordinal%2 == 0, Ordinal: ordinal / 2, Given: id})
+				claims = append(claims, Claim{Class: Spans, Job: item % 2, Item: item/2 + 1, Block: ordinal%2 == 0, Ordinal: ordinal / 2, Given: id,
+					Unnamed: rapid.Bool().Draw(t, "unnamed")})
 			}
 		}
 		if len(claims) == 0 {
@@ -65,10 +66,10 @@ func TestAnyOrderGivesTheSameIDs(t *testing.T) {
 		}
 		first := map[string]bool{}
 		for _, c := range claims {
-			first[c.Given] = true
+			first[c.Given] = first[c.Given] || !c.Unnamed
 		}
-		for id := range first {
-			if c, ok := want[Name{Spans, id}]; !ok || c.Given != id {
+		for id, named := range first {
+			if c, ok := want[Name{Spans, id}]; !ok || named && (c.Given != id || c.Unnamed) {
 				t.Fatalf("nobody who was given %q has it", id)
 			}
 		}

@@ -2,7 +2,6 @@ package passages
 
 import (
 	"errors"
-	"slices"
 	"strings"
 )
 
@@ -13,12 +12,11 @@ var errInconsistent = errors.New("the job's items do not make up the text of the
 
 // Composition is what adding items to a composed document comes to.
 type Composition struct {
-	Added      []Anchor    // of the items added, in the order in which they were given
-	Moved      []Anchor    // of items that were there and begin elsewhere now
-	Text       string      // of the document
-	Length     int         // of Text
-	Changed    bool        // whether Text differs from the text before
-	Insertions []Insertion // into the text before, by falling At; what is appended at the end is none
+	Added   []Anchor // of the items added, in the order in which they were given
+	Moved   []Anchor // of items that were there and begin elsewhere now
+	Text    string   // of the document
+	Length  int      // of Text
+	Changed bool     // whether Text differs from the text before
 }
 
 // passage is a stretch of a composed text. It belongs to one item, or to several that follow each other and say the
@@ -26,7 +24,7 @@ type Composition struct {
 type passage struct {
 	text   string
 	length int
-	before int // where it began before; -1: it is new
+	before int // where it began before
 	begin  int // where it begins afterwards
 	next   *passage
 }
@@ -54,7 +52,7 @@ func Compose(text string, anchors []Anchor, items []Item) (Composition, error) {
 		for len(rest) > 0 && rest[0].anchor.Item < it.Number {
 			last, rest = rest[0].of, rest[1:]
 		}
-		of := &passage{text: it.Text, length: it.Length, before: -1}
+		of := &passage{text: it.Text, length: it.Length}
 		switch {
 		case last != head && last.text == it.Text:
 			of = last
@@ -62,7 +60,7 @@ func Compose(text string, anchors []Anchor, items []Item) (Composition, error) {
 			of = rest[0].of
 		case len(rest) > 0 && rest[0].of == last:
 			// It comes between two items that were one passage: what follows it says the same once more.
-			again := &passage{text: last.text, length: last.length, before: -1, next: last.next}
+			again := &passage{text: last.text, length: last.length, next: last.next}
 			for i := 0; i < len(rest) && rest[i].of == last; i++ {
 				rest[i].of = again
 			}
@@ -107,18 +105,10 @@ func split(head *passage, text string, anchors []Anchor) ([]member, error) {
 func finish(head *passage, old, added []member, text string, changed bool) Composition {
 	c := Composition{Text: text, Changed: changed}
 	var composed strings.Builder
-	grown := 0 // code points of new passages, with their separators, since the last old one
 	end := -1
 	for p := head.next; p != nil; p = p.next {
 		p.begin = end + 1
 		end = p.begin + p.length
-		switch {
-		case p.before < 0:
-			grown += p.length + 1
-		case grown > 0:
-			c.Insertions = append(c.Insertions, Insertion{At: p.before, Length: grown})
-			grown = 0
-		}
 		if !changed || head.next.next == nil {
 			continue
 		}
@@ -127,7 +117,6 @@ func finish(head *passage, old, added []member, text string, changed bool) Compo
 		}
 		composed.WriteString(p.text)
 	}
-	slices.Reverse(c.Insertions)
 	switch {
 	case !changed:
 	case head.next.next == nil:

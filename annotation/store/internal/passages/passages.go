@@ -1,7 +1,7 @@
-// Package passages decides where the text of each item lies in the text of its document. There are two cases: a
-// document that a job composes of its own items ([Compose]), and one whose text is given ([Place]). Both are functions
-// of the document and of the job's items in order of their numbers: adding the items at once, one by one or in any
-// order comes to the same.
+// Package passages decides where the text of each item lies in the text of its document: of one that a job composes of
+// its own items ([Compose]), of one whose text is given ([Place]), and of one that several jobs compose ([Combine]).
+// All are functions of the items in order of jobs and item numbers: adding them at once, one by one or in any order comes
+// to the same.
 //
 // All offsets count code points.
 package passages
@@ -18,10 +18,4 @@ type Item struct {
 	Number int64
 	Text   string
 	Length int // code points of Text
-}
-
-// Insertion says that a text grew by Length code points before the one that was at At.
-type Insertion struct {
-	At     int
-	Length int
 }

@@ -70,7 +70,6 @@ func TestComposeInAnyOrder(t *testing.T) {
 		order := rapid.Permutation(all).Draw(t, "order")
 
 		var doc document
-		var foreign []placedText // stretches that another job has anchored, which must keep what they cover
 		for len(order) > 0 {
 			n := rapid.IntRange(1, len(order)).Draw(t, "n")
 			step := slices.SortedFunc(slices.Values(order[:n]), func(a, b Item) int { return cmp.Compare(a.Number, b.Number) })
@@ -82,45 +81,13 @@ func TestComposeInAnyOrder(t *testing.T) {
 			if c.Changed != (c.Text != doc.text) || c.Length != utf8.RuneCountInString(c.Text) {
 				t.Fatalf("changed %v, length %d: %q after %q", c.Changed, c.Length, c.Text, doc.text)
 			}
-			foreign = follow(t, foreign, c)
 			doc.text = c.Text
 			doc.merge(c.Added, c.Moved)
-			if runes := []rune(doc.text); len(runes) > 0 {
-				begin := rapid.IntRange(0, len(runes)-1).Draw(t, "begin")
-				foreign = append(foreign, placedText{begin, runes[begin]})
-			}
 		}
 		if diff := gocmp.Diff(document{wantText, wantAnchors}, doc, gocmp.AllowUnexported(document{})); diff != "" {
 			t.Fatalf("(-want +got):\n%s", diff)
 		}
 	})
-}
-
-type placedText struct {
-	at        int
-	character rune
-}
-
-// follow moves stretches by the insertions, one after the other as a store does.
-func follow(t *rapid.T, stretches []placedText, c Composition) []placedText {
-	for i := 1; i < len(c.Insertions); i++ {
-		if c.Insertions[i-1].At <= c.Insertions[i].At {
-			t.Fatalf("insertions do not fall: %v", c.Insertions)
-		}
-	}
-	runes := []rune(c.Text)
-	for i, s := range stretches {
-		for _, in := range c.Insertions {
-			if s.at >= in.At {
-				s.at += in.Length
-			}
-		}
-		if runes[s.at] != s.character {
-			t.Fatalf("after %v, %q stands where %q was", c.Insertions, runes[s.at], s.character)
-		}
-		stretches[i] = s
-	}
-	return stretches
 }
 
 func TestPlaceInAnyOrder(t *testing.T) {
@@ -223,6 +190,9 @@ func TestInconsistentAnchors(t *testing.T) {
 	if _, err := Place("ab", []Anchor{{1, 1, 5}}, nil); err == nil {
 		t.Error("Place takes an anchor behind the end")
 	}
+	if _, err := Cut("ab", []Anchor{{1, 1, 5}}); err == nil {
+		t.Error("Cut takes an anchor behind the end")
+	}
 }
 
 func TestIndex(t *testing.T) {
@@ -238,5 +208,66 @@ func TestIndex(t *testing.T) {
 	}
 	if x.bytes(points) != len(text) {
 		t.Errorf("the end is at byte %d, want %d", x.bytes(points), len(text))
+	}
+}
+
+// One job's items make up what Compose makes of them; a further job's lie where Place puts them, as far as it does.
+func TestCombine(t *testing.T) {
+	t.Parallel()
+	filled := texts.Filter(func(s string) bool { return strings.TrimSpace(s) != "" })
+	rapid.Check(t, func(t *rapid.T) {
+		first := items(rapid.SliceOfN(filled, 1, 8).Draw(t, "first")...)
+		second := items(rapid.SliceOfN(filled, 0, 8).Draw(t, "second")...)
+		text, want := composed(first)
+		var members []Member
+		for _, it := range first {
+			members = append(members, Member{3, it})
+		}
+		for _, it := range second {
+			members = append(members, Member{7, it})
+		}
+		c := Combine(members)
+		if c.First != 3 || !strings.HasPrefix(c.Text, text) || c.Length != utf8.RuneCountInString(c.Text) {
+			t.Fatalf("%+v of %q", c, text)
+		}
+		if own := c.Text != text; own != (c.Last == 7) {
+			t.Fatalf("the last composer is %d: %q of %q", c.Last, c.Text, text)
+		}
+		for i, m := range members {
+			parts, err := Cut(c.Text, []Anchor{{m.Number, c.Begins[i], m.Length}})
+			if err != nil || parts[0] != m.Text {
+				t.Fatalf("%q lies at %q, %v", m.Text, parts, err)
+			}
+			if i < len(want) && want[i].Begin != c.Begins[i] {
+				t.Fatalf("item %d of the first job begins at %d, want %d", i+1, c.Begins[i], want[i].Begin)
+			}
+		}
+		if c.Last == 7 {
+			return
+		}
+		p, err := Place(text, nil, second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, a := range p.Added {
+			if a.Begin != c.Begins[len(first)+i] {
+				t.Fatalf("item %d of the second job begins at %d, Place puts it at %d", i+1, c.Begins[len(first)+i], a.Begin)
+			}
+		}
+	})
+}
+
+func TestCombineThree(t *testing.T) {
+	t.Parallel()
+	var members []Member
+	for job, list := range [][]string{{"a", "b"}, {"c", "b", "c", "c"}, {"b\nc", "d", "c", "a\nb\nc"}} {
+		for _, it := range items(list...) {
+			members = append(members, Member{int64(job + 1), it})
+		}
+	}
+	want := Combination{Text: "a\nb\nc\nc\nd", Length: 9, Begins: []int{0, 2, 4, 2, 6, 6, 2, 8, 6, 0}, First: 1, Last: 3}
+	got := Combine(members)
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

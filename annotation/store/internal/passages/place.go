@@ -45,22 +45,17 @@ func Place(text string, anchors []Anchor, items []Item) (Placement, error) {
 	}
 	slices.SortFunc(all, func(a, b placed) int { return cmp.Compare(a.anchor.Item, b.anchor.Item) })
 
-	ends := make(map[string]int, len(all)) // by text: bytes up to the end of the last item that said it
-	cursor := 0                            // bytes up to the end of the item before
-	previous := ""
-	begin := 0
+	successive := newPlaces(text)
 	search := false // whether a new item came before, so that the places of those behind it may be others
 	for _, p := range all {
 		search = search || p.added >= 0
-		switch {
-		case p.text == previous:
-		case search:
-			begin = find(text, p.text, cursor, ends[p.text])
-		default:
+		var begin int
+		if search || p.text == successive.previous {
+			begin = successive.next(p.text)
+		} else {
 			begin = index.bytes(p.anchor.Begin)
+			successive.put(p.text, begin)
 		}
-		cursor, previous = begin+len(p.text), p.text
-		ends[p.text] = cursor
 		if at := index.points(begin); p.added >= 0 {
 			p.anchor.Begin = at
 			placement.Added[p.added] = p.anchor
@@ -72,8 +67,8 @@ func Place(text string, anchors []Anchor, items []Item) (Placement, error) {
 	return placement, nil
 }
 
-// find returns where text, which holds part, does so; cursor and end are the places to search behind, in that order of
-// preference.
+// find returns where text holds part, -1 if it does not; cursor and end are the places to search behind, in that order
+// of preference.
 func find(text, part string, cursor, end int) int {
 	for _, from := range []int{max(cursor, end), end} {
 		if i := strings.Index(text[from:], part); i >= 0 {

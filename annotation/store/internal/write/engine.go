@@ -18,6 +18,10 @@ type Engine interface {
 	// Raise raises the fence of the lease's batch to its attempt and closes those of its ancestors, in one transaction.
 	Raise(ctx context.Context, lease store.Lease) error
 
+	// Forget removes up to limit rows that are kept for jobs, fences first, in one transaction, and reports whether there
+	// may be more.
+	Forget(ctx context.Context, jobs []int64, limit int) (bool, error)
+
 	// Begin opens a transaction. The caller ends it by Commit or Rollback.
 	Begin(ctx context.Context) (Tx, error)
 
@@ -44,6 +48,15 @@ type Tx interface {
 
 	// Texts returns the texts of documents, in the order asked for.
 	Texts(ctx context.Context, documents []int64) ([]string, error)
+
+	// Anchors returns the places of the items of all jobs in each of the documents, in order of jobs and item numbers.
+	Anchors(ctx context.Context, documents []int64) ([][]Anchor, error)
+
+	// Merging returns the homes in which documents have annotations of a job in mode merge, whatever their project.
+	Merging(ctx context.Context, documents []int64) ([]int64, error)
+
+	// Contents returns all annotations of homes, in any order.
+	Contents(ctx context.Context, homes []int64) ([]Content, error)
 
 	// Holders returns the annotations that have one of the names, parallel to the queries.
 	Holders(ctx context.Context, queries []Names) ([][]*ids.Claim, error)
@@ -78,44 +91,61 @@ type State struct {
 
 // Document is what a store knows of a document.
 type Document struct {
-	ID         int64
-	Created    bool // by this transaction, from its draft
-	Same       bool // its text is the draft's
-	Length     int
-	Bytes      int // of the text
-	ComposedBy int64
-	Home       int64 // the document in the job's project; an unused id if the project does not have it
-	HomeKnown  bool
-	ReplacedBy int64             // the job that last replaced the home's annotations
-	Anchors    []passages.Anchor // of the job's items, in order
+	ID            int64
+	Created       bool // by this transaction, from its draft
+	Same          bool // its text is the draft's
+	Length        int
+	ComposedBy    int64 // the lowest job whose items make up the text; 0: it is given
+	ComposedUntil int64 // the highest
+	Home          int64 // the document in the job's project; an unused id if the project does not have it
+	HomeKnown     bool
+	ReplacedBy    int64             // the job that last replaced the home's annotations; 0: none
+	LastJob       int64             // the highest that stored in the home
+	MergedBy      int64             // the highest in mode merge that did; 0: none
+	Anchors       []passages.Anchor // of the job's items, in order
+
+	// For a job in mode skip only.
+	Annotated   bool // the home has annotations
+	SkipDecided bool
+	Skip        bool // the decision
+}
+
+// Anchor is a place in a document and the job of its item.
+type Anchor struct {
+	Job int64
+	passages.Anchor
 }
 
 // Changes is what a transaction writes. The order of the fields is that in which an engine applies them.
 type Changes struct {
 	Job        store.Job
+	Dropped    []int64 // documents that this transaction created and that nothing is stored of
 	Texts      []Text
-	Insertions []Insertion       // for the items of other jobs
-	Moved      []passages.Anchor // items of the job that begin elsewhere
-	Replaced   []int64           // homes whose annotations of earlier jobs go, and that this job has replaced from now on
+	Moved      []Anchor // items that begin elsewhere
+	Replaced   []int64  // homes whose annotations of earlier jobs go, and that this job has replaced from now on
+	Removed    []Name
 	Renamed    []Rename
 	Homes      []Home
+	Used       []int64 // homes that were there and that this job stores in, unless they are among Replaced
+	Skips      []Skip
 	Items      []Row
 	Spans      []Span
 	Relations  []Relation
 	Attributes []Attribute
 }
 
-// Text is a new text of a document.
+// Text is a new text of a document, and the jobs that compose it.
 type Text struct {
-	Document int64
+	Document      int64
+	ComposedBy    int64
+	ComposedUntil int64
 	Draft
 }
 
-// Insertion says that a document's text grew before At. Those of one document are by falling At. Items of other jobs
-// that begin there or behind move; of those that end behind it, the length grows, and what they say behind it moves.
-type Insertion struct {
-	Document int64
-	passages.Insertion
+// Name is an annotation.
+type Name struct {
+	Home int64
+	ids.Name
 }
 
 // Rename gives an annotation another id, to which the references inside its item follow. Of several, one may take the id
@@ -133,6 +163,12 @@ type Home struct {
 	Document int64
 }
 
+// Skip is what a job in mode skip decides about a home.
+type Skip struct {
+	Home int64
+	Skip bool
+}
+
 // Row is what became of an item.
 type Row struct {
 	Item     int64
@@ -144,13 +180,25 @@ type Row struct {
 	Length   int
 }
 
+// Traits says how an annotation came to be. It is a set.
+type Traits uint8
+
+// The traits.
+const (
+	Unnamed Traits = 1 << iota // its author gave it no id
+	Merging                    // its job is in mode merge
+	Merged                     // it is merged into an equal one that comes before it, and not shown
+)
+
 // Of is the part that rows of annotations have in common.
 type Of struct {
 	Home    int64
+	Job     int64
 	Item    int64
 	Ordinal int
 	ID      string
 	Given   string // the id in the item, if it is another; else empty
+	Traits  Traits
 }
 
 // Span is a row of a denotation or block.
@@ -164,7 +212,8 @@ type Span struct {
 // Relation is a row of a relation.
 type Relation struct {
 	Of
-	Subj, Pred, Obj string
+	Subj, Pred, Obj     string
+	GivenSubj, GivenObj string // in the item; empty unless Merging
 }
 
 // Attribute is a row of an attribute.
@@ -173,4 +222,18 @@ type Attribute struct {
 	OfRelation bool
 	Subj, Pred string
 	Obj        string // JSON
+	GivenSubj  string // in the item; empty unless Merging
+}
+
+// Content is what a project says about a document.
+type Content struct {
+	Spans      []PlacedSpan
+	Relations  []Relation
+	Attributes []Attribute
+}
+
+// PlacedSpan is a stored span and where the text of its item begins.
+type PlacedSpan struct {
+	Span
+	At int
 }

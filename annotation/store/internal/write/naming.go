@@ -117,8 +117,11 @@ func (n *naming) rows(d *named) {
 
 func (n *naming) rowsOf(e *entry, refs refs, claims []*ids.Claim) {
 	changes := &n.plan.changes
-	of := func(ordinal int, id string) Of {
-		row := Of{Home: e.home, Item: e.Number, Ordinal: ordinal, ID: id}
+	of := func(ordinal int, id string, unnamed bool) Of {
+		row := Of{Home: e.home, Job: n.plan.job.ID, Item: e.Number, Ordinal: ordinal, ID: id}
+		if unnamed {
+			row.Traits = Unnamed
+		}
 		if claims == nil {
 			return row
 		}
@@ -129,18 +132,21 @@ func (n *naming) rowsOf(e *entry, refs refs, claims []*ids.Claim) {
 		return row
 	}
 	for i, s := range e.Item.Denotations {
-		changes.Spans = append(changes.Spans, Span{of(i, s.ID), false, s.Begin, s.End, s.Obj})
+		changes.Spans = append(changes.Spans, Span{of(i, s.ID, s.Unnamed), false, s.Begin, s.End, s.Obj})
 	}
 	for i, s := range e.Item.Blocks {
-		changes.Spans = append(changes.Spans, Span{of(i, s.ID), true, s.Begin, s.End, s.Obj})
+		changes.Spans = append(changes.Spans, Span{of(i, s.ID, s.Unnamed), true, s.Begin, s.End, s.Obj})
 	}
 	for i, r := range e.Item.Relations {
-		changes.Relations = append(changes.Relations, Relation{of(i, r.ID), refs.span(r.Subj), r.Pred, refs.span(r.Obj)})
+		changes.Relations = append(changes.Relations, Relation{
+			Of: of(i, r.ID, r.Unnamed), Subj: refs.span(r.Subj), Pred: r.Pred, Obj: refs.span(r.Obj),
+		})
 	}
 	for i, a := range e.Item.Attributes {
 		subj, ofRelation := refs.subject(a.Subj)
-		changes.Attributes = append(changes.Attributes,
-			Attribute{of(i, a.ID), ofRelation, subj, a.Pred, string(a.Value.AppendJSON(nil))})
+		changes.Attributes = append(changes.Attributes, Attribute{
+			Of: of(i, a.ID, a.Unnamed), OfRelation: ofRelation, Subj: subj, Pred: a.Pred, Obj: string(a.Value.AppendJSON(nil)),
+		})
 	}
 }
 
@@ -212,17 +218,17 @@ func (n *naming) report(d *named) {
 	for i, e := range d.entries {
 		for _, c := range d.byEntry[i] {
 			if c.ID != c.Given && !c.Unnamed {
-				e.warn(c, fmt.Sprintf("Another item of document %s has the id %s among its %s. It is %s here; references follow.",
-					d.doc.Key, c.Given, c.Class, c.ID))
+				e.warnOwn(d.doc, c)
 			}
 		}
 	}
 	for _, c := range d.ids.Renamed() {
 		before, _ := c.Renamed()
 		n.plan.changes.Renamed = append(n.plan.changes.Renamed, Rename{Home: d.doc.state.Home, From: before, To: c.ID, Claim: c})
-		by, e := d.takenBy(before, c.Class)
-		e.warn(by, fmt.Sprintf("The id %s belongs to this item, which comes before item %d of job %d in document %s, where it was until now. "+
-			"There it is %s; references follow.", before, c.Item, c.Job, d.doc.Key, c.ID))
+		if !c.Unnamed {
+			by, e := d.takenBy(before, c.Class)
+			e.warnTaken(d.doc, by, c, before)
+		}
 	}
 }
 
@@ -241,6 +247,18 @@ func (d *named) takenBy(id string, class ids.Class) (*ids.Claim, *entry) {
 		name = ids.Name{Class: class, ID: before}
 	}
 	return nil, d.entries[0] // a ring of displacements: the item that came set it off
+}
+
+// warnOwn says that an annotation of the entry has another id than its item gives it.
+func (e *entry) warnOwn(doc *document, c *ids.Claim) {
+	e.warn(c, fmt.Sprintf("Another item of document %s has the id %s among its %s. It is %s here; references follow.",
+		doc.Key, c.Given, c.Class, c.ID))
+}
+
+// warnTaken says that the annotation by of the entry, if it is known, takes the id that another one, c, had.
+func (e *entry) warnTaken(doc *document, by, c *ids.Claim, before string) {
+	e.warn(by, fmt.Sprintf("The id %s belongs to this item, before item %d of job %d in document %s, where it was until now. "+
+		"There it is %s; references follow.", before, c.Item, c.Job, doc.Key, c.ID))
 }
 
 // warn adds an ID_CHANGED finding, at the annotation c unless it is nil.

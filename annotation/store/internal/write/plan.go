@@ -16,8 +16,9 @@ import (
 // plan decides what the entries of one transaction change.
 type plan struct {
 	job       store.Job
-	entries   []*entry    // in order of item numbers
-	documents []*document // in key order
+	overlaps  map[int64]bool // what is known of other jobs: see store.Job
+	entries   []*entry       // in order of item numbers
+	documents []*document    // in key order
 	changes   Changes
 }
 
@@ -25,6 +26,7 @@ type plan struct {
 type entry struct {
 	store.Entry
 	decided  bool // before: result is its first answer
+	skipped  bool
 	result   store.Result
 	findings []annotation.Finding
 	hidden   int // findings of ours that are too many to be listed
@@ -38,11 +40,12 @@ type document struct {
 	state   Document
 	text    string // what it says before this transaction; set where it is needed
 	entries []*entry
+	moved   bool // items of it that were there begin elsewhere, not all by the same
 }
 
 // newPlan sorts entries by document and drafts the documents.
-func newPlan(job store.Job, entries []store.Entry) (*plan, error) {
-	p := &plan{job: job, changes: Changes{Job: job}}
+func newPlan(job store.Job, overlaps map[int64]bool, entries []store.Entry) (*plan, error) {
+	p := &plan{job: job, overlaps: overlaps, changes: Changes{Job: job}}
 	byKey := make(map[annotation.Key]*document, len(entries))
 	for _, e := range entries {
 		it := &entry{Entry: e, findings: slices.Clip(e.Warnings)}
@@ -103,7 +106,6 @@ func (p *plan) load(ctx context.Context, tx Tx, lease store.Lease) error {
 		case len(doc.entries) == 0 || doc.state.Created:
 		case doc.state.Same:
 			doc.text = doc.Text
-		case p.superseded(doc) && doc.state.ComposedBy != p.job.ID:
 		default:
 			unread, unreadIDs = append(unread, doc), append(unreadIDs, doc.state.ID)
 		}
@@ -121,35 +123,46 @@ func (p *plan) load(ctx context.Context, tx Tx, lease store.Lease) error {
 	return nil
 }
 
-// superseded reports whether a later job has replaced what the project says about the document.
-func (p *plan) superseded(doc *document) bool {
-	return doc.state.HomeKnown && doc.state.ReplacedBy > p.job.ID
-}
-
 // decide fills in changes. It returns false if there are none, since every item had been decided before.
 func (p *plan) decide(ctx context.Context, tx Tx) (bool, error) {
-	naming := newNaming(p)
 	for _, doc := range p.documents {
-		if len(doc.entries) == 0 {
-			continue
-		}
-		if err := p.anchor(doc); err != nil {
-			return false, fmt.Errorf("place the items of document %s: %w", doc.Key, err)
-		}
-		if stored := p.replace(doc); len(stored) > 0 {
+		p.skip(doc)
+	}
+	if err := p.anchor(ctx, tx); err != nil {
+		return false, err
+	}
+	naming, review := newNaming(p), newReview(p)
+	for _, doc := range p.documents {
+		switch stored := p.admit(doc); {
+		case len(stored) == 0:
+		case p.needsReview(doc):
+			review.add(doc, stored)
+		default:
 			naming.add(doc, stored)
 		}
 	}
 	if err := naming.settle(ctx, tx); err != nil {
 		return false, err
 	}
+	if err := review.settle(ctx, tx); err != nil {
+		return false, err
+	}
+	return p.conclude()
+}
+
+// conclude makes the rows of the items that are decided now, and reports whether there are any.
+func (p *plan) conclude() (bool, error) {
 	open := false
 	for _, e := range p.entries {
 		if e.decided {
 			continue
 		}
 		open = true
-		e.result = conclude(e.findings, e.hidden)
+		if e.skipped {
+			e.result = store.Result{Outcome: annotation.Skipped}
+		} else {
+			e.result = conclude(e.findings, e.hidden)
+		}
 		encoded, err := EncodeFindings(e.result.Findings)
 		if err != nil {
 			return false, err
@@ -169,108 +182,4 @@ func (p *plan) documentOf(e *entry) int64 {
 		return cmp.Or(strings.Compare(doc.Key.SourceDB, key.SourceDB), strings.Compare(doc.Key.SourceID, key.SourceID))
 	})
 	return p.documents[i].state.ID
-}
-
-// anchor finds the place of each entry's text in the document's, and rejects those that have none. What a superseded
-// item says is still a passage of a document that its job composes: the text is the same whether the later job came
-// before or after.
-func (p *plan) anchor(doc *document) error {
-	if doc.state.ComposedBy == p.job.ID {
-		return p.compose(doc)
-	}
-	if p.superseded(doc) {
-		return nil
-	}
-	placement, err := passages.Place(doc.text, doc.state.Anchors, items(doc.entries))
-	if err != nil {
-		return err
-	}
-	p.changes.Moved = append(p.changes.Moved, placement.Moved...)
-	for i, e := range doc.entries {
-		e.anchor = placement.Added[i]
-		if e.anchor.Length == 0 {
-			e.findings = append(e.findings, annotation.Finding{
-				Code:     store.TextMismatch,
-				Severity: annotation.Error,
-				Path:     "text",
-				Message: fmt.Sprintf("The document %s is known with another text (%d characters), which neither equals nor contains "+
-					"this item's (%d characters). Texts are compared character by character; send the text as it is stored.",
-					doc.Key, doc.state.Length, e.Item.Length),
-			})
-		}
-	}
-	return nil
-}
-
-func (p *plan) compose(doc *document) error {
-	before := doc.text // empty if it was created just now
-	size := len(before)
-	fit := doc.entries[:0:0]
-	for _, e := range doc.entries {
-		if size += len(e.Item.Text) + 1; size <= store.MaxDocumentBytes {
-			fit = append(fit, e)
-			continue
-		}
-		e.findings = append(e.findings, annotation.Finding{
-			Code:     store.DocumentTooLarge,
-			Severity: annotation.Error,
-			Path:     "text",
-			Message: fmt.Sprintf("With this passage the text of document %s would exceed %d bytes.",
-				doc.Key, store.MaxDocumentBytes),
-		})
-	}
-	composition, err := passages.Compose(before, doc.state.Anchors, items(fit))
-	if err != nil {
-		return err
-	}
-	for i, e := range fit {
-		e.anchor = composition.Added[i]
-	}
-	if doc.state.Created && composition.Text == doc.Text || !doc.state.Created && !composition.Changed {
-		return nil
-	}
-	p.changes.Texts = append(p.changes.Texts, Text{Document: doc.state.ID, Draft: Draft{
-		Key: doc.Key, Text: composition.Text, Length: composition.Length, Hash: sha256.Sum256([]byte(composition.Text)),
-	}})
-	for _, in := range composition.Insertions {
-		p.changes.Insertions = append(p.changes.Insertions, Insertion{doc.state.ID, in})
-	}
-	p.changes.Moved = append(p.changes.Moved, composition.Moved...)
-	return nil
-}
-
-// replace opens the document to the job, in mode replace: what earlier jobs said goes, once. It returns the entries
-// whose annotations are to be stored.
-func (p *plan) replace(doc *document) []*entry {
-	if p.superseded(doc) {
-		for _, e := range doc.entries {
-			e.findings = append(e.findings, annotation.Finding{
-				Code:     store.Superseded,
-				Severity: annotation.Warning,
-				Message: fmt.Sprintf("Job %d, which was submitted after this one, has replaced the annotations of document %s. "+
-					"Those of this item are not stored.", doc.state.ReplacedBy, doc.Key),
-			})
-		}
-		return nil
-	}
-	var stored []*entry
-	for _, e := range doc.entries {
-		if e.anchor.Length > 0 {
-			e.home = doc.state.Home
-			stored = append(stored, e)
-		}
-	}
-	switch {
-	case len(stored) == 0:
-	case !doc.state.HomeKnown:
-		p.changes.Homes = append(p.changes.Homes, Home{ID: doc.state.Home, Key: doc.Key, Document: doc.state.ID})
-	case doc.state.ReplacedBy < p.job.ID:
-		p.changes.Replaced = append(p.changes.Replaced, doc.state.Home)
-	}
-	return stored
-}
-
-// cleared reports whether the project says nothing about the document once the plan's replacements are done.
-func (p *plan) cleared(doc *document) bool {
-	return !doc.state.HomeKnown || doc.state.ReplacedBy < p.job.ID
 }

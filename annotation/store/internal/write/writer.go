@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -45,7 +46,7 @@ func (w *Writer) Store(ctx context.Context, lease store.Lease, job store.Job, en
 	if durable == nil {
 		durable = func([]store.Result) {}
 	}
-	s := storing{w, lease, job, durable}
+	s := storing{w, lease, job, durable, make(map[int64]bool)}
 	for len(entries) > 0 {
 		n := w.pace.take(entries)
 		if err := s.all(ctx, entries[:n]); err != nil {
@@ -66,7 +67,7 @@ func (w *Writer) Close() error {
 }
 
 func checkLease(lease store.Lease) error {
-	if lease.Deadline == nil || lease.Batch <= 0 || lease.Attempt <= 0 {
+	if lease.Deadline == nil || lease.Batch <= 0 || lease.Attempt <= 0 || lease.Job <= 0 {
 		return fmt.Errorf("batch %d, attempt %d: not a lease", lease.Batch, lease.Attempt)
 	}
 	return nil
@@ -79,7 +80,10 @@ func check(lease store.Lease, job store.Job, entries []store.Entry) error {
 	if job.ID <= 0 || job.Project == "" {
 		return fmt.Errorf("job %d of project %q: not a job", job.ID, job.Project)
 	}
-	if job.Mode != store.ModeReplace {
+	if job.ID != lease.Job {
+		return fmt.Errorf("the lease is of job %d, not of job %d", lease.Job, job.ID)
+	}
+	if !slices.Contains(store.Modes(), job.Mode) {
 		return fmt.Errorf("mode %q is unknown", job.Mode)
 	}
 	before := int64(0)
@@ -104,6 +108,8 @@ type storing struct {
 	lease   store.Lease
 	job     store.Job
 	durable func([]store.Result)
+
+	overlaps map[int64]bool // what is known of other jobs
 }
 
 // all stores entries in one transaction if the database takes it, otherwise in halves, so that an item which it refuses
@@ -111,9 +117,12 @@ type storing struct {
 func (s storing) all(ctx context.Context, entries []store.Entry) error {
 	var results []store.Result
 	began := time.Now()
-	err := s.retry(ctx, s.lease, func(ctx context.Context) (err error) {
-		results, err = s.transact(ctx, entries)
-		return err
+	err := s.informed(ctx, func() error {
+		began = time.Now()
+		return s.retry(ctx, s.lease, func(ctx context.Context) (err error) {
+			results, err = s.transact(ctx, entries)
+			return err
+		})
 	})
 	if err == nil {
 		s.pace.took(entries, time.Since(began))
@@ -134,9 +143,27 @@ func (s storing) all(ctx context.Context, entries []store.Entry) error {
 	return s.all(ctx, entries[half:])
 }
 
+// informed does something until it knows all that it needs to of other jobs.
+func (s storing) informed(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		var unknown *unasked
+		if !errors.As(err, &unknown) {
+			return err
+		}
+		for _, job := range unknown.jobs {
+			overlaps, err := s.job.Overlaps(ctx, job)
+			if err != nil {
+				return fmt.Errorf("ask whether job %d had ended: %w", job, err)
+			}
+			s.overlaps[job] = overlaps
+		}
+	}
+}
+
 // transact stores entries in one transaction.
 func (s storing) transact(ctx context.Context, entries []store.Entry) ([]store.Result, error) {
-	plan, err := newPlan(s.job, entries)
+	plan, err := newPlan(s.job, s.overlaps, entries)
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +225,28 @@ func (s storing) refuse(ctx context.Context, e store.Entry, reason string) error
 	}
 	s.durable([]store.Result{result})
 	return nil
+}
+
+// Forget implements [store.Writer].
+func (w *Writer) Forget(ctx context.Context, jobs []int64, limit int) (bool, error) {
+	if len(jobs) == 0 {
+		return false, nil
+	}
+	if limit <= 0 || slices.Min(jobs) <= 0 {
+		return false, fmt.Errorf("forget %d rows of jobs %v: not jobs", limit, jobs)
+	}
+	more := false
+	err := Retry(ctx, w.fault, func(ctx context.Context) (err error) {
+		if w.closed.Load() {
+			return errClosed
+		}
+		more, err = w.engine.Forget(ctx, jobs, limit)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("forget jobs: %w", err)
+	}
+	return more, nil
 }
 
 // retry does something with the lease until it works, fails for good, or has failed for too long.

@@ -1,0 +1,413 @@
+package write
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/tallyman-dev/tallyman/annotation/store"
+	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
+)
+
+// review gives the annotations of whole documents anew what depends on others: their ids, and which of them stand for
+// which in mode merge. Both are functions of all that a project says about a document, so what is stored already may
+// change, too.
+type review struct {
+	plan  *plan
+	homes []*reviewed
+}
+
+// reviewed is a document of a project.
+type reviewed struct {
+	id      int64
+	doc     *document
+	entries []*entry // whose annotations are to be stored
+	keep    int64    // annotations of jobs before this one go
+
+	marks     []*mark
+	spansByID map[string]*mark
+	relByID   map[string]*mark
+	byGiven   map[given]*mark // denotations, blocks and relations
+}
+
+// given names an annotation by its id in its item.
+type given struct {
+	class     ids.Class
+	job, item int64
+	id        string
+}
+
+// mark is an annotation under review.
+type mark struct {
+	class ids.Class
+	Of
+	block      bool
+	begin, end int // in the document, of spans
+	at         int // where its item's text begins
+	subj, obj  *mark
+	label      string // obj of a span, pred of the others
+	value      string // of an attribute
+	givenSubj  string
+	givenObj   string
+	entry      *entry  // nil: it was stored before
+	was        written // of one that was
+	stands     *mark   // itself unless it is merged
+	first      *mark   // of those equal to it
+	claim      *ids.Claim
+}
+
+// written is what a review may change of a row.
+type written struct {
+	id, subj, obj string
+	traits        Traits
+}
+
+func newReview(p *plan) *review { return &review{plan: p} }
+
+// add takes up a document with entries whose annotations are to be stored.
+func (r *review) add(doc *document, entries []*entry) {
+	h := &reviewed{id: doc.state.Home, doc: doc, entries: entries}
+	if r.plan.replaces(doc) {
+		h.keep = r.plan.job.ID
+	}
+	r.homes = append(r.homes, h)
+}
+
+// settle reads what is stored, decides, and makes the rows.
+func (r *review) settle(ctx context.Context, tx Tx) error {
+	if err := r.addMoved(ctx, tx); err != nil {
+		return err
+	}
+	var stored []*reviewed
+	var homes []int64
+	for _, h := range r.homes {
+		if h.doc.state.HomeKnown || h.entries == nil {
+			stored, homes = append(stored, h), append(homes, h.id)
+		}
+	}
+	contents := make([]Content, len(homes))
+	if len(homes) > 0 {
+		var err error
+		if contents, err = tx.Contents(ctx, homes); err != nil {
+			return err
+		}
+	}
+	moved := make(map[[2]int64]int, len(r.plan.changes.Moved))
+	for _, a := range r.plan.changes.Moved {
+		moved[[2]int64{a.Job, a.Item}] = a.Begin
+	}
+	for _, h := range r.homes {
+		h.spansByID, h.relByID = make(map[string]*mark), make(map[string]*mark)
+		h.byGiven = make(map[given]*mark)
+		if i := slices.Index(stored, h); i >= 0 {
+			r.read(h, &contents[i], moved)
+		}
+		for _, e := range h.entries {
+			r.readEntry(h, e)
+		}
+		h.merge()
+		if err := h.name(); err != nil {
+			return fmt.Errorf("ids of document %s: %w", h.doc.Key, err)
+		}
+		r.write(h)
+	}
+	return nil
+}
+
+// addMoved takes up, of documents in which items have moved, what other projects say, if some of that may be merged.
+func (r *review) addMoved(ctx context.Context, tx Tx) error {
+	for _, doc := range r.plan.documents {
+		if !doc.moved {
+			continue
+		}
+		homes, err := tx.Merging(ctx, []int64{doc.state.ID})
+		if err != nil {
+			return err
+		}
+		for _, home := range homes {
+			if home == doc.state.Home && slices.ContainsFunc(doc.entries, func(e *entry) bool { return e.home != 0 }) {
+				continue // it is among them, or all that was merged goes
+			}
+			if !slices.ContainsFunc(r.homes, func(h *reviewed) bool { return h.id == home }) {
+				r.homes = append(r.homes, &reviewed{id: home, doc: doc})
+			}
+		}
+	}
+	return nil
+}
+
+// read makes marks of what is stored and stays.
+func (r *review) read(h *reviewed, c *Content, moved map[[2]int64]int) {
+	for _, s := range c.Spans {
+		if s.Job < h.keep {
+			continue
+		}
+		if at, ok := moved[[2]int64{s.Job, s.Item}]; ok {
+			s.At = at
+		}
+		h.put(&mark{class: ids.Spans, Of: s.Of, block: s.Block, begin: s.At + s.Begin, end: s.At + s.End, at: s.At, label: s.Obj})
+	}
+	for _, x := range c.Relations {
+		if x.Job < h.keep {
+			continue
+		}
+		m := &mark{class: ids.Relations, Of: x.Of, label: x.Pred, givenSubj: x.GivenSubj, givenObj: x.GivenObj}
+		m.subj, m.obj = h.span(m, x.Subj, x.GivenSubj), h.span(m, x.Obj, x.GivenObj)
+		if m.subj == nil || m.obj == nil {
+			r.remove(h, m)
+			continue
+		}
+		m.was.subj, m.was.obj = x.Subj, x.Obj
+		h.put(m)
+	}
+	for _, a := range c.Attributes {
+		if a.Job < h.keep {
+			continue
+		}
+		m := &mark{class: ids.Attributes, Of: a.Of, label: a.Pred, value: a.Obj, givenSubj: a.GivenSubj}
+		if m.subj = h.span(m, a.Subj, a.GivenSubj); a.OfRelation {
+			m.subj = h.relation(m, a.Subj, a.GivenSubj)
+		}
+		if m.subj == nil {
+			r.remove(h, m)
+			continue
+		}
+		m.was.subj = a.Subj
+		h.put(m)
+	}
+}
+
+// put adds a mark of something that is stored.
+func (h *reviewed) put(m *mark) {
+	m.Home, m.was.id, m.was.traits = h.id, m.ID, m.Traits
+	if m.Given == "" {
+		m.Given = m.ID
+	}
+	switch m.class {
+	case ids.Spans:
+		h.spansByID[m.ID] = m
+	case ids.Relations:
+		h.relByID[m.ID] = m
+	case ids.Attributes: // nothing refers to them
+	}
+	h.add(m)
+}
+
+func (h *reviewed) add(m *mark) {
+	h.marks = append(h.marks, m)
+	h.byGiven[given{m.class, m.Job, m.Item, m.Given}] = m
+}
+
+// span returns the denotation or block that a stored reference is to: in mode merge by its id in the item, since the one
+// that stands may be another's.
+func (h *reviewed) span(of *mark, id, inItem string) *mark {
+	if inItem != "" {
+		return h.byGiven[given{ids.Spans, of.Job, of.Item, inItem}]
+	}
+	return h.spansByID[id]
+}
+
+func (h *reviewed) relation(of *mark, id, inItem string) *mark {
+	if inItem != "" {
+		return h.byGiven[given{ids.Relations, of.Job, of.Item, inItem}]
+	}
+	return h.relByID[id]
+}
+
+// readEntry makes marks of a new item.
+func (r *review) readEntry(h *reviewed, e *entry) {
+	traits := Traits(0)
+	if r.plan.job.Mode == store.ModeMerge {
+		traits = Merging
+	}
+	of := func(ordinal int, id string, unnamed bool) Of {
+		o := Of{Home: h.id, Job: r.plan.job.ID, Item: e.Number, Ordinal: ordinal, Given: id, Traits: traits}
+		if unnamed {
+			o.Traits |= Unnamed
+		}
+		return o
+	}
+	at := e.anchor.Begin
+	for i, s := range e.Item.Denotations {
+		h.add(&mark{class: ids.Spans, Of: of(i, s.ID, s.Unnamed), begin: at + s.Begin, end: at + s.End, at: at, label: s.Obj, entry: e})
+	}
+	for i, s := range e.Item.Blocks {
+		h.add(&mark{class: ids.Spans, Of: of(i, s.ID, s.Unnamed), block: true, begin: at + s.Begin, end: at + s.End, at: at, label: s.Obj, entry: e})
+	}
+	reference := func(m *mark, class ids.Class, id string) (*mark, string) {
+		to := h.byGiven[given{class, m.Job, m.Item, id}]
+		if traits&Merging == 0 {
+			id = ""
+		}
+		return to, id
+	}
+	for i, x := range e.Item.Relations {
+		m := &mark{class: ids.Relations, Of: of(i, x.ID, x.Unnamed), label: x.Pred, entry: e}
+		m.subj, m.givenSubj = reference(m, ids.Spans, x.Subj)
+		m.obj, m.givenObj = reference(m, ids.Spans, x.Obj)
+		h.add(m)
+	}
+	for i, a := range e.Item.Attributes {
+		m := &mark{class: ids.Attributes, Of: of(i, a.ID, a.Unnamed), label: a.Pred, value: string(a.Value.AppendJSON(nil)), entry: e}
+		if m.subj, m.givenSubj = reference(m, ids.Spans, a.Subj); m.subj == nil {
+			m.subj, m.givenSubj = reference(m, ids.Relations, a.Subj)
+		}
+		h.add(m)
+	}
+}
+
+// order is that of jobs, items and annotations in an item; what is referred to comes before what refers.
+func order(a, b *mark) int {
+	block := func(m *mark) int {
+		if m.block {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.Job, b.Job), cmp.Compare(a.Item, b.Item),
+		cmp.Compare(block(a), block(b)), cmp.Compare(a.Ordinal, b.Ordinal))
+}
+
+// merge finds out which annotations stand: all but those of jobs in mode merge that say what one before them says.
+func (h *reviewed) merge() {
+	slices.SortFunc(h.marks, order)
+	type key struct {
+		class      ids.Class
+		block      bool
+		begin, end int
+		subj, obj  *mark
+		label      string
+		value      string
+	}
+	firsts := make(map[key]*mark, len(h.marks))
+	for _, m := range h.marks {
+		k := key{class: m.class, block: m.block, begin: m.begin, end: m.end, label: m.label, value: m.value}
+		if m.subj != nil {
+			k.subj = m.subj.first
+		}
+		if m.obj != nil {
+			k.obj = m.obj.first
+		}
+		m.stands, m.first = m, firsts[k]
+		m.Traits &^= Merged
+		switch {
+		case m.first == nil:
+			m.first, firsts[k] = m, m
+		case m.Traits&Merging != 0:
+			m.stands = m.first
+			m.Traits |= Merged
+		}
+	}
+}
+
+// name gives ids to those that stand.
+func (h *reviewed) name() error {
+	all := ids.New(true)
+	for _, m := range h.marks {
+		if m.stands != m {
+			// A name that no id has, since none begins like this.
+			m.ID = "\x01" + strconv.FormatInt(m.Job, 10) + "." + strconv.FormatInt(m.Item, 10) + "." +
+				strconv.FormatBool(m.block) + "." + strconv.Itoa(m.Ordinal)
+			continue
+		}
+		m.claim = &ids.Claim{
+			Class: m.class, Job: m.Job, Item: m.Item, Block: m.block, Ordinal: m.Ordinal,
+			Given: m.Given, Unnamed: m.Traits&Unnamed != 0,
+		}
+		all.Add(m.claim)
+	}
+	if unknown := all.Unknown(); len(unknown) > 0 {
+		return fmt.Errorf("%d are not settled", len(unknown))
+	}
+	for _, m := range h.marks {
+		if m.stands == m {
+			m.ID = m.claim.ID
+		}
+	}
+	h.report(all)
+	return nil
+}
+
+// report tells the authors of items which ids are others now, as naming does.
+func (h *reviewed) report(all *ids.Assignment) {
+	if len(h.entries) == 0 {
+		return
+	}
+	byClaim := make(map[*ids.Claim]*mark, len(h.marks))
+	for _, m := range h.marks {
+		if m.claim != nil {
+			byClaim[m.claim] = m
+		}
+	}
+	for _, m := range h.marks {
+		switch {
+		case m.stands != m || m.ID == m.Given || m.Traits&Unnamed != 0:
+		case m.entry != nil:
+			m.entry.warnOwn(h.doc, m.claim)
+		case m.was.traits&Merged == 0 && m.was.id != m.ID:
+			by, e := h.takenBy(all, byClaim, m)
+			e.warnTaken(h.doc, by, m.claim, m.was.id)
+		}
+	}
+}
+
+// takenBy returns the new annotation because of which a stored one has another id, and its item.
+func (h *reviewed) takenBy(all *ids.Assignment, byClaim map[*ids.Claim]*mark, m *mark) (*ids.Claim, *entry) {
+	name := ids.Name{Class: m.class, ID: m.was.id}
+	for range len(h.marks) {
+		holder := all.Holder(name)
+		if holder == nil {
+			break
+		}
+		by := byClaim[holder]
+		if by.entry != nil {
+			return holder, by.entry
+		}
+		name.ID = by.was.id
+	}
+	return nil, h.entries[0]
+}
+
+// remove removes a stored row.
+func (r *review) remove(h *reviewed, m *mark) {
+	id := m.was.id
+	if id == "" {
+		id = m.ID
+	}
+	r.plan.changes.Removed = append(r.plan.changes.Removed, Name{h.id, ids.Name{Class: m.class, ID: id}})
+}
+
+// write makes the rows of what is new, and those of what has changed anew.
+func (r *review) write(h *reviewed) {
+	changes := &r.plan.changes
+	for _, m := range h.marks {
+		now := written{id: m.ID, traits: m.Traits}
+		if m.subj != nil {
+			now.subj = m.subj.stands.ID
+		}
+		if m.obj != nil {
+			now.obj = m.obj.stands.ID
+		}
+		if m.entry == nil {
+			if now == m.was {
+				continue
+			}
+			r.remove(h, m)
+		}
+		of := m.Of
+		if of.Given == of.ID {
+			of.Given = ""
+		}
+		switch m.class {
+		case ids.Spans:
+			changes.Spans = append(changes.Spans, Span{of, m.block, m.begin - m.at, m.end - m.at, m.label})
+		case ids.Relations:
+			changes.Relations = append(changes.Relations, Relation{of, now.subj, m.label, now.obj, m.givenSubj, m.givenObj})
+		case ids.Attributes:
+			changes.Attributes = append(changes.Attributes,
+				Attribute{of, m.subj.class == ids.Relations, now.subj, m.label, m.value, m.givenSubj})
+		}
+	}
+}

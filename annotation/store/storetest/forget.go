@@ -1,0 +1,151 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/tallyman-dev/tallyman/annotation"
+	"github.com/tallyman-dev/tallyman/annotation/store"
+)
+
+// forget forgets jobs in small steps and returns how many it took.
+func (f *fixture) forget(limit int, jobs ...int64) int {
+	f.Helper()
+	for steps := 1; ; steps++ {
+		more, err := f.writer.Forget(f.Context(), jobs, limit)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if !more {
+			return steps
+		}
+		if steps > 1000 {
+			f.Fatal("it does not end")
+		}
+	}
+}
+
+// kept returns how many rows are kept for a job that may still write.
+func (f *fixture) kept(job int64) string {
+	f.Helper()
+	var counts []string
+	for _, table := range []string{"fences", "store_items", "store_skips"} {
+		rows, err := f.engine.Query(f.Context(), f.store, fmt.Sprintf(`SELECT count(*) FROM %s WHERE job_id = %d`, table, job))
+		if err != nil {
+			f.Fatal(err)
+		}
+		counts = append(counts, rows[0][0])
+	}
+	return strings.Join(counts, " ")
+}
+
+func (f *fixture) wantKept(job int64, want string) {
+	f.Helper()
+	if got := f.kept(job); got != want {
+		f.Errorf("of job %d there are %s fences, answers and skips, want %s", job, got, want)
+	}
+}
+
+// What jobs that are gone have stored stays where it is; what was kept for them goes.
+func testForget(f *fixture) {
+	t := f.T
+	passages := parse(t, word("ab", "T1")+word("cd", "T2")+word("ef", "T3"))
+	lease := newLease()
+	if _, err := putBy(t.Context(), f.writer, lease, job(1, "forget"), passages); err != nil {
+		t.Fatal(err)
+	}
+	child := newLease()
+	child.Ancestors = []int64{lease.Batch}
+	if err := f.writer.Begin(t.Context(), child); err != nil {
+		t.Fatal(err)
+	}
+	rejected := parse(t, word("unheard of", "T1"))
+	rejected[0].Number = 4
+	f.put(in(store.ModeMerge, 2, "forget"), append(parse(t, word("cd", "U1")+word("ef", "U2")+`{"sourcedb":"P","sourceid":"1","text":"cd","denotations":[{"id":"U1","span":{"begin":0,"end":1},"obj":"C"},{"id":"U2","span":{"begin":0,"end":2},"obj":"Word"}],"relations":[{"id":"R1","subj":"U1","pred":"p","obj":"U2"}],"attributes":[{"id":"A1","subj":"U2","pred":"q"}]}`), rejected...))
+	f.put(in(store.ModeSkip, 3, "forget"), passages)
+	f.put(in(store.ModeSkip, 4, "other"), passages)
+	mine, other := f.export("forget"), f.export("other")
+	f.wantKept(1, "2 3 0")
+	f.wantKept(2, "1 4 0")
+	f.wantKept(3, "1 3 1")
+
+	if steps := f.forget(2, 1); steps < 3 {
+		t.Errorf("it took %d steps to remove 5 rows by two", steps)
+	}
+	f.wantKept(1, "0 0 0")
+	f.wantKept(2, "1 4 0")
+	same := func(when string) {
+		t.Helper()
+		if diff := diffItems(mine, f.export("forget")); diff != "" {
+			t.Errorf("%s (-before +after):\n%s", when, diff)
+		}
+		if diff := diffItems(other, f.export("other")); diff != "" {
+			t.Errorf("%s, other project (-before +after):\n%s", when, diff)
+		}
+		rows, err := f.engine.Query(t.Context(), f.store, `SELECT id, "begin", "end" FROM denotations WHERE project = 'forget' AND job_id = 1 ORDER BY "begin"`)
+		if got := fmt.Sprint(rows); err != nil || got != "[[T1 0 2] [T2 3 5] [T3 6 8]]" {
+			t.Errorf("%s the view has %s, %v", when, got, err)
+		}
+	}
+	same("without job 1")
+	// Its lease is no right any more.
+	_, err := collect(t.Context(), f.writer, lease, job(1, "forget"), passages)
+	f.wantError(err, store.ErrFenced)
+	// The others can still write; the text stays as it is.
+	f.wantOutcomes(f.put(in(store.ModeMerge, 2, "forget"), []store.Entry{{Number: 9, Item: passages[0].Item}}), annotation.Stored)
+	overlapping := in(store.ModeMerge, 5, "forget")
+	f.wantOutcomes(f.put(overlapping, append(parse(t, word("ab", "T1")), rejected...)), annotation.Stored, annotation.Rejected)
+	same("after more was merged")
+
+	f.forget(100, 2, 3)
+	f.wantKept(2, "0 0 0")
+	f.wantKept(3, "0 0 0")
+	f.wantKept(4, "1 3 1")
+	same("without jobs 2 and 3")
+	f.put(in(store.ModeMerge, 6, "forget"), parse(t, word("cd", "V1")))
+	same("after it was merged once more")
+	f.forget(1, 4, 5, 6, 7)
+	same("without any")
+	// New jobs find the document as they would have.
+	f.wantOutcomes(f.put(in(store.ModeSkip, 8, "forget"), passages), annotation.Skipped, annotation.Skipped, annotation.Skipped)
+	f.put(job(9, "forget"), parse(t, `{"sourcedb":"P","sourceid":"1","text":"ab"}`))
+	f.wantExport("forget", `{"sourcedb":"P","sourceid":"1","text":"ab\ncd\nef"}`)
+
+	for name, call := range map[string]func() (bool, error){
+		"no limit": func() (bool, error) { return f.writer.Forget(t.Context(), []int64{1}, 0) },
+		"no job":   func() (bool, error) { return f.writer.Forget(t.Context(), []int64{1, 0}, 10) },
+	} {
+		if _, err := call(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if more, err := f.writer.Forget(t.Context(), nil, 10); more || err != nil {
+		t.Errorf("nothing to forget: %v, %v", more, err)
+	}
+}
+
+// A text that two jobs compose is final once one of them is forgotten, since what that one said would not move with it.
+func testForgetComposer(f *fixture) {
+	t := f.T
+	always := func(j store.Job) store.Job {
+		j.Overlaps = func(context.Context, int64) (bool, error) { return true, nil }
+		return j
+	}
+	first, second := always(job(1, "first")), always(job(2, "second"))
+	f.put(first, parse(t, word("b", "T1")))
+	f.put(second, parse(t, word("c", "T1")+word("b", "T2")))
+	want := f.export("second")
+	f.forget(10, 2)
+	late := parse(t, word("x", "T1")+word("a", "T2")+word("c", "T3"))[1:]
+	f.wantOutcomes(f.put(first, late), annotation.Rejected, annotation.Stored)
+	if diff := diffItems(want, f.export("second")); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+	// Of a text that only forgotten jobs compose, an older one finds what it holds.
+	f.put(always(job(5, "fifth")), parse(t, labeled("1", "O")))
+	f.forget(10, 5)
+	mismatch := parse(t, `{"sourcedb":"D","sourceid":"1","text":"words"}`+"\n"+labeled("1", "O"))
+	f.wantOutcomes(f.put(always(job(4, "fourth")), mismatch), annotation.Rejected, annotation.Stored)
+	f.wantExport("fifth", labeled("1", "O"))
+}
