@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/tallyman-dev/tallyman/internal/coordinators"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
@@ -50,6 +51,7 @@ type Client struct {
 	close   func() error
 	jobs    tallymanv1.JobServiceClient
 	admin   tallymanv1.AdminServiceClient
+	health  grpc_health_v1.HealthClient
 	reached atomic.Bool // something was answered, so that the address is right
 }
 
@@ -75,6 +77,7 @@ func New(config Config) (*Client, error) {
 	}
 	c.jobs = tallymanv1.NewJobServiceClient(conn)
 	c.admin = tallymanv1.NewAdminServiceClient(conn)
+	c.health = grpc_health_v1.NewHealthClient(conn)
 	return c, nil
 }
 
@@ -122,4 +125,20 @@ func (c *Client) Statistics(ctx context.Context, request *tallymanv1.GetStatisti
 	*tallymanv1.GetStatisticsResponse, error,
 ) {
 	return call(ctx, c, "get statistics", c.admin.GetStatistics, request)
+}
+
+// Worker returns a worker's newest session, with what it holds and its last attempts that did not complete.
+// WORKER_NOT_FOUND.
+func (c *Client) Worker(ctx context.Context, workerID string) (*tallymanv1.GetWorkerResponse, error) {
+	return call(ctx, c, "get worker "+workerID, c.admin.GetWorker, &tallymanv1.GetWorkerRequest{WorkerId: workerID})
+}
+
+// Serving asks the coordinator's health service, once, whether it can reach its database and knows its schema.
+func (c *Client) Serving(ctx context.Context) (bool, error) {
+	response, err := once(ctx, c, c.health.Check, &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		return false, newError("check health", c.config.Address, err)
+	}
+	c.reached.Store(true)
+	return response.GetStatus() == grpc_health_v1.HealthCheckResponse_SERVING, nil
 }

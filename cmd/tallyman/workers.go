@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"iter"
 
 	"github.com/spf13/cobra"
 
@@ -15,19 +14,28 @@ func (p *program) workersVerb() *cobra.Command {
 	var limit int
 	verb := &cobra.Command{
 		Use:         "workers [ID]",
-		Short:       "List the sessions of workers, newest first",
+		Short:       "List the workers that live, newest first, or show one",
 		Annotations: lists,
+		Long: `List the sessions of workers, one for each life of a process, the newest first. With an ID, show the newest session
+of that worker: what it holds, and its last attempts that did not complete.`,
 		Example: `  tallyman workers
-  tallyman workers --all -o json
-  tallyman workers host-7 --all`,
+  tallyman workers host-7
+  tallyman workers --all -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(verb *cobra.Command, args []string) error {
 			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
-				workers := c.Workers(ctx, &request)
 				if len(args) == 1 {
-					workers = sessionsOf(args[0], workers)
+					worker, err := c.Worker(ctx, args[0])
+					if err != nil {
+						return err
+					}
+					return p.show(worker, func() error { return display.Worker(p.stdout, worker) })
 				}
-				return list(p, display.Workers, workers, limit)
+				columns := display.Workers
+				if request.GetIncludeEnded() {
+					columns = display.AllWorkers
+				}
+				return list(p, columns, c.Workers(ctx, &request), limit)
 			})
 		},
 	}
@@ -35,18 +43,4 @@ func (p *program) workersVerb() *cobra.Command {
 	flags.BoolVar(&request.IncludeEnded, "all", false, "also sessions that have ended")
 	flags.IntVar(&limit, "limit", 100, "most sessions to list; 0 for all")
 	return verb
-}
-
-// sessionsOf keeps the sessions of one worker.
-func sessionsOf(workerID string, workers iter.Seq2[*tallymanv1.Worker, error]) iter.Seq2[*tallymanv1.Worker, error] {
-	return func(yield func(*tallymanv1.Worker, error) bool) {
-		for w, err := range workers {
-			if err == nil && w.GetWorkerId() != workerID {
-				continue
-			}
-			if !yield(w, err) {
-				return
-			}
-		}
-	}
 }

@@ -133,3 +133,7 @@ CREATE INDEX jobs_ended ON jobs (state, ended_at, id) WHERE ended_at IS NOT NULL
 -- are in nobody's way.
 DROP INDEX batches_returned;
 CREATE INDEX batches_returned ON batches (job_id, available_at, id) WHERE state = 0 AND available_at IS NOT NULL;
+
+-- One worker is looked at: its newest session, and the attempts of that.
+CREATE INDEX sessions_worker ON sessions (worker_id, id);
+CREATE INDEX attempts_session ON attempts (session_id, ended_at);

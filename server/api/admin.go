@@ -2,11 +2,14 @@ package api
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
@@ -22,11 +25,16 @@ func (s *adminService) GetStatistics(ctx context.Context, r *pb.GetStatisticsReq
 	if window == 0 {
 		window = time.Hour
 	}
+	if r.GetJobId() != 0 {
+		if _, err := s.cfg.Store.GetJob(ctx, r.GetJobId()); err != nil {
+			return nil, asJob(r.GetJobId(), err)
+		}
+	}
 	st, err := s.cfg.Store.GetStatistics(ctx, store.StatisticsFilter{
 		Window: window, JobID: r.GetJobId(), Project: r.GetProject(),
 	})
 	if err != nil {
-		return nil, asJob(r.GetJobId(), err)
+		return nil, err
 	}
 	resp := &pb.GetStatisticsResponse{
 		BatchesByState: toBatchCounts(st.Ended[:]), BatchesCrashed: st.Crashed,
@@ -38,8 +46,8 @@ func (s *adminService) GetStatistics(ctx context.Context, r *pb.GetStatisticsReq
 	for _, n := range st.Ended {
 		resp.Batches += n
 	}
-	if resp.Batches > 0 {
-		resp.CrashRate = float64(resp.BatchesCrashed) / float64(resp.Batches)
+	if settled := resp.Batches - st.Ended[job.BatchCancelled]; settled > 0 {
+		resp.CrashRate = float64(resp.BatchesCrashed) / float64(settled)
 	}
 	for _, f := range st.Failures {
 		resp.Failures = append(resp.Failures, &pb.FailureGroup{
@@ -66,4 +74,21 @@ func (s *adminService) ListWorkers(ctx context.Context, r *pb.ListWorkersRequest
 		resp.NextPageToken = nextPage(list, p, len(sessions), sessions[i].ID)
 	}
 	return resp, nil
+}
+
+// Bounds of what is shown of a worker.
+const (
+	heldShown     = 100
+	attemptsShown = 20
+)
+
+func (s *adminService) GetWorker(ctx context.Context, r *pb.GetWorkerRequest) (*pb.GetWorkerResponse, error) {
+	w, err := s.cfg.Store.GetWorker(ctx, r.GetWorkerId(), heldShown, attemptsShown)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_WORKER_NOT_FOUND, "there is no worker %s", r.GetWorkerId())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetWorkerResponse{Worker: toWorker(&w.Session), Batches: toBatches(w.Held), Attempts: toAttempts(w.Attempts)}, nil
 }

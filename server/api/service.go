@@ -21,6 +21,7 @@ type Store interface {
 	store.Uploads
 	store.Sessions
 	store.Listings
+	store.Workers
 	GetJob(ctx context.Context, id int64) (job.Job, error)
 	ListJobs(ctx context.Context, f store.JobFilter, page store.Page) ([]job.Job, error)
 	StopJob(ctx context.Context, id int64, as job.State, reason string) (job.Job, error)

@@ -94,7 +94,7 @@ const slowestKept = 20
 type Delta struct {
 	Counters
 	Ended     [batchStates]int64 // batches that ended, by state
-	Crashed   int64              // of those, with at least one crashed (not lost) attempt
+	Crashed   int64              // of those, without the cancelled ones, with at least one crashed (not lost) attempt
 	Durations Histogram
 	Slowest   []Settled // at most slowestKept, slowest first
 
@@ -104,11 +104,11 @@ type Delta struct {
 // End counts a batch that ended in state after d.
 func (d *Delta) End(batch int64, state BatchState, crashed bool, took time.Duration) {
 	d.Ended[state]++
+	if state == BatchCancelled {
+		return // nobody knows how it would have gone
+	}
 	if crashed {
 		d.Crashed++
-	}
-	if state == BatchCancelled {
-		return
 	}
 	d.Durations.Observe(took)
 	d.Slowest = MergeSlowest(d.Slowest, []Settled{{batch, took}})

@@ -41,6 +41,7 @@ type Store interface {
 	Listings
 	Upkeep
 	Retention
+	Workers
 	Wakeups
 
 	// ClusterID names this database for ever; stores of annotations bind themselves to it.
@@ -430,10 +431,11 @@ type StatisticsFilter struct {
 	Project string
 }
 
-// Statistics over a window, from the start of its first minute on; the batches as of the last folds.
+// Statistics over a window, from the start of its first minute on, of jobs that are not deleted; the batches as of the
+// last folds.
 type Statistics struct {
 	Ended     [6]int64 // batches that ended, by job.BatchState
-	Crashed   int64    // of those, with at least one crashed (not lost) attempt
+	Crashed   int64    // of those, without the cancelled ones, with at least one crashed (not lost) attempt
 	Durations job.Histogram
 	Slowest   []BatchRow     // slowest first, at most 20
 	Failures  []FailureGroup // attempts that failed, died or were lost, most frequent first, at most 20 groups

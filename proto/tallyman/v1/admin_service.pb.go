@@ -94,9 +94,10 @@ type GetStatisticsResponse struct {
 	BatchesByState []*BatchStateCount `protobuf:"bytes,1,rep,name=batches_by_state,json=batchesByState,proto3" json:"batches_by_state,omitempty"`
 	// Batches that ended in the window.
 	Batches int64 `protobuf:"varint,2,opt,name=batches,proto3" json:"batches,omitempty"`
-	// Of those, with at least one attempt that died.
+	// Of those, without the cancelled ones, with at least one attempt that died.
 	BatchesCrashed int64 `protobuf:"varint,3,opt,name=batches_crashed,json=batchesCrashed,proto3" json:"batches_crashed,omitempty"`
-	// batches_crashed ÷ batches; 0 when there are none.
+	// The crash rate: batches_crashed ÷ batches that ended otherwise than cancelled; 0 when there are none. With fewer than
+	// 20 such batches it is no reason for an alarm.
 	CrashRate float64 `protobuf:"fixed64,4,opt,name=crash_rate,json=crashRate,proto3" json:"crash_rate,omitempty"`
 	// Average time from a batch's last claim to its end; cancelled batches do not count.
 	DurationMean *durationpb.Duration `protobuf:"bytes,5,opt,name=duration_mean,json=durationMean,proto3" json:"duration_mean,omitempty"`
@@ -578,6 +579,116 @@ func (x *Worker) GetDrainedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// GetWorkerRequest names a worker.
+type GetWorkerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The installation.
+	WorkerId      string `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWorkerRequest) Reset() {
+	*x = GetWorkerRequest{}
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWorkerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWorkerRequest) ProtoMessage() {}
+
+func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWorkerRequest.ProtoReflect.Descriptor instead.
+func (*GetWorkerRequest) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetWorkerRequest) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+// GetWorkerResponse is one session of a worker, the newest.
+type GetWorkerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session.
+	Worker *Worker `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	// What it holds, in the order of ids, at most 100.
+	Batches []*Batch `protobuf:"bytes,2,rep,name=batches,proto3" json:"batches,omitempty"`
+	// Its last attempts that did not complete, newest first, at most 20.
+	Attempts      []*Attempt `protobuf:"bytes,3,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWorkerResponse) Reset() {
+	*x = GetWorkerResponse{}
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWorkerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWorkerResponse) ProtoMessage() {}
+
+func (x *GetWorkerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWorkerResponse.ProtoReflect.Descriptor instead.
+func (*GetWorkerResponse) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetWorkerResponse) GetWorker() *Worker {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
+}
+
+func (x *GetWorkerResponse) GetBatches() []*Batch {
+	if x != nil {
+		return x.Batches
+	}
+	return nil
+}
+
+func (x *GetWorkerResponse) GetAttempts() []*Attempt {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
 // DrainWorkerRequest names a worker.
 type DrainWorkerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -589,7 +700,7 @@ type DrainWorkerRequest struct {
 
 func (x *DrainWorkerRequest) Reset() {
 	*x = DrainWorkerRequest{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[6]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +712,7 @@ func (x *DrainWorkerRequest) String() string {
 func (*DrainWorkerRequest) ProtoMessage() {}
 
 func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[6]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +725,7 @@ func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{6}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DrainWorkerRequest) GetWorkerId() string {
@@ -635,7 +746,7 @@ type DrainWorkerResponse struct {
 
 func (x *DrainWorkerResponse) Reset() {
 	*x = DrainWorkerResponse{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[7]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +758,7 @@ func (x *DrainWorkerResponse) String() string {
 func (*DrainWorkerResponse) ProtoMessage() {}
 
 func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[7]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +771,7 @@ func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{7}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DrainWorkerResponse) GetWorker() *Worker {
@@ -689,7 +800,7 @@ type CleanupJobsRequest struct {
 
 func (x *CleanupJobsRequest) Reset() {
 	*x = CleanupJobsRequest{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[8]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +812,7 @@ func (x *CleanupJobsRequest) String() string {
 func (*CleanupJobsRequest) ProtoMessage() {}
 
 func (x *CleanupJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[8]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +825,7 @@ func (x *CleanupJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanupJobsRequest.ProtoReflect.Descriptor instead.
 func (*CleanupJobsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{8}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CleanupJobsRequest) GetOlderThan() *durationpb.Duration {
@@ -765,7 +876,7 @@ type CleanupJobsResponse struct {
 
 func (x *CleanupJobsResponse) Reset() {
 	*x = CleanupJobsResponse{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[9]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +888,7 @@ func (x *CleanupJobsResponse) String() string {
 func (*CleanupJobsResponse) ProtoMessage() {}
 
 func (x *CleanupJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[9]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +901,7 @@ func (x *CleanupJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanupJobsResponse.ProtoReflect.Descriptor instead.
 func (*CleanupJobsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{9}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CleanupJobsResponse) GetJobs() []*Job {
@@ -860,7 +971,13 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
 	"end_reason\x18\x0e \x01(\tR\tendReason\x129\n" +
 	"\n" +
-	"drained_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\"1\n" +
+	"drained_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\"/\n" +
+	"\x10GetWorkerRequest\x12\x1b\n" +
+	"\tworker_id\x18\x01 \x01(\tR\bworkerId\"\xa0\x01\n" +
+	"\x11GetWorkerResponse\x12+\n" +
+	"\x06worker\x18\x01 \x01(\v2\x13.tallyman.v1.WorkerR\x06worker\x12,\n" +
+	"\abatches\x18\x02 \x03(\v2\x12.tallyman.v1.BatchR\abatches\x120\n" +
+	"\battempts\x18\x03 \x03(\v2\x14.tallyman.v1.AttemptR\battempts\"1\n" +
 	"\x12DrainWorkerRequest\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\"B\n" +
 	"\x13DrainWorkerResponse\x12+\n" +
@@ -875,10 +992,11 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tR\tpageToken\"c\n" +
 	"\x13CleanupJobsResponse\x12$\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x10.tallyman.v1.JobR\x04jobs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xdc\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xa8\x03\n" +
 	"\fAdminService\x12V\n" +
 	"\rGetStatistics\x12!.tallyman.v1.GetStatisticsRequest\x1a\".tallyman.v1.GetStatisticsResponse\x12P\n" +
-	"\vListWorkers\x12\x1f.tallyman.v1.ListWorkersRequest\x1a .tallyman.v1.ListWorkersResponse\x12P\n" +
+	"\vListWorkers\x12\x1f.tallyman.v1.ListWorkersRequest\x1a .tallyman.v1.ListWorkersResponse\x12J\n" +
+	"\tGetWorker\x12\x1d.tallyman.v1.GetWorkerRequest\x1a\x1e.tallyman.v1.GetWorkerResponse\x12P\n" +
 	"\vDrainWorker\x12\x1f.tallyman.v1.DrainWorkerRequest\x1a .tallyman.v1.DrainWorkerResponse\x12P\n" +
 	"\vCleanupJobs\x12\x1f.tallyman.v1.CleanupJobsRequest\x1a .tallyman.v1.CleanupJobsResponseB?Z=github.com/tallyman-dev/tallyman/proto/tallyman/v1;tallymanv1b\x06proto3"
 
@@ -894,7 +1012,7 @@ func file_tallyman_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_tallyman_v1_admin_service_proto_rawDescData
 }
 
-var file_tallyman_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_tallyman_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_tallyman_v1_admin_service_proto_goTypes = []any{
 	(*GetStatisticsRequest)(nil),  // 0: tallyman.v1.GetStatisticsRequest
 	(*GetStatisticsResponse)(nil), // 1: tallyman.v1.GetStatisticsResponse
@@ -902,50 +1020,58 @@ var file_tallyman_v1_admin_service_proto_goTypes = []any{
 	(*ListWorkersRequest)(nil),    // 3: tallyman.v1.ListWorkersRequest
 	(*ListWorkersResponse)(nil),   // 4: tallyman.v1.ListWorkersResponse
 	(*Worker)(nil),                // 5: tallyman.v1.Worker
-	(*DrainWorkerRequest)(nil),    // 6: tallyman.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),   // 7: tallyman.v1.DrainWorkerResponse
-	(*CleanupJobsRequest)(nil),    // 8: tallyman.v1.CleanupJobsRequest
-	(*CleanupJobsResponse)(nil),   // 9: tallyman.v1.CleanupJobsResponse
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
-	(*BatchStateCount)(nil),       // 11: tallyman.v1.BatchStateCount
-	(*Batch)(nil),                 // 12: tallyman.v1.Batch
-	(AttemptEnd)(0),               // 13: tallyman.v1.AttemptEnd
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(JobState)(0),                 // 15: tallyman.v1.JobState
-	(*Job)(nil),                   // 16: tallyman.v1.Job
+	(*GetWorkerRequest)(nil),      // 6: tallyman.v1.GetWorkerRequest
+	(*GetWorkerResponse)(nil),     // 7: tallyman.v1.GetWorkerResponse
+	(*DrainWorkerRequest)(nil),    // 8: tallyman.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),   // 9: tallyman.v1.DrainWorkerResponse
+	(*CleanupJobsRequest)(nil),    // 10: tallyman.v1.CleanupJobsRequest
+	(*CleanupJobsResponse)(nil),   // 11: tallyman.v1.CleanupJobsResponse
+	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(*BatchStateCount)(nil),       // 13: tallyman.v1.BatchStateCount
+	(*Batch)(nil),                 // 14: tallyman.v1.Batch
+	(AttemptEnd)(0),               // 15: tallyman.v1.AttemptEnd
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*Attempt)(nil),               // 17: tallyman.v1.Attempt
+	(JobState)(0),                 // 18: tallyman.v1.JobState
+	(*Job)(nil),                   // 19: tallyman.v1.Job
 }
 var file_tallyman_v1_admin_service_proto_depIdxs = []int32{
-	10, // 0: tallyman.v1.GetStatisticsRequest.window:type_name -> google.protobuf.Duration
-	11, // 1: tallyman.v1.GetStatisticsResponse.batches_by_state:type_name -> tallyman.v1.BatchStateCount
-	10, // 2: tallyman.v1.GetStatisticsResponse.duration_mean:type_name -> google.protobuf.Duration
-	10, // 3: tallyman.v1.GetStatisticsResponse.duration_p50:type_name -> google.protobuf.Duration
-	10, // 4: tallyman.v1.GetStatisticsResponse.duration_p99:type_name -> google.protobuf.Duration
-	12, // 5: tallyman.v1.GetStatisticsResponse.slowest:type_name -> tallyman.v1.Batch
+	12, // 0: tallyman.v1.GetStatisticsRequest.window:type_name -> google.protobuf.Duration
+	13, // 1: tallyman.v1.GetStatisticsResponse.batches_by_state:type_name -> tallyman.v1.BatchStateCount
+	12, // 2: tallyman.v1.GetStatisticsResponse.duration_mean:type_name -> google.protobuf.Duration
+	12, // 3: tallyman.v1.GetStatisticsResponse.duration_p50:type_name -> google.protobuf.Duration
+	12, // 4: tallyman.v1.GetStatisticsResponse.duration_p99:type_name -> google.protobuf.Duration
+	14, // 5: tallyman.v1.GetStatisticsResponse.slowest:type_name -> tallyman.v1.Batch
 	2,  // 6: tallyman.v1.GetStatisticsResponse.failures:type_name -> tallyman.v1.FailureGroup
-	13, // 7: tallyman.v1.FailureGroup.end:type_name -> tallyman.v1.AttemptEnd
-	14, // 8: tallyman.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
+	15, // 7: tallyman.v1.FailureGroup.end:type_name -> tallyman.v1.AttemptEnd
+	16, // 8: tallyman.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
 	5,  // 9: tallyman.v1.ListWorkersResponse.workers:type_name -> tallyman.v1.Worker
-	14, // 10: tallyman.v1.Worker.registered_at:type_name -> google.protobuf.Timestamp
-	14, // 11: tallyman.v1.Worker.beat_at:type_name -> google.protobuf.Timestamp
-	14, // 12: tallyman.v1.Worker.ended_at:type_name -> google.protobuf.Timestamp
-	14, // 13: tallyman.v1.Worker.drained_at:type_name -> google.protobuf.Timestamp
-	5,  // 14: tallyman.v1.DrainWorkerResponse.worker:type_name -> tallyman.v1.Worker
-	10, // 15: tallyman.v1.CleanupJobsRequest.older_than:type_name -> google.protobuf.Duration
-	15, // 16: tallyman.v1.CleanupJobsRequest.states:type_name -> tallyman.v1.JobState
-	16, // 17: tallyman.v1.CleanupJobsResponse.jobs:type_name -> tallyman.v1.Job
-	0,  // 18: tallyman.v1.AdminService.GetStatistics:input_type -> tallyman.v1.GetStatisticsRequest
-	3,  // 19: tallyman.v1.AdminService.ListWorkers:input_type -> tallyman.v1.ListWorkersRequest
-	6,  // 20: tallyman.v1.AdminService.DrainWorker:input_type -> tallyman.v1.DrainWorkerRequest
-	8,  // 21: tallyman.v1.AdminService.CleanupJobs:input_type -> tallyman.v1.CleanupJobsRequest
-	1,  // 22: tallyman.v1.AdminService.GetStatistics:output_type -> tallyman.v1.GetStatisticsResponse
-	4,  // 23: tallyman.v1.AdminService.ListWorkers:output_type -> tallyman.v1.ListWorkersResponse
-	7,  // 24: tallyman.v1.AdminService.DrainWorker:output_type -> tallyman.v1.DrainWorkerResponse
-	9,  // 25: tallyman.v1.AdminService.CleanupJobs:output_type -> tallyman.v1.CleanupJobsResponse
-	22, // [22:26] is the sub-list for method output_type
-	18, // [18:22] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	16, // 10: tallyman.v1.Worker.registered_at:type_name -> google.protobuf.Timestamp
+	16, // 11: tallyman.v1.Worker.beat_at:type_name -> google.protobuf.Timestamp
+	16, // 12: tallyman.v1.Worker.ended_at:type_name -> google.protobuf.Timestamp
+	16, // 13: tallyman.v1.Worker.drained_at:type_name -> google.protobuf.Timestamp
+	5,  // 14: tallyman.v1.GetWorkerResponse.worker:type_name -> tallyman.v1.Worker
+	14, // 15: tallyman.v1.GetWorkerResponse.batches:type_name -> tallyman.v1.Batch
+	17, // 16: tallyman.v1.GetWorkerResponse.attempts:type_name -> tallyman.v1.Attempt
+	5,  // 17: tallyman.v1.DrainWorkerResponse.worker:type_name -> tallyman.v1.Worker
+	12, // 18: tallyman.v1.CleanupJobsRequest.older_than:type_name -> google.protobuf.Duration
+	18, // 19: tallyman.v1.CleanupJobsRequest.states:type_name -> tallyman.v1.JobState
+	19, // 20: tallyman.v1.CleanupJobsResponse.jobs:type_name -> tallyman.v1.Job
+	0,  // 21: tallyman.v1.AdminService.GetStatistics:input_type -> tallyman.v1.GetStatisticsRequest
+	3,  // 22: tallyman.v1.AdminService.ListWorkers:input_type -> tallyman.v1.ListWorkersRequest
+	6,  // 23: tallyman.v1.AdminService.GetWorker:input_type -> tallyman.v1.GetWorkerRequest
+	8,  // 24: tallyman.v1.AdminService.DrainWorker:input_type -> tallyman.v1.DrainWorkerRequest
+	10, // 25: tallyman.v1.AdminService.CleanupJobs:input_type -> tallyman.v1.CleanupJobsRequest
+	1,  // 26: tallyman.v1.AdminService.GetStatistics:output_type -> tallyman.v1.GetStatisticsResponse
+	4,  // 27: tallyman.v1.AdminService.ListWorkers:output_type -> tallyman.v1.ListWorkersResponse
+	7,  // 28: tallyman.v1.AdminService.GetWorker:output_type -> tallyman.v1.GetWorkerResponse
+	9,  // 29: tallyman.v1.AdminService.DrainWorker:output_type -> tallyman.v1.DrainWorkerResponse
+	11, // 30: tallyman.v1.AdminService.CleanupJobs:output_type -> tallyman.v1.CleanupJobsResponse
+	26, // [26:31] is the sub-list for method output_type
+	21, // [21:26] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_admin_service_proto_init() }
@@ -960,7 +1086,7 @@ func file_tallyman_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallyman_v1_admin_service_proto_rawDesc), len(file_tallyman_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

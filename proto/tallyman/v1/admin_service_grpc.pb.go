@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AdminService_GetStatistics_FullMethodName = "/tallyman.v1.AdminService/GetStatistics"
 	AdminService_ListWorkers_FullMethodName   = "/tallyman.v1.AdminService/ListWorkers"
+	AdminService_GetWorker_FullMethodName     = "/tallyman.v1.AdminService/GetWorker"
 	AdminService_DrainWorker_FullMethodName   = "/tallyman.v1.AdminService/DrainWorker"
 	AdminService_CleanupJobs_FullMethodName   = "/tallyman.v1.AdminService/CleanupJobs"
 )
@@ -31,10 +32,12 @@ const (
 //
 // AdminService is for operators.
 type AdminServiceClient interface {
-	// GetStatistics adds up what ended in a window of time.
+	// GetStatistics adds up what ended in a window of time, of jobs that are not deleted. JOB_NOT_FOUND.
 	GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error)
 	// ListWorkers returns worker sessions, newest first.
 	ListWorkers(ctx context.Context, in *ListWorkersRequest, opts ...grpc.CallOption) (*ListWorkersResponse, error)
+	// GetWorker returns a worker's newest session, with what it holds and how it went lately. WORKER_NOT_FOUND.
+	GetWorker(ctx context.Context, in *GetWorkerRequest, opts ...grpc.CallOption) (*GetWorkerResponse, error)
 	// DrainWorker tells a worker to claim no more, to finish or give back what it holds, and to exit. It returns at once;
 	// the worker's process is told with its next heartbeat at the latest. Draining one that is drained changes nothing.
 	// WORKER_NOT_FOUND.
@@ -72,6 +75,16 @@ func (c *adminServiceClient) ListWorkers(ctx context.Context, in *ListWorkersReq
 	return out, nil
 }
 
+func (c *adminServiceClient) GetWorker(ctx context.Context, in *GetWorkerRequest, opts ...grpc.CallOption) (*GetWorkerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetWorkerResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetWorker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) DrainWorker(ctx context.Context, in *DrainWorkerRequest, opts ...grpc.CallOption) (*DrainWorkerResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DrainWorkerResponse)
@@ -98,10 +111,12 @@ func (c *adminServiceClient) CleanupJobs(ctx context.Context, in *CleanupJobsReq
 //
 // AdminService is for operators.
 type AdminServiceServer interface {
-	// GetStatistics adds up what ended in a window of time.
+	// GetStatistics adds up what ended in a window of time, of jobs that are not deleted. JOB_NOT_FOUND.
 	GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error)
 	// ListWorkers returns worker sessions, newest first.
 	ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error)
+	// GetWorker returns a worker's newest session, with what it holds and how it went lately. WORKER_NOT_FOUND.
+	GetWorker(context.Context, *GetWorkerRequest) (*GetWorkerResponse, error)
 	// DrainWorker tells a worker to claim no more, to finish or give back what it holds, and to exit. It returns at once;
 	// the worker's process is told with its next heartbeat at the latest. Draining one that is drained changes nothing.
 	// WORKER_NOT_FOUND.
@@ -124,6 +139,9 @@ func (UnimplementedAdminServiceServer) GetStatistics(context.Context, *GetStatis
 }
 func (UnimplementedAdminServiceServer) ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListWorkers not implemented")
+}
+func (UnimplementedAdminServiceServer) GetWorker(context.Context, *GetWorkerRequest) (*GetWorkerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetWorker not implemented")
 }
 func (UnimplementedAdminServiceServer) DrainWorker(context.Context, *DrainWorkerRequest) (*DrainWorkerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DrainWorker not implemented")
@@ -188,6 +206,24 @@ func _AdminService_ListWorkers_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetWorker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetWorkerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetWorker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetWorker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetWorker(ctx, req.(*GetWorkerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_DrainWorker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DrainWorkerRequest)
 	if err := dec(in); err != nil {
@@ -238,6 +274,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListWorkers",
 			Handler:    _AdminService_ListWorkers_Handler,
+		},
+		{
+			MethodName: "GetWorker",
+			Handler:    _AdminService_GetWorker_Handler,
 		},
 		{
 			MethodName: "DrainWorker",

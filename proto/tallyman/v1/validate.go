@@ -223,6 +223,13 @@ func (m *ExportItemsRequest) Validate() error {
 }
 
 // Validate reports what is wrong with the request.
+func (m *GetWorkerRequest) Validate() error {
+	var v violations
+	v.check(printable(m.GetWorkerId(), 128), "worker_id", "must be 1 to 128 printable characters without spaces")
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
 func (m *DrainWorkerRequest) Validate() error {
 	var v violations
 	v.check(printable(m.GetWorkerId(), 128), "worker_id", "must be 1 to 128 printable characters without spaces")

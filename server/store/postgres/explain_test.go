@@ -68,6 +68,9 @@ SELECT id, job_id, ordinal, '', ARRAY['PubMed:' || id, 'PMC:' || id % 1000] FROM
 
 INSERT INTO batch_documents (document, batch_id) SELECT unnest(documents), batch_id FROM batch_payloads;
 
+INSERT INTO attempts (batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at, ended_at)
+SELECT n, 1, 1, n % 100, 'w', 'failed', 'no', 0, now(), now() FROM generate_series(1, 20000) AS n;
+
 INSERT INTO job_deltas (job_id, delta) SELECT job, '\x0100' FROM generate_series(2, 21) AS job, generate_series(1, 50);
 
 ANALYZE`
@@ -196,6 +199,13 @@ func TestPlans(t *testing.T) {
 		{"old sessions: leases", forgetSessions, "", func(n int) []string {
 			return []string{"interval '13 days'", strconv.Itoa(n)}
 		}, []string{"batches_running"}},
+		{"worker", selectWorker, "sessions", func(int) []string { return []string{"'old 7'"} }, []string{"sessions_worker"}},
+		{"held by a worker", listHeld, "", func(n int) []string {
+			return []string{"7", strconv.Itoa(n)}
+		}, []string{"batches_pkey", "batches_running"}},
+		{"attempts of a worker", listAttemptsOfSession, "attempts", func(n int) []string {
+			return []string{"7", strconv.Itoa(n)}
+		}, []string{"attempts_session"}},
 		{"fold", takeDeltas, "job_deltas", func(int) []string { return []string{"2"} }, []string{"job_deltas_job"}},
 		{"dirty jobs", dirtyJobs, "job_deltas", func(int) []string { return nil }, []string{"job_deltas_job"}},
 		{"payloads", selectPayloads, "batch_payloads", func(n int) []string {

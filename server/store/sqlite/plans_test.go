@@ -91,7 +91,7 @@ func TestNoStatementWalksThroughALargeTable(t *testing.T) {
 	t.Parallel()
 	s := opened(t)
 	exercise(t, s)
-	queries := []string{batchQuery, placesAll, placesFresh, placesRunning, placesDone, fmt.Sprintf(placesBad, 3)}
+	queries := []string{workerQuery, heldQuery, attemptsQuery, batchQuery, placesAll, placesFresh, placesRunning, placesDone, fmt.Sprintf(placesBad, 3)}
 	for query := range s.writer.stmts {
 		queries = append(queries, query)
 	}

@@ -11,13 +11,15 @@ import (
 // failureGroups bounds the groups of failures in statistics.
 const failureGroups = 20
 
-// ofJobs narrows rows with a job_id to a job (?2, 0 for all) and a project (?3, ” for all).
-const ofJobs = ` AND (?2 = 0 OR x.job_id = ?2) AND (?3 = '' OR EXISTS (SELECT 1 FROM jobs j WHERE j.id = x.job_id AND j.project = ?3))`
+// ofJobs narrows rows with a job_id to a job (?2, 0 for all) and a project (?3, ” for all), and hides those of deleted
+// jobs.
+const ofJobs = ` AND (?2 = 0 OR x.job_id = ?2)
+	AND EXISTS (SELECT 1 FROM jobs j WHERE j.id = x.job_id AND j.deleted_at IS NULL AND (?3 = '' OR j.project = ?3))`
 
 // GetStatistics implements store.Listings. Batches that ended are counted by whole minutes.
 func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (store.Statistics, error) {
 	var st store.Statistics
-	since := time.Now().UTC().Add(-f.Window)
+	since := micros(time.Now().UTC().Add(-f.Window).Truncate(time.Minute))
 	err := s.read(ctx, func(q *snapshot) error {
 		st = store.Statistics{}
 		err := each(q, func(row scanner) error {
@@ -38,13 +40,13 @@ func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (st
 			st.Durations.Merge(&d.Durations)
 			return nil
 		}, `SELECT x.completed, x.failed, x.crashed, x.cancelled, x.with_crash, x.durations
-			FROM job_minutes x WHERE x.minute >= ?1`+ofJobs, micros(since.Truncate(time.Minute)), f.JobID, f.Project)
+			FROM job_minutes x WHERE x.minute >= ?1`+ofJobs, since, f.JobID, f.Project)
 		if err != nil {
 			return err
 		}
 		slowest, err := collect(q, number, `SELECT x.batch_id FROM slowest_batches x
 			WHERE x.ended_at >= ?1`+ofJobs+` ORDER BY x.duration_us DESC, x.batch_id LIMIT ?4`,
-			micros(since), f.JobID, f.Project, slowestShown)
+			since, f.JobID, f.Project, slowestShown)
 		if err != nil {
 			return err
 		}
@@ -58,7 +60,7 @@ func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (st
 		st.Failures, err = collect(q, scanFailures, `SELECT x.message, x.ended_as, count(*) AS n, max(x.batch_id), max(x.ended_at)
 			FROM attempts x WHERE x.ended_at >= ?1 AND x.ended_as IN ('failed', 'died', 'lost')`+ofJobs+`
 			GROUP BY x.message, x.ended_as ORDER BY n DESC, max(x.ended_at) DESC, x.message LIMIT ?4`,
-			micros(since), f.JobID, f.Project, failureGroups)
+			since, f.JobID, f.Project, failureGroups)
 		return err
 	})
 	if err != nil {

@@ -47,6 +47,30 @@ var statistics = []scenario{
 			}
 		}
 	}},
+	{"what was cancelled does not count as crashed, and what was deleted does not count", func(f *fixture) {
+		id := f.submit("a", 1, 1)
+		s := f.register("w")
+		g := f.claim(s, "1", long, 2, id)
+		for i := range g {
+			f.settle(ended(g[i], job.EndDied))
+		}
+		again := f.claim(s, "2", long, 1, id)
+		f.settle(completed(again[0]))
+		f.stop(id)
+		f.sweep(id)
+		f.fold(id)
+		got, err := f.GetStatistics(f.ctx, store.StatisticsFilter{Window: time.Hour})
+		f.must(err)
+		f.equal("ended", got.Ended, [6]int64{job.BatchCompleted: 1, job.BatchCancelled: 1})
+		f.equal("crashed", got.Crashed, int64(1))
+		f.must(f.DeleteJob(f.ctx, id))
+		for _, filter := range []store.StatisticsFilter{{}, {Project: "project-a"}, {JobID: id}} {
+			filter.Window = time.Hour
+			got, err = f.GetStatistics(f.ctx, filter)
+			f.must(err)
+			f.equal("of a deleted job", got, store.Statistics{})
+		}
+	}},
 	{"failures are grouped by message, most frequent first", func(f *fixture) {
 		id := f.submit("a", 1, 1, 1, 1, 1, 1)
 		s := f.register("w")

@@ -44,6 +44,7 @@ func Test(t *testing.T, open Open) {
 		{"statistics", statistics},
 		{"deletion", deletion},
 		{"retention", retention},
+		{"workers", workers},
 		{"text", texts},
 		{"concurrency", concurrency},
 	} {

@@ -2,6 +2,7 @@ package display
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,9 +66,10 @@ var Findings = List[*tallymanv1.Finding]{[]column[*tallymanv1.Finding]{
 	{"message", func(f *tallymanv1.Finding) string { return f.GetMessage() }},
 }}
 
-// Workers lists sessions of workers.
+// Workers lists sessions of workers that live.
 var Workers = List[*tallymanv1.Worker]{[]column[*tallymanv1.Worker]{
 	{"worker", func(w *tallymanv1.Worker) string { return w.GetWorkerId() }},
+	{"state", WorkerState},
 	{"session", func(w *tallymanv1.Worker) string { return number(w.GetSessionId()) }},
 	{"host", func(w *tallymanv1.Worker) string { return dash(w.GetHost()) }},
 	{"pid", func(w *tallymanv1.Worker) string { return number(w.GetPid()) }},
@@ -76,11 +78,26 @@ var Workers = List[*tallymanv1.Worker]{[]column[*tallymanv1.Worker]{
 	{"running", func(w *tallymanv1.Worker) string { return number(w.GetRunning()) }},
 	{"completed", func(w *tallymanv1.Worker) string { return number(w.GetCompleted()) }},
 	{"crashed", func(w *tallymanv1.Worker) string { return number(w.GetCrashed()) }},
+	{"last beat", func(w *tallymanv1.Worker) string { return ago(w.GetBeatAt()) }},
+}}
+
+// AllWorkers lists sessions of workers, those that have ended, too.
+var AllWorkers = List[*tallymanv1.Worker]{append(slices.Clip(Workers.columns), []column[*tallymanv1.Worker]{
 	{"registered", func(w *tallymanv1.Worker) string { return Time(w.GetRegisteredAt()) }},
-	{"heard of", func(w *tallymanv1.Worker) string { return Time(w.GetBeatAt()) }},
 	{"ended", func(w *tallymanv1.Worker) string { return Time(w.GetEndedAt()) }},
 	{"why", func(w *tallymanv1.Worker) string { return dash(w.GetEndReason()) }},
-}}
+}...)}
+
+// WorkerState says whether a session lives.
+func WorkerState(w *tallymanv1.Worker) string {
+	switch {
+	case w.GetEndedAt() != nil:
+		return "ended"
+	case w.GetDrainedAt() != nil:
+		return "draining"
+	}
+	return "alive"
+}
 
 // Attempts lists attempts that did not complete.
 var Attempts = List[*tallymanv1.Attempt]{[]column[*tallymanv1.Attempt]{

@@ -101,6 +101,59 @@ func Batch(w io.Writer, response *tallymanv1.GetBatchResponse) error {
 	return write(w, []byte(b.String()))
 }
 
+// Worker writes everything about one worker.
+func Worker(w io.Writer, response *tallymanv1.GetWorkerResponse) error {
+	worker := response.GetWorker()
+	var b strings.Builder
+	tab := newTab(&b)
+	row := func(name, value string) { fmt.Fprintf(tab, "%s\t%s\n", name, Clean(value)) }
+	row("worker", worker.GetWorkerId())
+	row("state", WorkerState(worker))
+	if worker.GetEndReason() != "" {
+		row("reason", worker.GetEndReason())
+	}
+	row("session", number(worker.GetSessionId()))
+	row("host", dash(worker.GetHost()))
+	row("process", number(worker.GetPid()))
+	row("version", dash(worker.GetVersion()))
+	row("kinds", strings.Join(worker.GetKinds(), ", "))
+	row("holds", fmt.Sprintf("%s of at most %s", number(worker.GetRunning()), Plural(int64(worker.GetSlots()), "batch")))
+	row("completed", Number(worker.GetCompleted()))
+	row("crashed", Number(worker.GetCrashed()))
+	row("registered", Time(worker.GetRegisteredAt()))
+	row("last beat", fmt.Sprintf("%s, %s", Time(worker.GetBeatAt()), ago(worker.GetBeatAt())))
+	if worker.GetDrainedAt() != nil {
+		row("drained", Time(worker.GetDrainedAt()))
+	}
+	row("ended", Time(worker.GetEndedAt()))
+	if err := flushTab(tab); err != nil {
+		return err
+	}
+	if held := response.GetBatches(); len(held) > 0 {
+		b.WriteString("\nbatches that it holds\n")
+		if _, _, err := heldBatches.Write(&b, Table, each(held), 0); err != nil {
+			return err
+		}
+	}
+	if attempts := response.GetAttempts(); len(attempts) > 0 {
+		b.WriteString("\nlast attempts that did not complete\n")
+		if _, _, err := Attempts.Write(&b, Table, each(attempts), 0); err != nil {
+			return err
+		}
+	}
+	return write(w, []byte(b.String()))
+}
+
+// heldBatches lists batches that a worker holds.
+var heldBatches = List[*tallymanv1.Batch]{[]column[*tallymanv1.Batch]{
+	{"job", func(b *tallymanv1.Batch) string { return number(b.GetJobId()) }},
+	{"batch", func(b *tallymanv1.Batch) string { return number(b.GetBatchId()) }},
+	{"items", batchItems},
+	{"attempt", func(b *tallymanv1.Batch) string { return number(b.GetAttempt()) }},
+	{"claimed", func(b *tallymanv1.Batch) string { return ago(b.GetClaimedAt()) }},
+	{"documents", batchDocuments},
+}}
+
 // Statistics writes what ended in a window of time.
 func Statistics(w io.Writer, window time.Duration, s *tallymanv1.GetStatisticsResponse) error {
 	var b strings.Builder

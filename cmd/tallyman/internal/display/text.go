@@ -135,6 +135,14 @@ func Time(t *timestamppb.Timestamp) string {
 	return t.AsTime().Local().Format(time.RFC3339)
 }
 
+// ago writes how long ago a time was, in whole seconds, "-" without one.
+func ago(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return "-"
+	}
+	return Span(max(time.Since(t.AsTime()), 0).Round(time.Second)) + " ago"
+}
+
 // between writes the time from begin to end, "-" while one is not known.
 func between(begin, end *timestamppb.Timestamp) string {
 	if begin == nil || end == nil {
