@@ -20,6 +20,9 @@ import (
 // seedVariable names the environment variable that has a test do again what it did at random.
 const seedVariable = "TALLYMAN_E2E_SEED"
 
+// pieceBytes is what the upload goes on by: some batches.
+const pieceBytes = 8 << 10
+
 // newRandom returns a source of randomness, and tells how to have the same again.
 func newRandom(t *testing.T) *rand.Rand {
 	t.Helper()
@@ -48,6 +51,8 @@ type siege struct {
 	up           *piecemeal
 }
 
+func coordinatorName(i int) string { return fmt.Sprintf("coordinator-%d", i) }
+
 // newSiege starts the coordinators and workers that know all of them.
 func newSiege(t *testing.T, lease time.Duration) *siege {
 	t.Helper()
@@ -57,8 +62,10 @@ func newSiege(t *testing.T, lease time.Duration) *siege {
 	s.asking = &asking{s: base}
 	s.flags = []string{"--lease", lease.String(), "--heartbeat-interval", "500ms", "--reconnect-grace", "1s"}
 	var addresses []string
-	for range 3 {
+	for i := range 3 {
 		one := *base
+		// By this name the database knows it. The string has parameters already.
+		one.database = []string{"--database", fmt.Sprintf("%s&application_name=%s", base.store, coordinatorName(i))}
 		s.servers = append(s.servers, one.serve(s.flags...))
 		s.coordinators = append(s.coordinators, &one)
 		addresses = append(addresses, one.address)
@@ -73,16 +80,18 @@ func (s *siege) progress() {
 	s.t.Helper()
 	const done = `SELECT coalesce(sum(done_items), 0)::bigint FROM batches WHERE job_id = $1`
 	before := ask[int64](s.asking, done, s.up.job)
-	s.up.send(4 << 10)
-	eventually(s.t, jobTimeout, "items to be stored", func() bool {
-		if s.up.send(4<<10) && ask[int64](s.asking, done, s.up.job) > before {
-			return true
-		}
+	for asked := 0; ; asked++ {
 		if len(s.up.content) == 0 {
 			s.t.Fatal("the collection is too small for the siege")
 		}
-		return false
-	})
+		s.up.send(pieceBytes)
+		if within(2*time.Second, func() bool { return ask[int64](s.asking, done, s.up.job) > before }) {
+			return
+		}
+		if asked > int(jobTimeout/(2*time.Second)) {
+			s.t.Fatalf("waited %v for items to be stored in vain", jobTimeout)
+		}
+	}
 }
 
 func (s *siege) kill(victims ...*site) {
@@ -102,7 +111,7 @@ func (s *siege) kill(victims ...*site) {
 func (s *siege) freeze(victim *site) {
 	s.t.Helper()
 	release := s.block("fences")
-	s.up.send(64 << 10)
+	s.up.send(3 * pieceBytes)
 	awaitBlocked(s.t, s.asking.connection(), "fences")
 	victim.server.freeze()
 	s.asking.pass(s.lease * 3 / 2)
@@ -111,12 +120,43 @@ func (s *siege) freeze(victim *site) {
 	victim.server.thaw()
 }
 
+// freezeSettling halts a coordinator in the middle of a transaction that settles batches, for longer than a lease. What it
+// has locked must not hold up anybody else for so long.
+func (s *siege) freezeSettling() {
+	s.t.Helper()
+	finish := s.block("fences")
+	s.up.send(3 * pieceBytes)
+	awaitBlocked(s.t, s.asking.connection(), "fences")
+	// Whoever settles batches waits for the journal of that with the batches locked, and then has more to say.
+	release := s.block("journal")
+	finish()
+	const settling = `SELECT coalesce(min(application_name), '') FROM pg_stat_activity JOIN pg_locks USING (pid)
+		WHERE NOT granted AND relation = 'journal'::regclass AND query LIKE '%UPDATE batches b%SET state = 2%'`
+	name := ""
+	eventually(s.t, time.Minute, "a coordinator to settle batches", func() bool {
+		name = ask[string](s.asking, settling)
+		return name != ""
+	})
+	for i, victim := range s.coordinators {
+		if coordinatorName(i) != name {
+			continue
+		}
+		victim.server.freeze()
+		release()
+		s.asking.pass(s.lease * 3 / 2)
+		s.progress()
+		victim.server.thaw()
+		return
+	}
+	s.t.Fatalf("%q settles batches, which is no coordinator", name)
+}
+
 // takeDatabase takes the database away for longer than a lease, while workers are in the middle of batches, and kills
 // coordinators meanwhile. The workers must give up their leases, and nobody may hold it against them.
 func (s *siege) takeDatabase(victims ...*site) {
 	s.t.Helper()
 	s.block("fences") // the end of the database releases it
-	s.up.send(64 << 10)
+	s.up.send(3 * pieceBytes)
 	awaitBlocked(s.t, s.asking.connection(), "fences")
 	if err := s.database.Stop(pgtest.Immediate); err != nil {
 		s.t.Fatal(err)
@@ -170,6 +210,7 @@ func TestSiege(t *testing.T) {
 		{"kill all", func() { s.kill(s.coordinators...) }},
 		{"freeze one", func() { s.freeze(two()[0]) }},
 		{"freeze one again", func() { s.freeze(two()[0]) }},
+		{"freeze one that settles", s.freezeSettling},
 		{"restart the database", func() { s.restart(pgtest.Fast) }},
 		{"crash the database", func() { s.restart(pgtest.Immediate) }},
 		{"take the database away, kill two meanwhile", func() { s.takeDatabase(two()...) }},
