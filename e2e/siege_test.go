@@ -44,7 +44,6 @@ type siege struct {
 	random       *rand.Rand
 	lease        time.Duration
 	flags        []string
-	database     *pgtest.Server
 	asking       *asking
 	coordinators []*site
 	servers      []*process // that ever ran
@@ -53,11 +52,10 @@ type siege struct {
 
 func coordinatorName(i int) string { return fmt.Sprintf("coordinator-%d", i) }
 
-// newSiege starts the coordinators and workers that know all of them.
-func newSiege(t *testing.T, lease time.Duration) *siege {
+// newSiege starts the coordinators of a site that is on Postgres. Whoever is told the site's address knows all of them.
+func newSiege(t *testing.T, base *site, lease time.Duration) *siege {
 	t.Helper()
-	base, server := serverSite(t)
-	s := &siege{site: base, t: t, random: newRandom(t), lease: lease, database: server}
+	s := &siege{site: base, t: t, random: newRandom(t), lease: lease}
 	execute(t, base.connect(), keepJournal)
 	s.asking = &asking{s: base}
 	s.flags = []string{"--lease", lease.String(), "--heartbeat-interval", "500ms", "--reconnect-grace", "1s"}
@@ -94,13 +92,29 @@ func (s *siege) progress() {
 	}
 }
 
+// kill kills coordinators, and has others take their places when work has gone on without them.
 func (s *siege) kill(victims ...*site) {
+	s.t.Helper()
 	for _, v := range victims {
 		v.server.kill()
 	}
 	if len(victims) < len(s.coordinators) {
-		s.progress() // with those that are left
+		s.progress()
 	}
+	s.revive(victims...)
+}
+
+// bury kills coordinators and has others take their places at once.
+func (s *siege) bury(victims ...*site) {
+	s.t.Helper()
+	for _, v := range victims {
+		v.server.kill()
+	}
+	s.revive(victims...)
+}
+
+func (s *siege) revive(victims ...*site) {
+	s.t.Helper()
 	for _, v := range victims {
 		s.servers = append(s.servers, v.serve(s.flags...))
 	}
@@ -151,14 +165,23 @@ func (s *siege) freezeSettling() {
 	s.t.Fatalf("%q settles batches, which is no coordinator", name)
 }
 
+// some returns n of the coordinators.
+func (s *siege) some(n int) []*site {
+	var all []*site
+	for _, i := range s.random.Perm(len(s.coordinators))[:n] {
+		all = append(all, s.coordinators[i])
+	}
+	return all
+}
+
 // takeDatabase takes the database away for longer than a lease, while workers are in the middle of batches, and kills
 // coordinators meanwhile. The workers must give up their leases, and nobody may hold it against them.
-func (s *siege) takeDatabase(victims ...*site) {
+func (s *siege) takeDatabase(database *pgtest.Server, victims ...*site) {
 	s.t.Helper()
 	s.block("fences") // the end of the database releases it
 	s.up.send(3 * pieceBytes)
 	awaitBlocked(s.t, s.asking.connection(), "fences")
-	if err := s.database.Stop(pgtest.Immediate); err != nil {
+	if err := database.Stop(pgtest.Immediate); err != nil {
 		s.t.Fatal(err)
 	}
 	away := time.NewTimer(s.lease * 3 / 2) // by our clock, since the database has none now
@@ -167,15 +190,13 @@ func (s *siege) takeDatabase(victims ...*site) {
 		v.server.kill()
 	}
 	<-away.C
-	s.restart(pgtest.Fast)
-	for _, v := range victims {
-		s.servers = append(s.servers, v.serve(s.flags...))
-	}
+	s.restart(database, pgtest.Fast)
+	s.revive(victims...)
 }
 
-func (s *siege) restart(mode pgtest.Mode) {
+func (s *siege) restart(database *pgtest.Server, mode pgtest.Mode) {
 	s.t.Helper()
-	if err := s.database.Restart(s.t.Context(), mode); err != nil {
+	if err := database.Restart(s.t.Context(), mode); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -189,31 +210,27 @@ func TestSiege(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSiege(t, 6*time.Second)
+	base, database := serverSite(t)
+	s := newSiege(t, base, 6*time.Second)
 	workers := []*process{s.work("first", "--slots", "2"), s.work("second", "--slots", "2")}
 	ctx, cancel := context.WithTimeout(t.Context(), jobTimeout)
 	defer cancel()
 	s.up = s.uploadPiecemeal(ctx, content, client.Upload{Policy: &tallymanv1.Policy{BatchWeight: 60}})
 	watched := s.watchProgress(ctx)
 
-	two := func() []*site {
-		order := s.random.Perm(len(s.coordinators))
-		return []*site{s.coordinators[order[0]], s.coordinators[order[1]]}
-	}
 	blows := []struct {
 		name string
 		blow func()
 	}{
-		{"kill one", func() { s.kill(two()[0]) }},
-		{"kill one again", func() { s.kill(two()[0]) }},
-		{"kill two", func() { s.kill(two()...) }},
+		{"kill one", func() { s.kill(s.some(1)...) }},
+		{"kill one again", func() { s.kill(s.some(1)...) }},
+		{"kill two", func() { s.kill(s.some(2)...) }},
 		{"kill all", func() { s.kill(s.coordinators...) }},
-		{"freeze one", func() { s.freeze(two()[0]) }},
-		{"freeze one again", func() { s.freeze(two()[0]) }},
+		{"freeze one", func() { s.freeze(s.some(1)[0]) }},
 		{"freeze one that settles", s.freezeSettling},
-		{"restart the database", func() { s.restart(pgtest.Fast) }},
-		{"crash the database", func() { s.restart(pgtest.Immediate) }},
-		{"take the database away, kill two meanwhile", func() { s.takeDatabase(two()...) }},
+		{"restart the database", func() { s.restart(database, pgtest.Fast) }},
+		{"crash the database", func() { s.restart(database, pgtest.Immediate) }},
+		{"take the database away, kill two meanwhile", func() { s.takeDatabase(database, s.some(2)...) }},
 	}
 	s.random.Shuffle(len(blows), func(i, j int) { blows[i], blows[j] = blows[j], blows[i] })
 	for _, b := range blows {
