@@ -110,8 +110,8 @@ func startHalfRun(t *testing.T, c collection) *halfRun {
 func (h *halfRun) interrupt() []string {
 	h.t.Helper()
 	h.run.signal(syscall.SIGINT)
-	if code := h.run.wait(endTimeout); code != 1 {
-		h.t.Errorf("the interrupted run ended with code %d, want 1", code)
+	if code := h.run.wait(endTimeout); code != 130 {
+		h.t.Errorf("the interrupted run ended with code %d, want 130", code)
 	}
 	said := h.run.stderr.String()
 	hint := regexp.MustCompile(`(?m)^ *tallyman (run .*--resume .*)$`).FindStringSubmatch(said)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -127,7 +128,7 @@ func ways(t *testing.T, n int, config Config, wrap func(*way, store.Store) store
 	}
 	dial := grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 		for i, w := range all {
-			if address == fmt.Sprint(i) {
+			if address == strconv.Itoa(i) {
 				return w.dial(ctx)
 			}
 		}

@@ -25,6 +25,7 @@ const (
 	exitUsage        = 64
 	exitUnreachable  = 69
 	exitNotPermitted = 77
+	exitInterrupted  = 130
 )
 
 // exitError ends the program with a code. Without err everything has been said.

@@ -178,8 +178,8 @@ func TestRunIsInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.await(&b.stderr, `job 1 stdin: reading, .* of [1-9][0-9,]* items`)
-	if code := b.stop(); code != exitOther {
-		t.Errorf("exit code %d, want %d\n%s", code, exitOther, b.stderr.String())
+	if code := b.stop(); code != exitInterrupted {
+		t.Errorf("exit code %d, want %d\n%s", code, exitInterrupted, b.stderr.String())
 	}
 	for _, where := range []string{data, filepath.Join(t.TempDir(), "other")} {
 		r := must(t, exitOther, "run", path, "--project", "collection", "--resume", "unknown", "--data", where)

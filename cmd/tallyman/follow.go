@@ -35,11 +35,11 @@ func (f *follower) submit(ctx context.Context, c *client.Client, files []file) e
 	code := exitOK
 	for i, file := range files {
 		f.program.announceProject(f.submission, file)
-		job, err := f.submitOne(ctx, c, file)
+		job, sent, err := f.submitOne(ctx, c, file)
 		f.progress.Close()
 		if err != nil {
-			if ctx.Err() != nil {
-				f.explain(job, files[i:])
+			if goesOn(ctx, err) {
+				f.explain(job, sent, files[i:])
 			}
 			return err
 		}
@@ -70,7 +70,7 @@ func noUpload(id string) error {
 
 // submitOne uploads a file and shows its job until that has ended, while the upload goes on and after it. With an error
 // the job is as last seen, nil when none is known.
-func (f *follower) submitOne(ctx context.Context, c *client.Client, file file) (*tallymanv1.Job, error) {
+func (f *follower) submitOne(ctx context.Context, c *client.Client, file file) (*tallymanv1.Job, sending, error) {
 	made := make(chan int64, 1)
 	file.upload.Progress = func(u client.UploadProgress) {
 		select {
@@ -79,9 +79,11 @@ func (f *follower) submitOne(ctx context.Context, c *client.Client, file file) (
 		}
 	}
 	var job *tallymanv1.Job
+	var sent sending
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		_, err := f.program.upload(ctx, c, file)
+		var err error
+		sent, err = f.program.upload(ctx, c, file)
 		return err
 	})
 	group.Go(func() error {
@@ -95,7 +97,7 @@ func (f *follower) submitOne(ctx context.Context, c *client.Client, file file) (
 		return err
 	})
 	err := group.Wait()
-	return job, err
+	return job, sent, err
 }
 
 // watch shows a job until it has ended and returns it as last seen.
@@ -161,39 +163,6 @@ func failuresOf(ctx context.Context, c *client.Client, job *tallymanv1.Job) ([]*
 
 // maxWindow is the longest that statistics look back.
 const maxWindow = 366 * 24 * time.Hour
-
-// explain says, when it stops before the end, what is kept and how to go on.
-func (f *follower) explain(job *tallymanv1.Job, left []file) {
-	p, first, where := f.program, left[0], f.program.where(f.verb)
-	if job == nil {
-		fmt.Fprintln(p.stderr, "stopping, before the upload began")
-	} else {
-		fmt.Fprintf(p.stderr, "stopping: %s of %s items of job %d have ended and stay so\n",
-			display.Number(job.GetProgress().GetItemsEnded()), display.Number(job.GetProgress().GetItemsTotal()),
-			job.GetJobId())
-	}
-	command := "tallyman " + f.verb.Name() + " " + quoted(first.path)
-	if first.upload.Project != "" {
-		command += " --project " + quoted(first.upload.Project)
-	}
-	if mode := first.upload.Mode; mode != tallymanv1.ModeReplace {
-		command += " --mode " + quoted(mode)
-	}
-	if f.verb.Name() == submitName {
-		command += " --watch"
-	}
-	fmt.Fprintf(p.stderr, "to go on:\n  %s --resume %s%s\n", command, quoted(first.upload.ID), where)
-	if job != nil {
-		fmt.Fprintf(p.stderr, "to give it up:\n  tallyman cancel %d%s\n", job.GetJobId(), where)
-	}
-	if rest := left[1:]; len(rest) > 0 {
-		paths := make([]string, len(rest))
-		for i, file := range rest {
-			paths[i] = quoted(file.path)
-		}
-		fmt.Fprintf(p.stderr, "not begun: %s\n", strings.Join(paths, " "))
-	}
-}
 
 // exitWith returns the error that ends the program with a code and says nothing more; nil for success.
 func exitWith(code int) error {

@@ -71,16 +71,9 @@ func (p *program) explainResume(verb *cobra.Command, c *connection, job *tallyma
 	if c.live() {
 		name = submitName
 	}
-	var project string
-	if job.GetProject() != "" {
-		project = " --project " + quoted(job.GetProject())
-	}
-	var mode string
-	if job.GetMode() != tallymanv1.ModeReplace {
-		mode = " --mode " + quoted(display.Clean(job.GetMode()))
-	}
-	fmt.Fprintf(p.stdout, "\nthe upload is not complete; if it was interrupted, resume with\n  tallyman %s FILE%s%s --resume %s%s\n",
-		name, project, mode, quoted(display.Clean(job.GetUploadId())), p.where(verb))
+	same := sameHeader(job.GetProject(), display.Clean(job.GetKind()), display.Clean(job.GetMode()))
+	fmt.Fprintf(p.stdout, "\nthe upload is not complete; if it was interrupted, resume with\n  tallyman %s FILE%s --resume %s%s\n",
+		name, same, quoted(display.Clean(job.GetUploadId())), p.where(verb))
 }
 
 func (p *program) jobsDeleteVerb() *cobra.Command {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
 	"github.com/tallyman-dev/tallyman/internal/coordinators"
 )
@@ -62,13 +63,16 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	}
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		fmt.Fprintln(stderr, "tallyman: interrupted")
-		return code
+		return exitInterrupted
 	}
 	fmt.Fprintf(stderr, "tallyman: %s\n", display.CleanLines(withFlags(verb, err)))
 	switch code {
 	case exitUsage:
 		fmt.Fprintf(stderr, "Run `%s --help` for what it takes, with examples.\n", verb.CommandPath())
 	case exitUnreachable:
+		if refusal, ok := errors.AsType[*client.Error](err); ok && !refusal.Unreachable() {
+			break // it answers, but cannot work at the moment
+		}
 		fmt.Fprintln(stderr, "Is a coordinator running there? `tallyman serve --workers 2` starts one; --server names another.")
 	}
 	return code
@@ -85,7 +89,8 @@ Every flag can also be given as an environment variable (--log-level as TALLYMAN
 file that --config names (log-level = debug), in this precedence.
 
 Exit codes: 0 succeeded, 2 completed with errors, 3 job failed, 4 cancelled, 64 wrong usage, 69 server
-unreachable, 77 not permitted, 1 anything else.`,
+unreachable, 77 not permitted, 130 interrupted by Ctrl-C or SIGTERM before the end (serve and work end in order
+then, with 0), 1 anything else.`,
 		Example: `  tallyman run collection.jsonl --project my-corpus
   tallyman findings
   tallyman export --project my-corpus`,

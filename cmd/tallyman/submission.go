@@ -28,6 +28,7 @@ type submission struct {
 	labels     map[string]string
 	priority   int32
 	policy     tallymanv1.Policy
+	keepBytes  int64
 }
 
 func (s *submission) flags(flags *pflag.FlagSet) {
@@ -41,6 +42,7 @@ func (s *submission) flags(flags *pflag.FlagSet) {
 	flags.Int32Var(&s.policy.BatchWeight, "batch-weight", 0, "annotations after which a batch closes (default 500)")
 	flags.Int32Var(&s.policy.BatchItems, "batch-items", 0, "items at which a batch closes (default 1000)")
 	flags.Int64Var(&s.policy.BatchBytes, "batch-bytes", 0, "bytes at which a batch closes (default 8 MiB)")
+	flags.Int64Var(&s.keepBytes, "keep-bytes", 0, "of standard input and pipes, kept to be sent again after a cut (default 64 MiB)")
 	flags.Int32Var(&s.policy.MaxAttempts, "max-attempts", 0, "attempts at a batch that may fail (default 3)")
 }
 
@@ -63,6 +65,9 @@ func (s *submission) files(paths []string) ([]file, error) {
 	if s.resume != "" && len(paths) != 1 {
 		return nil, usageError("--resume needs the one FILE whose upload was interrupted")
 	}
+	if s.keepBytes < 0 {
+		return nil, usageError("--keep-bytes %d: must not be negative", s.keepBytes)
+	}
 	var files []file
 	for _, path := range paths {
 		f := file{path: path, upload: client.Upload{
@@ -75,6 +80,7 @@ func (s *submission) files(paths []string) ([]file, error) {
 			Priority:   s.priority,
 			Policy:     &s.policy,
 			FileName:   filepath.Base(path),
+			KeepBytes:  s.keepBytes,
 		}}
 		if f.upload.ID == "" {
 			f.upload.ID = uuid.NewString()
@@ -195,12 +201,19 @@ func (p *program) announceProject(s *submission, f file) {
 	}
 }
 
-// upload sends a file and returns what is known of its job.
-func (p *program) upload(ctx context.Context, c *client.Client, f file) (client.UploadResult, error) {
+// sending is how far an upload got.
+type sending struct {
+	client.UploadResult
+	complete bool
+}
+
+// upload sends a file and returns what is known of its job, also with an error.
+func (p *program) upload(ctx context.Context, c *client.Client, f file) (sending, error) {
 	source, err := p.open(ctx, f.path)
 	if err != nil {
-		return client.UploadResult{}, err
+		return sending{}, err
 	}
 	defer source.Close()
-	return c.Upload(ctx, source, f.upload)
+	result, err := c.Upload(ctx, source, f.upload)
+	return sending{result, err == nil}, err
 }

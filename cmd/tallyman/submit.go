@@ -19,7 +19,9 @@ func (p *program) submitVerb() *cobra.Command {
 		Use:   submitName + " FILE...",
 		Short: "Send files to a server, one job each",
 		Long: `Send JSON Lines files to a server, one job each. An upload survives cut connections and restarts of the server;
---resume goes on with one that was interrupted. Without --watch it ends when all is sent.
+--resume goes on with one that was interrupted; what comes from standard input is then piped in again, from its start.
+Without --watch it ends when all is sent. Ctrl-C leaves a job whose file is sent to the server, and says how to follow
+or to resume it.
 ` + modesHelp,
 		Example: `  tallyman submit collection.jsonl --project my-corpus --watch
   tallyman submit more.jsonl --project my-corpus --mode add
@@ -64,8 +66,8 @@ func (f *follower) send(ctx context.Context, c *client.Client, files []file) err
 		p.announceProject(f.submission, file)
 		sent, err := p.upload(ctx, c, file)
 		if err != nil {
-			if ctx.Err() != nil {
-				f.explain(nil, files[i:])
+			if goesOn(ctx, err) {
+				f.explain(nil, sent, files[i:])
 			}
 			return err
 		}

@@ -31,6 +31,9 @@ server. The exit code tells how the job ended; Ctrl-C leaves the job alone.`,
 				job, err := f.watch(ctx, c.Client, ids[0])
 				f.progress.Close()
 				if err != nil {
+					if goesOn(ctx, err) && c.live() {
+						fmt.Fprintf(p.stderr, "job %d goes on; to follow it again:\n  tallyman watch %d%s\n", ids[0], ids[0], p.where(verb))
+					}
 					return err
 				}
 				if err := f.conclude(ctx, c.Client, job); err != nil {
