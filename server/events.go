@@ -27,6 +27,7 @@ type events struct {
 
 	mu       sync.Mutex
 	progress map[int64]time.Time // when the progress of a job was last logged
+	stopped  map[int64]struct{}  // jobs whose workers here were told to stop
 }
 
 var (
@@ -51,6 +52,9 @@ func (e *events) Returned(ended []store.Ended) { e.dispatcher.Returned(ended) }
 
 // Stopping implements api.Events.
 func (e *events) Stopping(jobID int64) {
+	e.mu.Lock()
+	e.stopped[jobID] = struct{}{}
+	e.mu.Unlock()
 	e.reaper.Stopping()
 	e.beating.Cancel(e.dispatcher.Ledger().OfJob(jobID))
 	// The other coordinators have workers to tell, even when there is nothing to fold.
@@ -68,6 +72,19 @@ func (e *events) Paused(jobID int64) {
 func (e *events) Resumed(jobID int64) {
 	e.dispatcher.Wake(jobID)
 	e.folder.Announce(jobID)
+}
+
+// Retried implements api.Events.
+func (e *events) Retried(jobID int64) {
+	e.reaper.Retrying()
+	e.Reopened(jobID)
+	e.folder.Announce(jobID)
+}
+
+// Reopened implements reaper.Events.
+func (e *events) Reopened(jobID int64) {
+	e.dispatcher.Wake(jobID)
+	e.folder.Changed(jobID, false)
 }
 
 // Current implements api.Events.
@@ -108,6 +125,7 @@ const progressKept = 10_000
 
 // folded is called with every new snapshot of a job that changed here.
 func (e *events) folded(j job.Job) {
+	e.limited(j)
 	if j.State.Ended() {
 		e.jobEnded(j)
 		return
@@ -127,6 +145,21 @@ func (e *events) folded(j job.Job) {
 		e.logger.Info("job progress", "job_id", j.ID, "project", j.Project, "items_ended", j.ItemsEnded(),
 			"items", j.ItemsTotal, "ingest_done", j.IngestDone, "batches_open", j.BatchesOpen())
 	}
+}
+
+// limited tells everybody of a job that was stopped by the fold that made this snapshot, or by another coordinator's.
+func (e *events) limited(j job.Job) {
+	e.mu.Lock()
+	_, told := e.stopped[j.ID]
+	if j.State != job.Cancelling {
+		delete(e.stopped, j.ID)
+	}
+	e.mu.Unlock()
+	if told || j.State != job.Cancelling {
+		return
+	}
+	e.logger.Warn("job is stopped", "job_id", j.ID, "project", j.Project, "as", string(j.StopAs), "reason", j.Reason)
+	e.Stopping(j.ID)
 }
 
 // listen takes in what other coordinators say: which jobs have changed, may be claimed from, or are being stopped.

@@ -80,7 +80,7 @@ func openStore(ctx context.Context, cfg Config) (store.Store, error) {
 // wire makes the parts and ties them together.
 func (s *Server) wire() {
 	log := s.cfg.Logger
-	e := &events{logger: log, progress: map[int64]time.Time{}}
+	e := &events{logger: log, progress: map[int64]time.Time{}, stopped: map[int64]struct{}{}}
 	e.hub = watch.NewHub(s.store, log)
 	e.folder = watch.NewFolder(s.store, e.hub, log, e.folded)
 	e.dispatcher = dispatch.New(dispatch.Config{

@@ -6,6 +6,8 @@ ALTER TABLE jobs
     ADD COLUMN retried_at timestamptz,
     ADD COLUMN retry_request_id text NOT NULL DEFAULT '',
     ADD COLUMN retrying integer NOT NULL DEFAULT 0,
+    ADD COLUMN retry_from integer NOT NULL DEFAULT 0,
+    ADD COLUMN forgiven_bad bigint NOT NULL DEFAULT 0 CHECK (forgiven_bad >= 0),
     DROP CONSTRAINT jobs_state_check,
     DROP CONSTRAINT jobs_ended_whole,
     DROP CONSTRAINT jobs_ended_at,
@@ -21,6 +23,8 @@ COMMENT ON COLUMN jobs.state IS 'running, paused, cancelling, or an end: succeed
 COMMENT ON COLUMN jobs.run IS 'Its first passage, and one more for each retry by hand.';
 COMMENT ON COLUMN jobs.retried_at IS 'When the last retry by hand began; null before.';
 COMMENT ON COLUMN jobs.retry_request_id IS 'Of the last retry by hand, so that a repeated request changes nothing.';
+COMMENT ON COLUMN jobs.retry_from IS 'Ordinal from which the retry still looks for them.';
+COMMENT ON COLUMN jobs.forgiven_bad IS 'Failed and crashed items that the last retry left as they are: limits do not count them.';
 COMMENT ON COLUMN jobs.retrying IS 'Bit 1 << state for each state of batches that the retry still moves to pending.';
 DROP INDEX jobs_open;
 CREATE INDEX jobs_open ON jobs (state, id) WHERE state IN ('running', 'paused', 'cancelling');

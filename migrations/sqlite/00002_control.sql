@@ -50,6 +50,8 @@ CREATE TABLE jobs_2 (
     retried_at                 INTEGER, -- when the last retry by hand began; null before
     retry_request_id           TEXT    NOT NULL DEFAULT '', -- of the last retry, so that a repeated request changes nothing
     retrying                   INTEGER NOT NULL DEFAULT 0, -- bit 1 << state for each state of batches that the retry still moves to pending
+    retry_from                 INTEGER NOT NULL DEFAULT 0, -- ordinal from which the retry still looks for them
+    forgiven_bad               INTEGER NOT NULL DEFAULT 0 CHECK (forgiven_bad >= 0), -- failed and crashed items that the last retry left as they are: limits do not count them
 
     CONSTRAINT jobs_counters_not_negative CHECK (min(
         items_total, items_in_flight, items_stored, items_stored_with_warnings, items_rejected, items_skipped,

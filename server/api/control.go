@@ -12,10 +12,6 @@ import (
 
 func soon() error { return status.Error(codes.Unimplemented, "not yet") }
 
-func (s *jobService) RetryJob(context.Context, *pb.RetryJobRequest) (*pb.RetryJobResponse, error) {
-	return nil, soon()
-}
-
 func (s *jobService) ExportItems(*pb.ExportItemsRequest, grpc.ServerStreamingServer[pb.ExportItemsResponse]) error {
 	return soon()
 }

@@ -96,6 +96,9 @@ func rewrite(ctx context.Context, logger *slog.Logger, method string, err error)
 		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_JOB_OPEN, "the job has not ended; cancel it first")
 	case errors.Is(err, store.ErrJobStopped):
 		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_JOB_STOPPED, "the job is being stopped or has ended")
+	case errors.Is(err, store.ErrNothingToRetry):
+		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_NOTHING_TO_RETRY,
+			"there is no batch to retry: none that failed, crashed or was cancelled, or none of those that were asked for")
 	case errors.Is(err, context.Canceled) && ctx.Err() == nil:
 		// The caller is still there, so what was cancelled was cancelled by this coordinator, which stops.
 		api = shuttingDown()

@@ -27,6 +27,7 @@ type Store interface {
 	StopJob(ctx context.Context, id int64, as job.State, reason string) (job.Job, error)
 	PauseJob(ctx context.Context, id int64) (job.Job, error)
 	ResumeJob(ctx context.Context, id int64) (job.Job, error)
+	RetryJob(ctx context.Context, id int64, r store.Retry) (job.Job, error)
 	DeleteJob(ctx context.Context, id int64) error
 	EndedJobs(ctx context.Context, f store.EndedFilter, page store.EndedPage) ([]job.Job, error)
 	DeleteEndedJobs(ctx context.Context, f store.EndedFilter, limit int) ([]job.Job, error)
@@ -45,6 +46,8 @@ type Events interface {
 	Paused(jobID int64)
 	// Resumed says that a job may be claimed from again.
 	Resumed(jobID int64)
+	// Retried says that batches of a job are pending again, or will be.
+	Retried(jobID int64)
 	// Current returns when the job says what this coordinator's commits of before the call have changed. Unlike the
 	// others it blocks, for as long as that takes.
 	Current(ctx context.Context, jobID int64)

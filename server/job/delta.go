@@ -19,7 +19,7 @@ type Counters struct {
 	BytesRead     int64              // bytes of the upload that lie in committed groups
 	Errors        int64              // findings
 	Warnings      int64              // findings
-	CrashedEver   int64              // batches with at least one crashed attempt
+	CrashedEver   int64              // batches with at least one crashed attempt since they were cut, or last retried by hand
 }
 
 // ItemsEnded is the number of items that have their outcome.
@@ -99,6 +99,53 @@ type Delta struct {
 	Slowest   []Settled // at most slowestKept, slowest first
 
 	IngestDone int64 // above 0: the upload is complete, and what it brought is in this delta and those before
+
+	Fault Fault // the first item that ended otherwise than a strict job allows
+}
+
+// Fault is an item whose outcome a strict job does not allow. The zero value is none.
+type Fault struct {
+	Item     int64 // its number in the upload, if no item before it in its batch's stretch was rejected at ingest
+	BatchID  int64 // 0 when ingest rejected it, and then the number is right
+	Position int64 // in the batch, from 0
+	Outcome  int64
+}
+
+// before reports whether f is to be told rather than other. Of two with the same number, that of a batch is off by the
+// items that ingest rejected.
+func (f Fault) before(other Fault) bool {
+	if f.Item == 0 || other.Item == 0 {
+		return f.Item != 0
+	}
+	if f.Item != other.Item {
+		return f.Item < other.Item
+	}
+	return f.BatchID < other.BatchID
+}
+
+// Done counts the outcomes of items of a batch from a position on. first is the number of the batch's first item.
+func (d *Delta) Done(batch, first int64, position int32, runs []Run) {
+	d.AddRuns(runs)
+	for _, r := range runs {
+		if !r.Outcome.Good() && r.Outcome != ItemCancelled {
+			d.fault(Fault{first + int64(position), batch, int64(position), int64(r.Outcome)})
+			return
+		}
+		position += r.Count
+	}
+}
+
+// Reject counts items that ingest rejected, from number first on.
+func (d *Delta) Reject(first int64, items int32) {
+	d.ItemsTotal += int64(items)
+	d.ItemOutcomes[Rejected] += int64(items)
+	d.fault(Fault{Item: first, Outcome: int64(Rejected)})
+}
+
+func (d *Delta) fault(f Fault) {
+	if f.before(d.Fault) {
+		d.Fault = f
+	}
 }
 
 // End counts a batch that ended in state after d.
@@ -123,6 +170,7 @@ func (d *Delta) Merge(o *Delta) {
 	d.Crashed += o.Crashed
 	d.Durations.Merge(&o.Durations)
 	d.IngestDone += o.IngestDone
+	d.fault(o.Fault)
 	d.Slowest = MergeSlowest(d.Slowest, o.Slowest)
 }
 
@@ -241,8 +289,7 @@ func (d *Delta) fields() []*int64 {
 	for i := range d.Durations.Counts {
 		f = append(f, &d.Durations.Counts[i])
 	}
-	f = append(f, &d.IngestDone)
-	return f
+	return append(f, &d.IngestDone, &d.Fault.Item, &d.Fault.BatchID, &d.Fault.Position, &d.Fault.Outcome)
 }
 
 // Append appends the stored form of d to dst: sparse pairs of field number and value.

@@ -22,6 +22,9 @@ type Job struct {
 	IngestDone bool   // the upload is complete: the total does not grow any more
 	Revision   int64  // grows with every change that is visible in a snapshot
 	Run        int32  // its first passage, and one more for each retry by hand
+	Retrying   States // of batches that the last retry still moves to pending; the job does not end before
+	// ForgivenBad is the failed and crashed items that the last retry left as they are: limits do not count them.
+	ForgivenBad int64
 	Counters
 
 	SubmittedAt time.Time
@@ -69,8 +72,8 @@ func (p Policy) Attempts() int32 {
 	return DefaultMaxAttempts
 }
 
-// Fold adds what d changed to j, gives it the next revision, and decides whether the job ended. now is the
-// database's time. It is the one place where a job ends.
+// Fold adds what d changed to j, gives it the next revision, and decides whether a limit of its policy stops the job, and
+// whether it ended. now is the database's time. It is the one place where a job ends.
 func (j *Job) Fold(d *Delta, now time.Time) {
 	j.Add(&d.Counters)
 	j.IngestDone = j.IngestDone || d.IngestDone > 0
@@ -78,6 +81,9 @@ func (j *Job) Fold(d *Delta, now time.Time) {
 	j.UpdatedAt = now
 	if j.StartedAt.IsZero() && (j.Batches[BatchRunning] > 0 || j.BatchesTotal() > j.Batches[BatchPending]) {
 		j.StartedAt = now
+	}
+	if reason := j.exceeded(d); reason != "" {
+		j.State, j.StopAs, j.Reason, j.Retrying = Cancelling, Failed, reason, 0
 	}
 	if end, ok := j.end(); ok {
 		j.State = end
@@ -92,7 +98,7 @@ func (j *Job) end() (State, bool) {
 	if j.State == Cancelling {
 		return j.StopAs, true
 	}
-	if !j.IngestDone {
+	if !j.IngestDone || j.Retrying != 0 {
 		return "", false
 	}
 	if j.Errors > 0 {

@@ -53,10 +53,35 @@ func (s BatchState) String() string {
 // Ended reports whether the batch is neither pending nor running.
 func (s BatchState) Ended() bool { return s > BatchRunning }
 
+// Badly reports whether the batch ended with items that no handler finished: those that a retry by hand moves back.
+func (s BatchState) Badly() bool { return s >= BatchFailed && s <= BatchCancelled }
+
+// States is a set of batch states, kept in the database: bit 1 << state for each.
+type States uint32
+
+// StatesOf returns the set of some states.
+func StatesOf(states ...BatchState) States {
+	var set States
+	for _, s := range states {
+		set |= 1 << s
+	}
+	return set
+}
+
+// Bad is the states from which a retry by hand leads back to pending.
+var Bad = StatesOf(BatchFailed, BatchCrashed, BatchCancelled)
+
+// Has reports whether the state is one of the set.
+func (x States) Has(s BatchState) bool { return x&(1<<s) != 0 }
+
 // transitions lists what may follow each state; retry, release and a lost lease lead back to pending.
 var transitions = [batchStates][]BatchState{
 	BatchPending: {BatchRunning, BatchCancelled},
 	BatchRunning: {BatchPending, BatchCompleted, BatchFailed, BatchCrashed, BatchCancelled},
+
+	BatchFailed:    {BatchPending},
+	BatchCrashed:   {BatchPending},
+	BatchCancelled: {BatchPending},
 }
 
 // MayBecome reports whether a batch in state s may be moved to next.

@@ -19,6 +19,8 @@ type Store interface {
 	EndSilentSessions(ctx context.Context, silent time.Duration) ([]store.Ended, error)
 	CancellingJobs(ctx context.Context) ([]int64, error)
 	SweepJob(ctx context.Context, id int64, limit int) (int, error)
+	RetryingJobs(ctx context.Context) ([]int64, error)
+	RetryStep(ctx context.Context, id int64, limit int) (moved int, more bool, err error)
 	DeleteStep(ctx context.Context, limit int) (more bool, err error)
 	DeleteEndedJobs(ctx context.Context, f store.EndedFilter, limit int) ([]job.Job, error)
 	ForgetSessions(ctx context.Context, age time.Duration, limit int) (int, error)
@@ -35,6 +37,8 @@ type Events interface {
 	Returned(ended []store.Ended)
 	// Changed says that a job's counters or state have changed; mayEnd that nothing of it seems to be left.
 	Changed(jobID int64, mayEnd bool)
+	// Reopened says that batches of a retried job are pending again.
+	Reopened(jobID int64)
 }
 
 // Config of a Reaper. Zero values work, but for Store, Ledger and Events.
@@ -78,12 +82,13 @@ type Reaper struct {
 	guard guard
 	scan  time.Time // monotonic; of the last full scan
 	stop  chan struct{}
+	retry chan struct{}
 }
 
 // New returns a reaper.
 func New(cfg Config) *Reaper {
 	cfg.defaults()
-	return &Reaper{cfg: cfg, guard: guard{lease: cfg.Lease}, stop: make(chan struct{}, 1)}
+	return &Reaper{cfg: cfg, guard: guard{lease: cfg.Lease}, stop: make(chan struct{}, 1), retry: make(chan struct{}, 1)}
 }
 
 // Run works until ctx ends.
@@ -110,15 +115,21 @@ func (r *Reaper) Run(ctx context.Context) {
 	}
 	every(min(r.cfg.Lease/20, 500*time.Millisecond), nil, "end expired leases", r.ReapOnce)
 	every(time.Second, r.stop, "cancel batches of stopped jobs", r.SweepOnce)
+	every(time.Second, r.retry, "move batches of retried jobs", r.RetryOnce)
 	every(min(time.Minute, r.cfg.UploadTimeout/2), nil, "end abandoned uploads and silent sessions", r.abandonOnce)
 	every(5*time.Second, nil, "remove deleted jobs", r.DeleteOnce)
 	every(retentionInterval, nil, "delete old jobs", r.RetainOnce)
 }
 
 // Stopping says that a job is being stopped, so that its batches are cancelled at once. It does not block.
-func (r *Reaper) Stopping() {
+func (r *Reaper) Stopping() { poke(r.stop) }
+
+// Retrying says that a job is retried, so that its batches are moved at once. It does not block.
+func (r *Reaper) Retrying() { poke(r.retry) }
+
+func poke(wake chan<- struct{}) {
 	select {
-	case r.stop <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 }
@@ -193,6 +204,27 @@ func (r *Reaper) SweepOnce(ctx context.Context) error {
 		if swept {
 			r.cfg.Events.Changed(id, true)
 		}
+	}
+	return nil
+}
+
+// RetryOnce moves the batches that retries are about, in steps.
+func (r *Reaper) RetryOnce(ctx context.Context) error {
+	ids, err := r.cfg.Store.RetryingJobs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		for more := true; more; {
+			var moved int
+			if moved, more, err = r.cfg.Store.RetryStep(ctx, id, r.cfg.StepRows); err != nil {
+				return err
+			}
+			if moved > 0 {
+				r.cfg.Events.Reopened(id)
+			}
+		}
+		r.cfg.Events.Changed(id, true) // what was moved may have ended again before the last step
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -28,6 +29,7 @@ type world struct {
 	expired  []int64 // batches whose leases have run out
 	known    []int64 // batches that the ledger would name
 	pending  map[int64]int
+	retried  map[int64]int
 	step     int // most rows that a step takes, whatever is asked for
 	rubbish  int
 	away     error
@@ -96,6 +98,26 @@ func (w *world) SweepJob(_ context.Context, id int64, limit int) (int, error) {
 	n := min(limit, w.step, w.pending[id])
 	w.pending[id] -= n
 	return n, nil
+}
+
+func (w *world) RetryingJobs(context.Context) ([]int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.retried)), w.away
+}
+
+func (w *world) RetryStep(_ context.Context, id int64, limit int) (int, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := min(limit, w.step, w.retried[id])
+	w.retried[id] -= n
+	return n, n == w.step, nil
+}
+
+func (w *world) Reopened(id int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.changed = append(w.changed, fmt.Sprint(id, " reopened"))
 }
 
 func (w *world) DeleteStep(_ context.Context, limit int) (bool, error) {
@@ -231,6 +253,20 @@ func TestSweepGoesOnUntilNothingIsPending(t *testing.T) {
 		t.Errorf("left (-want +got):\n%s", diff)
 	}
 	want := []string{"1 false", "1 false", "1 false", "1 true", "3 false", "3 true"}
+	if diff := cmp.Diff(want, w.changed); diff != "" {
+		t.Errorf("said (-want +got):\n%s", diff)
+	}
+}
+
+func TestRetryGoesOnUntilNothingIsLeft(t *testing.T) {
+	w := &world{retried: map[int64]int{1: 25, 2: 0, 3: 10}, step: 10}
+	if err := w.reaper(1000).RetryOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[int64]int{1: 0, 2: 0, 3: 0}, w.retried); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	want := []string{"1 reopened", "1 reopened", "1 reopened", "1 true", "2 true", "3 reopened", "3 true"}
 	if diff := cmp.Diff(want, w.changed); diff != "" {
 		t.Errorf("said (-want +got):\n%s", diff)
 	}

@@ -27,6 +27,7 @@ var (
 	ErrUploadMismatch = errors.New("the upload id belongs to an upload with another header")
 	ErrSessionEnded   = errors.New("the session has ended")
 	ErrJobOpen        = errors.New("the job has not ended")
+	ErrNothingToRetry = errors.New("there is no batch to retry")
 	ErrUnavailable    = errors.New("the database cannot be reached") // transient; retry
 	ErrFull           = errors.New("the database has no space left") // transient; retry when somebody made room
 	ErrSchema         = errors.New("the database schema is not this program's")
@@ -360,6 +361,18 @@ type Jobs interface {
 	// StopJob makes a running or paused job cancelling, with how it will end and why. A job already being stopped stays as
 	// it is; an ended job is returned as it is.
 	StopJob(ctx context.Context, id int64, as job.State, reason string) (job.Job, error)
+	// RetryJob starts a job's next run: batches that ended badly are pending again, with the outcomes that handlers gave,
+	// with their counts of failures, crashes and losses from 0, and with attempts that count on. An ended job is running
+	// again, a running or paused one stays so; an upload that was not finished may be resumed, and waits for that as long as
+	// any. Named batches are moved at once; all others by RetryStep, before which the job does not end. Nothing is changed
+	// when the request id is that of the job's last retry. ErrNotFound; ErrJobOpen while the job is being stopped;
+	// ErrNothingToRetry, unless it is an ended job's upload that can be resumed.
+	RetryJob(ctx context.Context, id int64, r Retry) (job.Job, error)
+	// RetryStep looks at the next limit batches at most of a retried job that ended badly, and moves those that ended before
+	// the retry and in its states to pending. It returns how many were moved, and whether there may be more.
+	RetryStep(ctx context.Context, id int64, limit int) (moved int, more bool, err error)
+	// RetryingJobs returns the ids of jobs whose retries still move batches.
+	RetryingJobs(ctx context.Context) ([]int64, error)
 	// SweepJob cancels at most limit pending batches of a cancelling job, with their items, and returns how many.
 	SweepJob(ctx context.Context, id int64, limit int) (int, error)
 	// CancellingJobs returns the ids of jobs being stopped.
@@ -367,10 +380,25 @@ type Jobs interface {
 	// DeleteJob hides an ended job with all that belongs to it; DeleteStep removes it later. Its upload id may be used
 	// for another job at once. ErrJobOpen, ErrNotFound.
 	DeleteJob(ctx context.Context, id int64) error
-	// Fold moves the deltas of a job into it and may end it. changed is false when there were none.
+	// Fold moves the deltas of a job into it and may stop or end it. changed is false when there were none.
 	Fold(ctx context.Context, id int64) (j job.Job, changed bool, err error)
-	// DirtyJobs returns the ids of jobs that have deltas, or that are cancelling with nothing open.
+	// DirtyJobs returns the ids of jobs that have deltas, or that have nothing left to do but to end.
 	DirtyJobs(ctx context.Context) ([]int64, error)
+}
+
+// Retry says which batches of a job to try again by hand.
+type Retry struct {
+	RequestID string
+	States    []job.BatchState // of failed, crashed and cancelled; empty for all three
+	Batches   []int64          // only these; those that are not the job's, or not in these states, are left alone
+}
+
+// Set returns the states as a set.
+func (r Retry) Set() job.States {
+	if len(r.States) == 0 {
+		return job.Bad
+	}
+	return job.StatesOf(r.States...) & job.Bad
 }
 
 // JobFilter narrows a list of jobs; zero values narrow nothing.

@@ -218,7 +218,8 @@ func (h *Hub) catchUp(ctx context.Context, t *topic, id int64) error {
 		return context.Cause(ctx)
 	}
 	h.mu.Lock()
-	current := t.latest != nil && time.Since(t.touched) < h.poll
+	// That a job ended is not believed without looking: it may have been retried at another coordinator.
+	current := t.latest != nil && !t.latest.Job.State.Ended() && time.Since(t.touched) < h.poll
 	h.mu.Unlock()
 	if current {
 		return nil

@@ -20,6 +20,7 @@ const meterWindow = 10 * time.Second
 
 // meter measures the pace of a job from the snapshots that pass by.
 type meter struct {
+	run     int32
 	samples []sample
 }
 
@@ -30,6 +31,9 @@ type sample struct {
 
 // observe notes a snapshot and returns the pace, in items a second.
 func (m *meter) observe(j *job.Job, now time.Time) float64 {
+	if m.run != j.Run {
+		m.run, m.samples = j.Run, nil // a retry takes outcomes back
+	}
 	m.samples = append(m.samples, sample{now, j.ItemsEnded()})
 	first := 0
 	for first < len(m.samples)-2 && now.Sub(m.samples[first].at) > meterWindow {
@@ -44,9 +48,10 @@ func (m *meter) observe(j *job.Job, now time.Time) float64 {
 	return float64(ended) / took.Seconds()
 }
 
-// average is the pace of a job since it was started, by the times in it.
+// average is the pace of a job since it was started, by the times in it; 0 when it was retried, since how much had ended
+// by then is not known.
 func average(j *job.Job, now time.Time) float64 {
-	if j.StartedAt.IsZero() {
+	if j.StartedAt.IsZero() || j.Run > 1 {
 		return 0
 	}
 	if !j.EndedAt.IsZero() {

@@ -156,7 +156,7 @@ WITH free AS MATERIALIZED (
     ORDER BY b.id
     FOR UPDATE SKIP LOCKED
 )
-SELECT b.id, f.id IS NOT NULL, coalesce(f.job_id, b.job_id), coalesce(f.attempt, b.attempt),
+SELECT b.id, f.id IS NOT NULL, coalesce(f.job_id, b.job_id), b.first_item, coalesce(f.attempt, b.attempt),
        coalesce(CASE WHEN f.id IS NULL THEN b.session_id ELSE f.session_id END, 0),
        coalesce(f.item_count, b.item_count), coalesce(f.done_items, b.done_items)
 FROM batches b LEFT JOIN free f ON f.id = b.id
@@ -181,7 +181,7 @@ func (s *Store) report(ctx context.Context, lease time.Duration, beats []store.B
 		states = halted(t)
 		each(t.queue(lockReported, a.batches), func(row pgx.Rows) error {
 			r := new(reported)
-			err := row.Scan(&r.lease.BatchID, &r.locked, &r.jobID, &r.lease.Attempt, &r.lease.SessionID, &r.items, &r.done)
+			err := row.Scan(&r.lease.BatchID, &r.locked, &r.jobID, &r.first, &r.lease.Attempt, &r.lease.SessionID, &r.items, &r.done)
 			rows[r.lease.BatchID] = r
 			return err
 		})
@@ -232,6 +232,7 @@ func (s *Store) report(ctx context.Context, lease time.Duration, beats []store.B
 type reported struct {
 	lease    job.Lease
 	jobID    int64
+	first    int64 // item
 	items    int32
 	done     int32
 	locked   bool // by this transaction
@@ -252,7 +253,7 @@ func (r *reported) apply(b store.Beat, y *tally) {
 	}
 	n := job.Items(runs)
 	d := y.of(r.jobID)
-	d.AddRuns(runs)
+	d.Done(r.lease.BatchID, r.first, r.done, runs)
 	d.ItemsInFlight -= int64(n)
 	recordFindings(y, b.Findings, r.lease.BatchID, r.jobID, r.done, r.done+n)
 	r.done += n

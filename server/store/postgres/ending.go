@@ -11,7 +11,7 @@ import (
 )
 
 // heldColumns are those of a batch b that its end is decided by.
-const heldColumns = `b.id, b.job_id, b.item_count, b.done_items, b.state, b.attempt, b.failures, b.crashes, b.losses,
+const heldColumns = `b.id, b.job_id, b.first_item, b.item_count, b.done_items, b.state, b.attempt, b.failures, b.crashes, b.losses,
     coalesce(b.session_id, 0), coalesce(b.ended_session, 0), coalesce(b.ended_as, ''), b.claimed_at`
 
 // held is a batch that this transaction has locked.
@@ -84,7 +84,7 @@ func (e *ending) lock(t *tx, sql string, args ...any) {
 			b         held
 			claimedAt *time.Time
 		)
-		err := row.Scan(&b.ID, &b.JobID, &b.ItemCount, &b.DoneItems, &b.State, &b.Attempt, &b.Failures, &b.Crashes,
+		err := row.Scan(&b.ID, &b.JobID, &b.FirstItem, &b.ItemCount, &b.DoneItems, &b.State, &b.Attempt, &b.Failures, &b.Crashes,
 			&b.Losses, &b.SessionID, &b.endedSession, &b.endedAs, &claimedAt)
 		b.ClaimedAt = timeOf(claimedAt)
 		e.held[b.ID] = &b
@@ -160,7 +160,7 @@ func (e *ending) end(b *held, end job.End, findings []store.Finding) store.Settl
 	d := e.of(b.JobID)
 	d.Move(job.BatchRunning, decision.State)
 	d.ItemsInFlight -= int64(b.ItemCount - from)
-	d.AddRuns(runs)
+	d.Done(b.ID, b.FirstItem, from, runs)
 	if end.Kind.Crashed() && !crashedBefore {
 		d.CrashedEver++
 	}

@@ -181,6 +181,15 @@ func TestPlans(t *testing.T) {
 		}, []string{"batches_pkey", "batches_running"}},
 		{"sweep", lockSwept, "", func(n int) []string { return []string{"2", strconv.Itoa(n)} },
 			[]string{"batches_fresh", "batches_pkey", "batches_returned"}},
+		{"retry step", lockBad, "", func(n int) []string { return []string{"2", "100", strconv.Itoa(n)} },
+			[]string{"batches_ended_badly", "batches_pkey"}},
+		{"retry named", lockNamed, "", func(n int) []string {
+			return []string{"2", batches(n), "ARRAY[3, 4, 5]::smallint[]"}
+		}, primary},
+		{"retry any", anyBad, "", func(int) []string { return []string{"2", "ARRAY[3]::smallint[]"} }, []string{"batches_ended_badly"}},
+		{"reopen", reopenBatches, "", func(n int) []string {
+			return []string{batches(n), same("integer", "0", n), same("bytea", "''", n)}
+		}, primary},
 		{"cancel", sweepBatches, "", func(n int) []string { return []string{batches(n), same("bytea", "''", n)} }, primary},
 		{"frame", selectFrame, "", func(int) []string { return []string{"1010201", "1", "1"} }, primary},
 		{"session", sessionColumns + ` WHERE s.id = $1`, "", func(int) []string { return []string{"1"} }, []string{"batches_running"}},

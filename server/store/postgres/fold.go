@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,7 +34,7 @@ SET state = $2, revision = $3, started_at = $4, ended_at = $5, updated_at = $6,
     (` + counterColumns + `) = ROW ($7::bigint, $8::bigint, $9::bigint, $10::bigint, $11::bigint, $12::bigint,
         $13::bigint, $14::bigint, $15::bigint, $16::bigint, $17::bigint, $18::bigint, $19::bigint, $20::bigint,
         $21::bigint, $22::bigint, $23::bigint, $24::bigint, $25::bigint, $26::bigint, $27::bigint),
-    ingest_done = $28
+    ingest_done = $28, stop_as = $29, reason = $30, retrying = $31
 WHERE id = $1`
 
 const addMinute = `
@@ -66,27 +67,43 @@ func (s *Store) Fold(ctx context.Context, id int64) (job.Job, bool, error) {
 		j       job.Job
 		changed bool
 	)
-	err := s.write(ctx, "count changes of job", func(ctx context.Context, t *tx) error {
-		changed = false
-		f := folding{sessions: map[int64]sessionCount{}}
-		if err := f.read(ctx, t, id); err != nil {
-			return err
-		}
-		j = f.job
-		// A job that is being stopped may end without anything having changed.
-		f.job.Fold(&f.delta, f.now)
-		if f.deltas == 0 && f.job.State == j.State {
-			return errNothing
-		}
-		j, changed = f.job, true
-		f.queue(t)
-		return nil
-	})
+	fold := func(withUpload bool) error {
+		return s.write(ctx, "count changes of job", func(ctx context.Context, t *tx) error {
+			changed = false
+			f := folding{sessions: map[int64]sessionCount{}}
+			if withUpload {
+				t.queue(lockUploadOfJob, id)
+			}
+			if err := f.read(ctx, t, id); err != nil {
+				return err
+			}
+			j = f.job
+			// A job that is being stopped, or whose retry found nothing, may end without anything having changed.
+			f.job.Fold(&f.delta, f.now)
+			if f.deltas == 0 && f.job.State == j.State {
+				return errNothing
+			}
+			if !withUpload && !f.job.IngestDone && f.job.State.Stopping() && !j.State.Stopping() {
+				return errUnlocked
+			}
+			j, changed = f.job, true
+			f.queue(t)
+			return nil
+		})
+	}
+	err := fold(false)
+	if errors.Is(err, errUnlocked) {
+		err = fold(true)
+	}
 	if err != nil {
 		return job.Job{}, false, err
 	}
 	return j, changed, nil
 }
+
+// errUnlocked says that a fold stops a job to which its upload may be adding. Who stops a job locks the upload first, as
+// ingest does, so that neither misses the other.
+var errUnlocked = errors.New("the upload must be locked first")
 
 // folding is a transaction that moves deltas into a job.
 type folding struct {
@@ -153,7 +170,7 @@ func (f *folding) queue(t *tx) {
 	values := append([]any{
 		j.ID, string(j.State), j.Revision, nullTime(j.StartedAt), nullTime(j.EndedAt), j.UpdatedAt,
 	}, counterFields(&j.Counters)...)
-	t.queue(updateJob, append(values, j.IngestDone)...)
+	t.queue(updateJob, append(values, j.IngestDone, string(j.StopAs), store.CleanText(j.Reason, store.MaxMessage), j.Retrying)...)
 	if d.Ended != (job.Delta{}).Ended {
 		f.minute.Merge(&d.Durations)
 		t.queue(addMinute, j.ID, f.now.Truncate(time.Minute), d.Ended[job.BatchCompleted], d.Ended[job.BatchFailed],

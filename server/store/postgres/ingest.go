@@ -107,8 +107,7 @@ func ingested(g store.IngestGroup, up store.Upload) *tally {
 		d.Annotations += int64(b.Annotations)
 	}
 	for _, r := range g.Rejected {
-		d.ItemsTotal += int64(r.Items)
-		d.ItemOutcomes[job.Rejected] += int64(r.Items)
+		d.Reject(r.FirstItem, r.Items)
 	}
 	for _, f := range g.Findings {
 		f.JobID, f.BatchID = g.JobID, 0

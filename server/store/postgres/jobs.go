@@ -30,7 +30,7 @@ func counterFields(c *job.Counters) []any {
 }
 
 const jobColumns = `id, upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size, state,
-    stop_as, reason, ingest_done, revision, run, submitted_at, started_at, retried_at, ended_at, updated_at, ` + counterColumns
+    stop_as, reason, ingest_done, revision, run, retrying, forgiven_bad, submitted_at, started_at, retried_at, ended_at, updated_at, ` + counterColumns
 
 func scanJob(row pgx.CollectableRow) (job.Job, error) {
 	var (
@@ -39,8 +39,8 @@ func scanJob(row pgx.CollectableRow) (job.Job, error) {
 	)
 	err := row.Scan(append([]any{
 		&j.ID, &j.UploadID, &j.Project, &j.Kind, &j.Mode, &j.Parameters, &j.Labels, &j.Policy, &j.Priority, &j.FileName,
-		&j.Size, &j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &j.Run, &j.SubmittedAt, &startedAt,
-		&retriedAt, &endedAt, &j.UpdatedAt,
+		&j.Size, &j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &j.Run, &j.Retrying, &j.ForgivenBad,
+		&j.SubmittedAt, &startedAt, &retriedAt, &endedAt, &j.UpdatedAt,
 	}, counterFields(&j.Counters)...)...)
 	j.StartedAt, j.RetriedAt, j.EndedAt = timeOf(startedAt), timeOf(retriedAt), timeOf(endedAt)
 	return j, err
@@ -116,7 +116,7 @@ func (s *Store) ClaimableJobs(ctx context.Context) ([]job.Job, error) {
 
 const stopJobs = `
 UPDATE jobs
-SET state = 'cancelling', stop_as = $2, reason = $3, revision = revision + 1, updated_at = clock_timestamp()
+SET state = 'cancelling', stop_as = $2, reason = $3, retrying = 0, revision = revision + 1, updated_at = clock_timestamp()
 WHERE id = ANY ($1::bigint[]) AND state IN ('running', 'paused')
 RETURNING id`
 
@@ -242,7 +242,9 @@ WITH RECURSIVE dirty(id) AS (
 )
 SELECT id FROM dirty WHERE id IS NOT NULL
 UNION
-SELECT id FROM jobs WHERE state = 'cancelling' AND batches_pending = 0 AND batches_running = 0`
+SELECT id FROM jobs
+WHERE state IN ('running', 'paused', 'cancelling') AND batches_pending = 0 AND batches_running = 0
+  AND (state = 'cancelling' OR ingest_done AND retrying = 0)`
 
 // DirtyJobs implements store.Jobs.
 func (s *Store) DirtyJobs(ctx context.Context) ([]int64, error) {

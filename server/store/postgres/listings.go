@@ -130,7 +130,7 @@ WITH listed AS (
 WITH listed AS (
     SELECT s.batch_id AS id, s.duration_us
     FROM slowest_batches s JOIN batches b ON b.id = s.batch_id
-    WHERE s.job_id = $1 AND (cardinality($3::smallint[]) = 0 OR b.state = ANY ($3::smallint[]))
+    WHERE s.job_id = $1 AND b.state > 1 AND (cardinality($3::smallint[]) = 0 OR b.state = ANY ($3::smallint[]))
     ORDER BY s.duration_us DESC, s.batch_id
     LIMIT $2
 )` + batchRow + ` ORDER BY l.duration_us DESC, b.id`

@@ -66,6 +66,11 @@ func cluster(tb testing.TB, coordinators int) storetest.Cluster {
 	return c
 }
 
+func TestLives(t *testing.T) {
+	t.Parallel()
+	storetest.Lives(t, open, 10)
+}
+
 func BenchmarkClaimSettle(b *testing.B) {
 	storetest.BenchmarkClaimSettle(b, open)
 }

@@ -25,7 +25,7 @@ FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::integer[], $5::intege
 WHERE b.id = w.id AND b.id = ANY ($1::bigint[])
   AND b.attempt = w.attempt AND b.session_id IS NOT DISTINCT FROM w.session_id
   AND b.done_items = w.from_item AND b.item_count - w.from_item = w.item_count
-RETURNING w.n, b.job_id, b.crashes, b.claimed_at, b.settled_at`
+RETURNING w.n, b.job_id, b.first_item, b.crashes, b.claimed_at, b.settled_at`
 
 // lockSettled waits for what others do to the batches.
 const lockSettled = `
@@ -112,11 +112,11 @@ func complete(ctx context.Context, t *tx, settlements []store.Settlement, of []i
 	each(t.queue(completeBatches, a.batches, a.attempts, a.sessions, from, count, outcomes), func(row pgx.Rows) error {
 		var (
 			n                  int
-			jobID              int64
+			jobID, firstItem   int64
 			crashes            int32
 			claimedAt, endedAt time.Time
 		)
-		if err := row.Scan(&n, &jobID, &crashes, &claimedAt, &endedAt); err != nil {
+		if err := row.Scan(&n, &jobID, &firstItem, &crashes, &claimedAt, &endedAt); err != nil {
 			return err
 		}
 		k := n - 1
@@ -126,7 +126,7 @@ func complete(ctx context.Context, t *tx, settlements []store.Settlement, of []i
 		d := y.of(jobID)
 		d.Move(job.BatchRunning, job.BatchCompleted)
 		d.ItemsInFlight -= int64(count[k])
-		d.AddRuns(set.Outcomes)
+		d.Done(set.BatchID, firstItem, from[k], set.Outcomes)
 		d.End(set.BatchID, job.BatchCompleted, crashes > 0, endedAt.Sub(claimedAt))
 		y.session(jobID, sessionCount{session: set.SessionID, completed: 1})
 		recordFindings(y, set.Findings, set.BatchID, jobID, from[k], from[k]+count[k])

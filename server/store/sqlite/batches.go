@@ -84,7 +84,7 @@ func findBatches(q querier, f store.BatchFilter, page store.Page) ([]place, erro
 	switch {
 	case f.Slowest:
 		return collect(q, scanPlace, `SELECT s.duration_us, s.batch_id FROM slowest_batches s JOIN batches b ON b.id = s.batch_id
-			WHERE s.job_id = ? AND `+inStates("b.state", f.States)+` ORDER BY s.duration_us DESC, s.batch_id LIMIT ?`,
+			WHERE s.job_id = ? AND b.state > 1 AND `+inStates("b.state", f.States)+` ORDER BY s.duration_us DESC, s.batch_id LIMIT ?`,
 			f.JobID, min(page.Size, slowestShown))
 	case f.Document != "" && f.JobID != 0:
 		return collect(q, scanPlace, `SELECT b.ordinal, b.id FROM batch_documents d JOIN batches b ON b.id = d.batch_id

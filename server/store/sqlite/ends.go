@@ -18,6 +18,7 @@ const shownDocuments = 10
 type held struct {
 	job.Lease
 	jobID     int64
+	firstItem int64
 	itemCount int32
 	doneItems int32
 	failures  int32
@@ -32,11 +33,11 @@ type held struct {
 	state        job.BatchState
 }
 
-const heldColumns = `id, attempt, coalesce(session_id, 0), job_id, item_count, done_items, failures, crashes, losses,
+const heldColumns = `id, attempt, coalesce(session_id, 0), job_id, first_item, item_count, done_items, failures, crashes, losses,
 	coalesce(lease_expires_at, 0), coalesce(claimed_at, 0), coalesce(ended_session, 0), coalesce(ended_as, ''), state`
 
 func scanHeld(row scanner) (h held, err error) {
-	err = row.Scan(&h.BatchID, &h.Attempt, &h.SessionID, &h.jobID, &h.itemCount, &h.doneItems, &h.failures, &h.crashes,
+	err = row.Scan(&h.BatchID, &h.Attempt, &h.SessionID, &h.jobID, &h.firstItem, &h.itemCount, &h.doneItems, &h.failures, &h.crashes,
 		&h.losses, &h.expires, &h.claimed, &h.endedSession, &h.endedAs, &h.state)
 	h.running = h.state == job.BatchRunning
 	return h, err
@@ -130,7 +131,7 @@ func (g *group) add(h *held, runs []job.Run, findings []store.Finding) error {
 	}
 	d := g.delta(h.jobID)
 	d.ItemsInFlight -= int64(n)
-	d.AddRuns(runs)
+	d.Done(h.BatchID, h.firstItem, h.doneItems, runs)
 	before := h.doneItems
 	h.doneItems += n
 	return g.find(h, before, findings)
@@ -203,7 +204,7 @@ func (g *group) end(h *held, end job.End, runs []job.Run, findings []store.Findi
 	d := g.delta(h.jobID)
 	d.Move(job.BatchRunning, decision.State)
 	d.ItemsInFlight -= int64(h.itemCount - before)
-	d.AddRuns(runs)
+	d.Done(h.BatchID, h.firstItem, before, runs)
 	if end.Kind.Crashed() {
 		session.crashed++
 		if h.crashes+h.losses == 0 {

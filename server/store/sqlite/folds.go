@@ -8,11 +8,14 @@ import (
 	"time"
 
 	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
 )
 
 // foldColumns are set by a fold, in the order of folded.
 var foldColumns = func() string {
-	names := []string{"state", "ingest_done", "revision", "started_at", "ended_at", "updated_at"}
+	names := []string{
+		"state", "stop_as", "reason", "retrying", "ingest_done", "revision", "started_at", "ended_at", "updated_at",
+	}
 	for name := range strings.SplitSeq(counterColumns, ",") {
 		names = append(names, strings.TrimSpace(name))
 	}
@@ -31,10 +34,12 @@ func (s *Store) Fold(ctx context.Context, id int64) (j job.Job, changed bool, er
 		if err != nil {
 			return err
 		}
-		if n == 0 && (j.State != job.Cancelling || j.BatchesOpen() > 0) {
+		// A job that is being stopped, or whose retry found nothing, may end without anything having changed.
+		before := j
+		if j.Fold(d, t.now); n == 0 && j.State == before.State {
+			j = before
 			return nil
 		}
-		j.Fold(d, t.now)
 		changed = true
 		if err := t.saveFold(&j); err != nil {
 			return fmt.Errorf("save job: %w", err)
@@ -74,7 +79,10 @@ func (t *tx) deltas(jobID int64) (*job.Delta, int, error) {
 }
 
 func (t *tx) saveFold(j *job.Job) error {
-	args := append([]any{j.State, j.IngestDone, j.Revision, micros(j.StartedAt), micros(j.EndedAt), micros(j.UpdatedAt)}, counters(&j.Counters)...)
+	args := append([]any{
+		j.State, j.StopAs, store.CleanText(j.Reason, store.MaxMessage), j.Retrying, j.IngestDone, j.Revision,
+		micros(j.StartedAt), micros(j.EndedAt), micros(j.UpdatedAt),
+	}, counters(&j.Counters)...)
 	return t.only("UPDATE jobs SET "+foldColumns+" WHERE id = ?", append(args, j.ID)...)
 }
 
@@ -132,7 +140,10 @@ func (t *tx) addSlowest(jobID int64, slowest []job.Settled) error {
 	if err != nil {
 		return err
 	}
-	merged := job.MergeSlowest(kept, slowest)
+	// A batch that is tried again after it ended counts with its last duration.
+	merged := job.MergeSlowest(slices.DeleteFunc(slices.Clone(kept), func(old job.Settled) bool {
+		return slices.ContainsFunc(slowest, func(s job.Settled) bool { return s.BatchID == old.BatchID })
+	}), slowest)
 	for _, k := range kept {
 		if !slices.ContainsFunc(merged, func(s job.Settled) bool { return s.BatchID == k.BatchID }) {
 			if err := t.exec("DELETE FROM slowest_batches WHERE job_id = ? AND batch_id = ?", jobID, k.BatchID); err != nil {

@@ -31,15 +31,15 @@ func counters(c *job.Counters) []any {
 }
 
 const jobColumns = `id, upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size, state, stop_as,
-	reason, ingest_done, revision, run, submitted_at, started_at, retried_at, ended_at, updated_at, ` + counterColumns
+	reason, ingest_done, revision, run, retrying, forgiven_bad, submitted_at, started_at, retried_at, ended_at, updated_at, ` + counterColumns
 
 func scanJob(row scanner) (j job.Job, err error) {
 	var parameters, labels, policy []byte
 	var submitted, started, retried, ended, updated sql.NullInt64
 	err = row.Scan(append([]any{
 		&j.ID, &j.UploadID, &j.Project, &j.Kind, &j.Mode, &parameters, &labels, &policy, &j.Priority, &j.FileName, &j.Size,
-		&j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &j.Run, &submitted, &started, &retried, &ended,
-		&updated,
+		&j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &j.Run, &j.Retrying, &j.ForgivenBad, &submitted,
+		&started, &retried, &ended, &updated,
 	}, counters(&j.Counters)...)...)
 	if err != nil {
 		return j, err
@@ -131,7 +131,8 @@ func (s *Store) StopJob(ctx context.Context, id int64, as job.State, reason stri
 
 // stop makes a running or paused job cancelling.
 func (t *tx) stop(id int64, as job.State, reason string) error {
-	_, err := t.change(`UPDATE jobs SET state = 'cancelling', stop_as = ?, reason = ?, revision = revision + 1, updated_at = ?
+	_, err := t.change(`UPDATE jobs SET state = 'cancelling', stop_as = ?, reason = ?, retrying = 0,
+			revision = revision + 1, updated_at = ?
 		WHERE id = ? AND state IN ('running', 'paused')`, as, store.CleanText(reason, store.MaxMessage), micros(t.now), id)
 	if err != nil {
 		return fmt.Errorf("stop job %d: %w", id, err)
@@ -233,7 +234,8 @@ func (t *tx) hide(id int64) error {
 func (s *Store) DirtyJobs(ctx context.Context) (ids []int64, err error) {
 	err = s.read(ctx, func(q *snapshot) (err error) {
 		ids, err = collect(q, number, `SELECT job_id FROM job_deltas
-			UNION SELECT id FROM jobs WHERE ended_at IS NULL AND state = 'cancelling' AND batches_pending = 0 AND batches_running = 0
+			UNION SELECT id FROM jobs WHERE ended_at IS NULL AND batches_pending = 0 AND batches_running = 0
+				AND (state = 'cancelling' OR ingest_done = 1 AND retrying = 0)
 			ORDER BY 1`)
 		return err
 	})

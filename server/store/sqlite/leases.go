@@ -47,9 +47,9 @@ func (g *group) beat(lease time.Duration, b *store.Beat) (store.BeatAnswer, erro
 	live := false
 	err := each(g, func(row scanner) error {
 		live = true
-		return row.Scan(&h.jobID, &h.itemCount, &h.doneItems)
+		return row.Scan(&h.jobID, &h.firstItem, &h.itemCount, &h.doneItems)
 	}, `UPDATE batches SET lease_expires_at = ? WHERE id = ? AND attempt = ? AND session_id = ?
-		RETURNING job_id, item_count, done_items`,
+		RETURNING job_id, first_item, item_count, done_items`,
 		micros(g.now.Add(lease)), b.BatchID, b.Attempt, b.SessionID)
 	if err != nil {
 		return store.BeatAnswer{}, fmt.Errorf("renew batch %d: %w", b.BatchID, err)

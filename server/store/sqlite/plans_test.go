@@ -80,6 +80,22 @@ func exercise(t *testing.T, s *Store) {
 	}
 	_, _, err = s.Fold(t.Context(), jobID)
 	must(err)
+	_, err = s.RetryJob(t.Context(), jobID, store.Retry{RequestID: "1"})
+	must(err)
+	_, err = s.RetryJob(t.Context(), jobID, store.Retry{RequestID: "2"}) // of a running job
+	must(err)
+	_, err = s.RetryJob(t.Context(), jobID, store.Retry{RequestID: "3", Batches: []int64{grants[5].BatchID}})
+	must(err)
+	_, _, err = s.RetryStep(t.Context(), jobID, 100)
+	must(err)
+	_, err = s.RetryingJobs(t.Context())
+	must(err)
+	_, err = s.StopJob(t.Context(), jobID, job.Cancelled, "")
+	must(err)
+	_, err = s.SweepJob(t.Context(), jobID, 100)
+	must(err)
+	_, _, err = s.Fold(t.Context(), jobID)
+	must(err)
 	must(s.DeleteJob(t.Context(), jobID))
 	for more := true; more; {
 		more, err = s.DeleteStep(t.Context(), 5)
@@ -132,6 +148,10 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		{"old jobs", "(ended_at, id) > (?3, ?4)", []string{"SEARCH jobs USING INDEX jobs_ended (state=? AND ended_at>? AND ended_at<?)"}},
 		{"old sessions", "SELECT s.id FROM sessions s", []string{
 			"SEARCH s USING COVERING INDEX sessions_ended (ended_at>? AND ended_at<?)", "SEARCH b USING COVERING INDEX batches_running (session_id=?)"}},
+		{"retry: any", "(?2 >> state) & 1 LIMIT 1", []string{"SEARCH batches USING INDEX batches_ended_badly (job_id=?)"}},
+		{"retry: named", "(? >> state) & 1 ORDER BY id", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
+		{"retry: step", "state > 2 ORDER BY ordinal LIMIT ?", []string{"SEARCH batches USING INDEX batches_ended_badly (job_id=? AND ordinal>?)"}},
+		{"retry: write", "SET state = 0, failures = 0", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"deltas", "FROM job_deltas WHERE job_id = ? ORDER BY id", []string{"SEARCH job_deltas USING INDEX job_deltas_job (job_id=?)"}},
 	} {
 		found := false

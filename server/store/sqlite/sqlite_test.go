@@ -53,4 +53,9 @@ func cluster(tb testing.TB, coordinators int) storetest.Cluster {
 	}
 }
 
+func TestStoreLives(t *testing.T) {
+	t.Parallel()
+	storetest.Lives(t, open, modelRuns)
+}
+
 func BenchmarkClaimSettle(b *testing.B) { storetest.BenchmarkClaimSettle(b, open) }

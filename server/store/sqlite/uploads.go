@@ -233,9 +233,7 @@ func (g *group) reject(jobID int64, r *store.RejectedItems) error {
 	if err != nil {
 		return err
 	}
-	d := g.delta(jobID)
-	d.ItemsTotal += int64(r.Items)
-	d.ItemOutcomes[job.Rejected] += int64(r.Items)
+	g.delta(jobID).Reject(r.FirstItem, r.Items)
 	return nil
 }
 

@@ -39,6 +39,8 @@ func Test(t *testing.T, open Open) {
 		{"sessions", sessions},
 		{"stopping", stopping},
 		{"pausing", pausing},
+		{"retries", retries},
+		{"limits", limits},
 		{"folds", folds},
 		{"listings", listings},
 		{"statistics", statistics},
