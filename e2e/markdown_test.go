@@ -26,10 +26,10 @@ import (
 //
 //	```sh watch-a-job
 //
-// and a test by that name, or a block of its output, of the language json or text with the same name, behind it. In an
-// output … stands for anything: as a string of JSON for any value, as a key of JSON for any further keys, within a line of
-// text for any characters, as a line of its own for any lines. Examples run in the order of the document, since what one
-// does the next may show.
+// and a test by these two, or, of a shell block, a block of its output, of the language json or text with the same name,
+// right behind it. In an output … stands for anything: as a string of JSON for any value, as a key of JSON for any further
+// keys, within a line of text for any characters, as a line of its own for any lines. Examples run in the order of the
+// document, since what one does the next may show.
 
 // anything is what an expected output says where it does not matter.
 const anything = "…"
@@ -39,6 +39,8 @@ type block struct {
 	language, name, text string
 	line                 int
 }
+
+func (b block) String() string { return b.language + " " + b.name }
 
 // example tests one block.
 type example func(t *testing.T, b block)
@@ -82,7 +84,7 @@ func blocks(text string) (all []block, err error) {
 type markdown struct {
 	path     string
 	shell    shell
-	examples map[string]example
+	examples map[string]example // by language and name
 }
 
 // test runs the examples of a document in their order. An example without a test is an error, and so is a test without
@@ -98,29 +100,25 @@ func (d *markdown) test(t *testing.T) {
 		t.Errorf("%s: %v", d.path, err)
 	}
 	seen := map[string]bool{}
-	for i, b := range all {
-		if i > 0 && all[i-1].name == b.name && all[i-1].language == "sh" {
-			continue // the output of the block before
+	for i := 0; i < len(all); i++ {
+		b := all[i]
+		if seen[b.String()] {
+			t.Errorf("%s:%d: a second block %v", d.path, b.line, b)
 		}
-		if seen[b.name] {
-			t.Errorf("%s:%d: a second block named %s", d.path, b.line, b.name)
+		seen[b.String()] = true
+		run := d.examples[b.String()]
+		if next := i + 1; b.language == "sh" && next < len(all) && all[next].name == b.name &&
+			(all[next].language == "json" || all[next].language == "text") {
+			if run != nil {
+				t.Errorf("%s:%d: the block %v has both a test and an output", d.path, b.line, b)
+			}
+			run, i = d.outputs(all[next]), next
 		}
-		seen[b.name] = true
-		var output *block
-		if i+1 < len(all) && all[i+1].name == b.name {
-			output = &all[i+1]
-		}
-		run := d.examples[b.name]
-		switch {
-		case run == nil && b.language == "sh" && output != nil:
-			run = d.outputs(*output)
-		case run == nil:
-			t.Errorf("%s:%d: no test of the block %s", d.path, b.line, b.name)
+		if run == nil {
+			t.Errorf("%s:%d: no test of the block %v", d.path, b.line, b)
 			continue
-		case output != nil:
-			t.Errorf("%s:%d: the block %s has both a test and an output", d.path, b.line, b.name)
 		}
-		t.Run(b.name, func(t *testing.T) {
+		t.Run(b.String(), func(t *testing.T) {
 			defer func() {
 				if t.Failed() {
 					t.Logf("%s:%d: %s", d.path, b.line, b.text)
@@ -129,9 +127,9 @@ func (d *markdown) test(t *testing.T) {
 			run(t, b)
 		})
 	}
-	for name := range d.examples {
-		if !seen[name] {
-			t.Errorf("%s: no block named %s", d.path, name)
+	for key := range d.examples {
+		if !seen[key] {
+			t.Errorf("%s: no block %s", d.path, key)
 		}
 	}
 }
@@ -146,7 +144,7 @@ func (d *markdown) outputs(want block) example {
 			return
 		}
 		if !pattern(want.text).MatchString(got.stdout) {
-			t.Errorf("output (-want +got):\n%s", cmp.Diff(strings.Split(want.text, "\n"), strings.Split(got.stdout, "\n")))
+			t.Errorf("output:\n%s\nwant, with … for anything:\n%s", got.stdout, want.text)
 		}
 	}
 }

@@ -50,30 +50,30 @@ func TestOperatingDocument(t *testing.T) {
 		}
 	}
 	doc.examples = map[string]example{
-		"migrate": runs(),
-		"serve": func(t *testing.T, b block) {
+		"sh migrate": runs(),
+		"sh serve": func(t *testing.T, b block) {
 			t.Helper()
 			s.serve(flags(t, b, "serve", `--database "$DB"`, "--listen 127.0.0.1:7650")...)
 			doc.shell.real = strings.NewReplacer("127.0.0.1:7650", s.address)
 			doc.shell.env = append(doc.shell.env, "TALLYMAN_SERVER="+s.address)
 			die(t, s)
 		},
-		"work": func(t *testing.T, b block) {
+		"sh work": func(t *testing.T, b block) {
 			t.Helper()
 			start(s.t, "work", command{args: append([]string{"work", "--server", s.address, "--store", s.store}, flags(t, b, "work",
 				"--server 127.0.0.1:7650", `--store "$DB"`)...)})
 			s.await(1)
 		},
-		"cron": func(t *testing.T, b block) {
+		"text cron": func(t *testing.T, b block) {
 			t.Helper()
 			command, ok := strings.CutPrefix(b.text, "*/2 * * * *  ")
 			if got := doc.shell.run(t, command); !ok || got.stdout+got.stderr != "" {
 				t.Errorf("cron would mail %q", got.stdout+got.stderr)
 			}
 		},
-		"bad-batches": runs("there are none"),
-		"find":        runs("completed"),
-		"grep": func(t *testing.T, b block) {
+		"sh bad-batches": runs("there are none"),
+		"sh find":        runs("completed"),
+		"sh grep": func(t *testing.T, b block) {
 			t.Helper()
 			if err := os.WriteFile(filepath.Join(dir, "server.log"), []byte(s.server.stderr.String()), 0o600); err != nil {
 				t.Fatal(err)
@@ -87,9 +87,9 @@ func TestOperatingDocument(t *testing.T) {
 				t.Errorf("grep found:\n%s", got.stdout)
 			}
 		},
-		"cleanup-dry-run": runs("there are none"),
-		"cleanup":         runs("there are none"),
-		"delete": func(t *testing.T, b block) {
+		"sh cleanup-dry-run": runs("there are none"),
+		"sh cleanup":         runs("there are none"),
+		"sh delete": func(t *testing.T, b block) {
 			t.Helper()
 			for n := 2; n <= 3; n++ {
 				path := filepath.Join(dir, fmt.Sprint(n, ".jsonl"))
@@ -106,7 +106,7 @@ func TestOperatingDocument(t *testing.T) {
 			s.await(2)
 			runs("job 2 deleted")(t, b)
 		},
-		"delete-open": func(t *testing.T, b block) {
+		"sh delete-open": func(t *testing.T, b block) {
 			t.Helper()
 			if got := doc.shell.try(t, b.text); got.code != 1 || !strings.Contains(got.stderr, "has not ended; cancel it first: tallyman cancel 3") {
 				t.Errorf("exit code %d: %s", got.code, got.stderr)

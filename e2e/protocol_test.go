@@ -13,7 +13,7 @@ func TestProtocolDocument(t *testing.T) {
 	s := sqliteSite(t)
 	doc := markdown{path: "../docs/protocol.md", shell: shell{dir: t.TempDir()}}
 	doc.examples = map[string]example{
-		"serve": func(t *testing.T, b block) {
+		"sh serve": func(t *testing.T, b block) {
 			t.Helper()
 			command, ok := strings.CutPrefix(strings.TrimSpace(b.text), "tallyman serve ")
 			if !ok {
@@ -22,7 +22,7 @@ func TestProtocolDocument(t *testing.T) {
 			s.serve(strings.Fields(command)...)
 			doc.shell.real = strings.NewReplacer("127.0.0.1:7650", s.address)
 		},
-		"call": doc.setup,
+		"sh call": doc.setup,
 	}
 	doc.test(t)
 }
