@@ -137,6 +137,13 @@ func outcomes(job *tallymanv1.Job) map[tallymanv1.Outcome]int64 {
 // checkTrial fails the test unless the job on the trial collection ended as an undisturbed one, and left the same.
 func (s *site) checkTrial(job *tallymanv1.Job, c collection) {
 	s.t.Helper()
+	s.checkOutcomes(job, c)
+	checkExport(s.t, c.exported, s.export(project))
+}
+
+// checkOutcomes fails the test unless the job on a collection ended as an undisturbed one.
+func (s *site) checkOutcomes(job *tallymanv1.Job, c collection) {
+	s.t.Helper()
 	if got, want := job.GetState(), tallymanv1.JobState_JOB_STATE_COMPLETED_WITH_ERRORS; got != want {
 		s.t.Errorf("the job is %v, want %v: %s", got, want, job.GetReason())
 	}
@@ -148,7 +155,6 @@ func (s *site) checkTrial(job *tallymanv1.Job, c collection) {
 	if diff := cmp.Diff(want, outcomes(job)); diff != "" {
 		s.t.Errorf("outcomes (-want +got):\n%s", diff)
 	}
-	checkExport(s.t, c.exported, s.export(project))
 }
 
 // checkSums fails the test unless the numbers of a job that has ended add up.

@@ -99,6 +99,10 @@ func (c change) breach(before *lease) string {
 	switch {
 	case before != nil && *before != was:
 		return "it was changed without a word"
+	case was.State > batchCompleted && now.State == batchPending: // tried again by hand
+		if now.Attempt != was.Attempt || now.EndedAs != was.EndedAs || now.EndedSession != was.EndedSession {
+			return "an ended attempt changes"
+		}
 	case now.Done < was.Done:
 		return "what was done is undone"
 	case was.State != batchRunning && now.State == batchRunning:
@@ -184,6 +188,7 @@ func TestJournalTells(t *testing.T) {
 		"progress":   {nil, change{Was: running, Now: with(running, func(l *lease) { l.Done = 9 }), Live: true}, ""},
 		"the reaper": {nil, change{Was: running, Now: over, Late: true}, ""},
 		"a settle":   {nil, change{Was: running, Now: with(over, func(l *lease) { l.State, l.EndedAs = batchCompleted, "completed" })}, ""},
+		"a retry":    {nil, change{Was: with(over, func(l *lease) { l.State = 5 }), Now: with(over, func(l *lease) { l.Done = 1 })}, ""},
 		"too early":  {nil, change{Was: running, Now: over}, "a lease is ended that has not run out"},
 		"stolen":     {nil, change{Was: running, Now: with(running, func(l *lease) { l.Session = 5 }), Live: true}, "a live lease changes hands"},
 		"claimed while running": {nil, change{Was: running, Now: with(running, func(l *lease) { l.Session, l.Attempt = 5, 3 }), Live: true},

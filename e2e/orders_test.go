@@ -89,6 +89,23 @@ func TestOrdersOutliveCoordinators(t *testing.T) {
 		t.Error("no item was cancelled")
 	}
 	s.checkNobodyAccused(ended, s.servers...)
+
+	again := &tallymanv1.RetryJobRequest{JobId: stopped, RequestId: "again"}
+	for _, victim := range s.some(2) { // the second time it is a repetition
+		if _, err := victim.jobs().RetryJob(t.Context(), again); err != nil {
+			t.Fatal(err)
+		}
+		s.bury(victim)
+	}
+	eventually(t, jobTimeout, "the job to be in the middle again", func() bool { return ask[int64](s.asking, running, stopped) > 0 })
+	s.bury(s.coordinators...)
+	ended = s.await(stopped)
+	if got := ended.GetRun(); got != 2 {
+		t.Errorf("the job is in run %d, want 2", got)
+	}
+	s.checkOutcomes(ended, c)
+	checkExport(t, c.exported, s.export("stopped"))
+	s.checkNobodyAccused(ended, s.servers...)
 	checkJournal(t, s.asking.connection(), stopped)
 	for _, w := range workers {
 		w.terminate()
