@@ -43,6 +43,11 @@ func TestModel(t *testing.T) {
 	storetest.Model(t, cluster, modelRuns)
 }
 
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	storetest.Crowd(t, cluster)
+}
+
 // modelRuns is how many sequences the model tries by itself.
 const modelRuns = 30
 

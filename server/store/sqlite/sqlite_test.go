@@ -38,6 +38,11 @@ func TestStoreModel(t *testing.T) {
 	storetest.Model(t, cluster, modelRuns)
 }
 
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	storetest.Crowd(t, cluster)
+}
+
 // cluster gives the one store to every coordinator: a database belongs to one process here.
 func cluster(tb testing.TB, coordinators int) storetest.Cluster {
 	tb.Helper()

@@ -16,7 +16,8 @@ type uploadStream struct {
 	job   *knownJob
 	epoch int64
 	at    store.Position     // where it goes on
-	last  *store.IngestGroup // sent before, answered or not
+	last  *store.IngestGroup // sent before
+	open  bool               // and not answered yet: until then it sends nothing else, but may send that again
 }
 
 func (m *model) uploadActions() []action {
@@ -24,6 +25,7 @@ func (m *model) uploadActions() []action {
 		{"upload", 1, func() bool { return len(m.alive()) < 3 }, m.upload},
 		{"resume upload", 4, func() bool { return len(m.alive()) > 0 }, m.resume},
 		{"ingest", 8, func() bool { return len(m.streams) > 0 }, m.ingest},
+		{"keep upload", 1, func() bool { return len(m.streams) > 0 }, m.keep},
 		{"abandon uploads", 1, nil, m.abandon},
 	}
 }
@@ -76,12 +78,15 @@ func (m *model) resume(t *rapid.T) {
 
 func (m *model) ingest(t *rapid.T) {
 	s := pick(t, m.streams, "stream")
-	if s.last == nil || dice(t, 6, "repeat") > 0 {
+	if s.last == nil || !s.open && dice(t, 6, "repeat") > 0 {
 		g := m.group(t, s)
-		s.last = &g
+		s.last, s.open = &g, true
 	}
 	g := *s.last
-	m.send(t, s.by, func() { m.commitGroup(s, g) })
+	m.send(t, s.by, func() {
+		s.open = false
+		m.commitGroup(s, g)
+	})
 }
 
 // group draws what a stream brings next.
@@ -189,6 +194,19 @@ func (m *model) lookUpload(f *fixture, j *knownJob) {
 	m.equal("an upload", got, j.up)
 }
 
+// keep says that a stream stands, which it may not any more.
+func (m *model) keep(t *rapid.T) {
+	s := pick(t, m.streams, "stream")
+	m.send(t, s.by, func() {
+		err := s.by.KeepUpload(s.by.ctx, s.job.id, s.epoch)
+		if s.job.deleted || s.epoch != s.job.up.Epoch {
+			m.wantError("keep an upload that was opened again", err, store.ErrUploadFenced)
+			return
+		}
+		m.must(err)
+	})
+}
+
 func (m *model) abandon(t *rapid.T) {
 	c := pick(t, m.coordinators, "coordinator")
 	idle := pick(t, []time.Duration{0, long, long}, "idle")
@@ -202,11 +220,7 @@ func (m *model) abandon(t *rapid.T) {
 				m.Fatalf("the upload of job %d was abandoned: %v, want %v", j.id, !want, want)
 			}
 			if want {
-				row := c.job(j.id)
-				if row.Reason == "" {
-					m.Errorf("an abandoned job says not why it stopped")
-				}
-				j.stop(job.Failed, row.Reason)
+				j.stop(job.Failed, store.Abandoned(idle))
 			}
 		}
 	})

@@ -168,17 +168,16 @@ func (m *model) claimThese(c *coordinator, lease time.Duration, requests []store
 	for _, list := range got.Grants {
 		for _, g := range list {
 			b := m.batches[g.BatchID]
-			if g.Repeated {
-				if b.expired {
-					lease = 0
-				}
-				c.ledger.Hold(g.Lease, g.JobID, lease)
-				continue
+			if !g.Repeated {
+				m.touch(b, touched{lease: true})
+				b.expired = lease == brief
+				m.grants = append(m.grants, g)
 			}
-			m.touch(b, touched{lease: true})
-			b.expired = lease == brief
-			m.grants = append(m.grants, g)
-			c.ledger.Hold(g.Lease, g.JobID, lease)
+			remaining := long
+			if b.expired {
+				remaining = 0
+			}
+			c.ledger.Hold(g.Lease, g.JobID, remaining)
 		}
 	}
 	for id, t := range got.Took {
