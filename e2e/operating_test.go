@@ -112,6 +112,14 @@ func TestOperatingDocument(t *testing.T) {
 				t.Errorf("exit code %d: %s", got.code, got.stderr)
 			}
 		},
+		"sql failover-numbers": func(t *testing.T, b block) {
+			t.Helper()
+			execute(t, s.connect(), b.text)
+			id := s.upload(filepath.Join(dir, "3.jsonl"), client.Upload{Kind: "nobody-serves-this", FileName: "x.jsonl"})
+			if id != 1_000_001 {
+				t.Errorf("the next job is %d, want 1000001", id)
+			}
+		},
 	}
 	doc.test(t)
 }
