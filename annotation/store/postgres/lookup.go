@@ -19,8 +19,8 @@ CROSS JOIN LATERAL (
 ORDER BY k.n, i.job_id, i.item`
 
 	sqlMerging = `
-SELECT p.id
-FROM unnest($1::bigint[]) k (id)
+SELECT k.n, p.id
+FROM unnest($1::bigint[]) WITH ORDINALITY k (id, n)
 CROSS JOIN LATERAL (SELECT id FROM project_documents WHERE document_id = k.id AND merged_by > 0 OFFSET 0) p`
 
 	sqlContentSpans = `
@@ -72,11 +72,12 @@ func (t *tx) Anchors(ctx context.Context, documents []int64) ([][]write.Anchor, 
 }
 
 // Merging implements [write.Tx].
-func (t *tx) Merging(ctx context.Context, documents []int64) ([]int64, error) {
-	var homes []int64
+func (t *tx) Merging(ctx context.Context, documents []int64) ([][]int64, error) {
+	homes := make([][]int64, len(documents))
 	b := &pgx.Batch{}
+	var n int
 	var home int64
-	each(b, sqlMerging, []any{documents}, []any{&home}, func() { homes = append(homes, home) })
+	each(b, sqlMerging, []any{documents}, []any{&n, &home}, func() { homes[n-1] = append(homes[n-1], home) })
 	if err := t.send(ctx, b); err != nil {
 		return nil, fmt.Errorf("look for merged annotations: %w", err)
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	dialects "github.com/pressly/goose/v3/database"
 	"go.uber.org/goleak"
 
 	"github.com/tallyman-dev/tallyman/annotation/store"
@@ -74,6 +76,18 @@ func query(ctx context.Context, s store.Store, query string) ([][]string, error)
 		table = append(table, row)
 	}
 	return table, nil
+}
+
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t, "empty", nil)
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
+	storetest.Upgrade(t, db, dialects.DialectPostgres, "postgres", `decode(repeat('00', 32), 'hex')`, func() store.Store { return open(t, dsn) })
 }
 
 func BenchmarkStore(b *testing.B) {

@@ -42,11 +42,11 @@ func (t *tx) Anchors(_ context.Context, documents []int64) ([][]write.Anchor, er
 }
 
 // Merging implements [write.Tx].
-func (t *tx) Merging(_ context.Context, documents []int64) ([]int64, error) {
-	var homes []int64
-	for _, id := range documents {
+func (t *tx) Merging(_ context.Context, documents []int64) ([][]int64, error) {
+	homes := make([][]int64, len(documents))
+	for i, id := range documents {
 		var home int64
-		if err := t.rows(sqlMerging, []any{id}, []any{&home}, func() { homes = append(homes, home) }); err != nil {
+		if err := t.rows(sqlMerging, []any{id}, []any{&home}, func() { homes[i] = append(homes[i], home) }); err != nil {
 			return nil, fmt.Errorf("look for merged annotations: %w", err)
 		}
 	}

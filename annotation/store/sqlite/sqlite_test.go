@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/pressly/goose/v3/database"
 	"go.uber.org/goleak"
 
 	"github.com/tallyman-dev/tallyman/annotation/store"
@@ -109,6 +110,17 @@ func TestSchema(t *testing.T) {
 	if s, err := sqlite.Open(t.Context(), path); err == nil {
 		t.Errorf("a newer schema is opened; closed with %v", s.Close())
 	}
+}
+
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "store.db")
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	storetest.Upgrade(t, db, database.DialectSQLite3, "sqlite", "zeroblob(32)", func() store.Store { return open(t, path) })
 }
 
 func TestPath(t *testing.T) {

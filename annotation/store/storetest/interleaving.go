@@ -197,6 +197,18 @@ func testInterleaving(f *fixture) {
 				t.Fatal(err)
 			}
 		}
+		if rapid.Bool().Draw(t, "forget") { // what is there stays, also of jobs into whose annotations others are merged
+			var gone []int64
+			for _, w := range wholes[:rapid.IntRange(1, jobs).Draw(t, "gone")] {
+				gone = append(gone, w.job.ID)
+			}
+			for more := true; more; {
+				var err error
+				if more, err = f.writer.Forget(f.Context(), gone, rapid.IntRange(1, 20).Draw(t, "limit")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
 		for _, project := range interleavedProjects {
 			got, err := exportOf(f.Context(), f.store, atOnce+project)
 			if err != nil {

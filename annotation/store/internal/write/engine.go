@@ -52,8 +52,9 @@ type Tx interface {
 	// Anchors returns the places of the items of all jobs in each of the documents, in order of jobs and item numbers.
 	Anchors(ctx context.Context, documents []int64) ([][]Anchor, error)
 
-	// Merging returns the homes in which documents have annotations of a job in mode merge, whatever their project.
-	Merging(ctx context.Context, documents []int64) ([]int64, error)
+	// Merging returns, for each of the documents, the homes in which it has annotations of a job in mode merge, whatever
+	// their project.
+	Merging(ctx context.Context, documents []int64) ([][]int64, error)
 
 	// Contents returns all annotations of homes, in any order.
 	Contents(ctx context.Context, homes []int64) ([]Content, error)

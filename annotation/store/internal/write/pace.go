@@ -43,11 +43,15 @@ func (p *pace) take(entries []store.Entry) int {
 	return min(len(entries), transactionItems)
 }
 
-// took learns from a transaction.
-func (p *pace) took(entries []store.Entry, took time.Duration) {
+// took learns from a transaction, unless most of its time went into the review of annotations that were there: smaller
+// transactions would only review them more often.
+func (p *pace) took(entries []store.Entry, reviewed int, took time.Duration) {
 	weight := 0
 	for _, e := range entries {
 		weight += weigh(e)
+	}
+	if reviewed > weight {
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

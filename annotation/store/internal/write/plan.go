@@ -20,6 +20,7 @@ type plan struct {
 	entries   []*entry       // in order of item numbers
 	documents []*document    // in key order
 	changes   Changes
+	reviewed  int // annotations that were there
 }
 
 // entry is an item that is being decided.

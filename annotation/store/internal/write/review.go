@@ -104,6 +104,7 @@ func (r *review) settle(ctx context.Context, tx Tx) error {
 		if i := slices.Index(stored, h); i >= 0 {
 			r.read(h, &contents[i], moved)
 		}
+		r.plan.reviewed += len(h.marks)
 		for _, e := range h.entries {
 			r.readEntry(h, e)
 		}
@@ -118,21 +119,26 @@ func (r *review) settle(ctx context.Context, tx Tx) error {
 
 // addMoved takes up, of documents in which items have moved, what other projects say, if some of that may be merged.
 func (r *review) addMoved(ctx context.Context, tx Tx) error {
+	var moved []*document
+	var documents []int64
 	for _, doc := range r.plan.documents {
-		if !doc.moved {
-			continue
+		if doc.moved {
+			moved, documents = append(moved, doc), append(documents, doc.state.ID)
 		}
-		homes, err := tx.Merging(ctx, []int64{doc.state.ID})
-		if err != nil {
-			return err
-		}
-		for _, home := range homes {
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	homes, err := tx.Merging(ctx, documents)
+	if err != nil {
+		return err
+	}
+	for i, doc := range moved {
+		for _, home := range homes[i] {
 			if home == doc.state.Home && slices.ContainsFunc(doc.entries, func(e *entry) bool { return e.home != 0 }) {
 				continue // it is among them, or all that was merged goes
 			}
-			if !slices.ContainsFunc(r.homes, func(h *reviewed) bool { return h.id == home }) {
-				r.homes = append(r.homes, &reviewed{id: home, doc: doc})
-			}
+			r.homes = append(r.homes, &reviewed{id: home, doc: doc})
 		}
 	}
 	return nil

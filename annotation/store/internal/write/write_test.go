@@ -43,14 +43,19 @@ func TestPace(t *testing.T) {
 	all := entries(100, 1000, 10)
 	for range 20 {
 		n := p.take(all)
-		p.took(all[:n], time.Duration(n)*transactionTime/3) // each takes a third of the time there is
+		p.took(all[:n], 0, time.Duration(n)*transactionTime/3) // each takes a third of the time there is
 	}
 	if n := p.take(all); n < 1 || n > 3 {
 		t.Errorf("%d slow items in a transaction, want at most 3", n)
 	}
+	before := p.take(all)
+	p.took(all[:before], 1_000_000, time.Hour)
+	if n := p.take(all); n != before {
+		t.Errorf("%d items in a transaction after a review, want %d as before", n, before)
+	}
 	for range 20 {
 		n := p.take(all)
-		p.took(all[:n], 0)
+		p.took(all[:n], 0, 0)
 	}
 	if n, want := p.take(all), mostWeight/1001; n != want {
 		t.Errorf("%d fast items in a transaction, want %d", n, want)
