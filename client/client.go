@@ -112,6 +112,14 @@ func (c *Client) Cancel(ctx context.Context, jobID int64, reason string) (*tally
 	return response.GetJob(), err
 }
 
+// DrainWorker tells a worker to take no more, to finish or give back what it holds, and to end, and returns its session as
+// it is right after. WORKER_NOT_FOUND.
+func (c *Client) DrainWorker(ctx context.Context, workerID string) (*tallymanv1.Worker, error) {
+	response, err := call(ctx, c, "drain worker "+workerID, c.admin.DrainWorker,
+		&tallymanv1.DrainWorkerRequest{WorkerId: workerID})
+	return response.GetWorker(), err
+}
+
 // Delete removes an ended job with everything the coordinator knows of it; what its handler stored stays. JOB_OPEN,
 // JOB_NOT_FOUND.
 func (c *Client) Delete(ctx context.Context, jobID int64) error {

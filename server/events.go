@@ -87,6 +87,12 @@ func (e *events) Reopened(jobID int64) {
 	e.folder.Changed(jobID, false)
 }
 
+// Draining implements dispatch.Events and api.Events.
+func (e *events) Draining(sessions []int64) {
+	e.dispatcher.Drain(sessions)
+	e.beating.Drain(sessions)
+}
+
 // Current implements api.Events.
 func (e *events) Current(ctx context.Context, jobID int64) { e.folder.Current(ctx, jobID) }
 

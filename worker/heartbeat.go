@@ -81,6 +81,9 @@ func (s *session) beatStream(parent context.Context, sequence *int64, answered f
 			}
 		case m := <-answers:
 			s.setInterval(m.GetNextInterval().AsDuration())
+			if m.GetDrain() {
+				s.drainOnce.Do(func() { close(s.drained) })
+			}
 			if waiting && m.GetSequence() == *sequence {
 				waiting = false
 				watchdog.Stop()

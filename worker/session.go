@@ -30,8 +30,10 @@ type session struct {
 	beat     chan struct{} // says that the next beat may be due earlier
 	settle   chan struct{} // says that queue is not empty
 
-	renew  func()        // gives up the coordinator at the other end of the connection, and chooses another
-	failed chan struct{} // closed when err is set
+	renew     func()        // gives up the coordinator at the other end of the connection, and chooses another
+	failed    chan struct{} // closed when err is set
+	drained   chan struct{} // closed when the coordinator has said that the worker is being drained
+	drainOnce sync.Once
 
 	mu      sync.Mutex
 	held    map[leaseKey]*lease // leases that are named in beats
@@ -88,7 +90,7 @@ func newSession(
 	s := &session{
 		config: config, api: api, id: r.GetSessionId(), cluster: r.GetClusterId(), lease: r.GetLeaseDuration().AsDuration(),
 		log: log.With("session_id", r.GetSessionId()), renew: renew,
-		beat: make(chan struct{}, 1), settle: make(chan struct{}, 1), failed: make(chan struct{}),
+		beat: make(chan struct{}, 1), settle: make(chan struct{}, 1), failed: make(chan struct{}), drained: make(chan struct{}),
 		held: map[leaseKey]*lease{}, running: map[*lease]struct{}{}, changed: make(chan struct{}),
 	}
 	if s.lease < minLease {
@@ -126,6 +128,8 @@ func (s *session) run(ctx context.Context, hurry <-chan struct{}) error {
 	case <-ctx.Done():
 	case <-claimed:
 	case <-s.failed:
+	case <-s.drained:
+		s.log.Info("the worker is being drained: it takes no more")
 	}
 	stopClaiming()
 	stuck := s.awaitClaims(claimed)
@@ -217,12 +221,29 @@ func (s *session) abandon() error {
 func (s *session) deregister(parent context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), deregisterTimeout)
 	defer cancel()
-	_, err := s.api.DeregisterWorker(ctx, &pb.DeregisterWorkerRequest{SessionId: s.id, Reason: "the worker stops"})
+	_, err := s.api.DeregisterWorker(ctx, &pb.DeregisterWorkerRequest{SessionId: s.id, Reason: s.reason()})
 	if err != nil {
 		s.log.Warn("worker not deregistered", "error", err)
 		return
 	}
 	s.log.Info("worker deregistered")
+}
+
+// reason says why the session ends in peace.
+func (s *session) reason() string {
+	if s.wasDrained() {
+		return "the worker was drained"
+	}
+	return "the worker stops"
+}
+
+func (s *session) wasDrained() bool {
+	select {
+	case <-s.drained:
+		return true
+	default:
+		return false
+	}
 }
 
 // fail ends the session with an error; the first one counts.

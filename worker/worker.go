@@ -20,6 +20,7 @@ const maxMessage = 32 << 20
 type Worker struct {
 	config  Config
 	started atomic.Bool
+	drained atomic.Bool
 	hurry   chan struct{} // closed by StopNow
 	once    sync.Once
 }
@@ -44,10 +45,13 @@ func (w *Worker) ID() string { return w.config.WorkerID }
 // one. It does not block, may be called from any goroutine, and more than once.
 func (w *Worker) StopNow() { w.once.Do(func() { close(w.hurry) }) }
 
-// Run registers the worker and works until ctx ends or, with Config.ExitWhenIdle, until there is nothing to do; then it
-// returns nil. It waits for as long as no coordinator can be reached.
+// Drained reports whether Run has ended, or is ending, because the worker was drained by DrainWorker, an operator's call.
+func (w *Worker) Drained() bool { return w.drained.Load() }
+
+// Run registers the worker and works until ctx ends, until the worker is drained or, with Config.ExitWhenIdle, until there
+// is nothing to do; then it returns nil. It waits for as long as no coordinator can be reached.
 //
-// When ctx ends it claims no more and lets handlers go on for Config.DrainTimeout; then it interrupts them with
+// When ctx ends, or the worker is drained, it claims no more and lets handlers go on for Config.DrainTimeout; then it interrupts them with
 // ErrDraining, gives back what is not done, and deregisters. That takes at most Config.DrainTimeout, twice
 // Config.StopTimeout and ten seconds more.
 //
@@ -76,5 +80,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	s.jobs = pb.NewJobServiceClient(conn)
-	return s.run(ctx, w.hurry)
+	err = s.run(ctx, w.hurry)
+	w.drained.Store(s.wasDrained())
+	return err
 }

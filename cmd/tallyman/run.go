@@ -120,11 +120,17 @@ func (f *follower) followWork(ctx context.Context, coordinator *coordinator, wor
 	err = f.submit(following, c, files)
 	cancel(nil)
 	<-done
-	if errors.Is(err, errNobodyWorks) {
+	switch {
+	case !errors.Is(err, errNobodyWorks):
+	case work.drained():
+		err = errDrained
+	default:
 		err = nil // what ended the work says more
 	}
 	return err
 }
+
+var errDrained = errors.New("the workers of this process were drained before all was done")
 
 var errNobodyWorks = errors.New("the worker of this process has ended")
 

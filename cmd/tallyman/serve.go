@@ -116,13 +116,21 @@ func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordi
 	}
 	fmt.Fprintf(p.stdout, "tallyman serves at %s\n", c.server.Addr())
 	var err error
-	select {
-	case <-ctx.Done():
-		logger.Info("stopping; a second signal kills")
-	case <-idle:
-		err = errNobodyWorks
-	case <-c.ended:
-		err = errors.New("the coordinator has ended")
+	for serving := true; serving; {
+		serving = false
+		select {
+		case <-ctx.Done():
+			logger.Info("stopping; a second signal kills")
+		case <-idle:
+			if work.drained() {
+				logger.Warn("the workers of this process were drained; the coordinator goes on without them")
+				idle, serving = nil, true
+				continue
+			}
+			err = errNobodyWorks
+		case <-c.ended:
+			err = errors.New("the coordinator has ended")
+		}
 	}
 	if work != nil {
 		err = errors.Join(err, work.close())

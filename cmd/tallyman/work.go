@@ -88,7 +88,13 @@ func (p *program) work(ctx context.Context, w working) error {
 		return err
 	}
 	<-work.ended
-	return work.close()
+	if err := work.close(); err != nil {
+		return err
+	}
+	if work.drained() {
+		fmt.Fprintln(p.stderr, "the worker was drained")
+	}
+	return nil
 }
 
 // localServer returns the address of the server of the data folder.

@@ -16,6 +16,7 @@ import (
 type workforce struct {
 	store   store.Store
 	handler *annotations.Handler
+	worker  *worker.Worker
 	stop    context.CancelFunc
 	ended   chan struct{}
 	err     error // why it ended; to be read after that
@@ -44,13 +45,16 @@ func startWork(ctx context.Context, dsn string, config worker.Config) (*workforc
 		return nil, errors.Join(err, st.Close())
 	}
 	working, stop := context.WithCancel(ctx)
-	f := &workforce{store: st, handler: handler, stop: stop, ended: make(chan struct{})}
+	f := &workforce{store: st, handler: handler, worker: w, stop: stop, ended: make(chan struct{})}
 	go func() {
 		defer close(f.ended)
 		f.err = w.Run(working)
 	}()
 	return f, nil
 }
+
+// drained reports whether the worker ended since an operator drained it.
+func (f *workforce) drained() bool { return f.worker.Drained() }
 
 // close tells the worker to stop in order, which its own timeouts bound, and closes the store.
 func (f *workforce) close() error {

@@ -44,3 +44,6 @@ CREATE INDEX batches_returned ON batches (job_id, available_at, id) WHERE state 
 -- One worker is looked at: its newest session, and the attempts of that.
 CREATE INDEX sessions_worker ON sessions (worker_id, id);
 CREATE INDEX attempts_session ON attempts (session_id, ended_at);
+
+ALTER TABLE batches ADD COLUMN lone_losses integer NOT NULL DEFAULT 0 CHECK (lone_losses >= 0);
+COMMENT ON COLUMN batches.lone_losses IS 'Of its last attempts that were lost in a row, those while most other sessions kept beating.';

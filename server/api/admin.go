@@ -92,3 +92,17 @@ func (s *adminService) GetWorker(ctx context.Context, r *pb.GetWorkerRequest) (*
 	}
 	return &pb.GetWorkerResponse{Worker: toWorker(&w.Session), Batches: toBatches(w.Held), Attempts: toAttempts(w.Attempts)}, nil
 }
+
+func (s *adminService) DrainWorker(ctx context.Context, r *pb.DrainWorkerRequest) (*pb.DrainWorkerResponse, error) {
+	w, err := s.cfg.Store.DrainSession(ctx, r.GetWorkerId())
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrSessionEnded) {
+		return nil, fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_WORKER_NOT_FOUND,
+			"there is no worker %q, or its session has ended", r.GetWorkerId())
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Logger.InfoContext(ctx, "worker is drained", "worker_id", w.WorkerID, "session_id", w.ID)
+	s.cfg.Events.Draining([]int64{w.ID})
+	return &pb.DrainWorkerResponse{Worker: toWorker(&w)}, nil
+}

@@ -1,21 +1,28 @@
 package api
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
 )
 
 // Beating is the heartbeat streams that are open at this coordinator, one for a session. Safe for concurrent use.
 type Beating struct {
 	mu      sync.Mutex
 	streams map[int64]*beatStream
+	breaks  []streamBreak // those within the last grace, in their order
 }
 
 // beatStream is one of them: what is pushed is sent between the answers to beats.
 type beatStream struct {
 	epoch int64
+	drain atomic.Bool // its session is being drained: every answer says so
+	left  atomic.Bool // its session has ended in peace
 	push  chan *pb.HeartbeatResponse
 	over  chan struct{} // closed when a newer stream of the session took its place
 }
@@ -47,6 +54,68 @@ func (b *Beating) close(session int64, s *beatStream) {
 	if b.streams[session] == s {
 		delete(b.streams, session)
 	}
+}
+
+// Drain tells the workers of sessions that beat here that they are being drained, at once and with every answer. It does
+// not block.
+func (b *Beating) Drain(sessions []int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, id := range sessions {
+		if s := b.streams[id]; s != nil && !s.drain.Swap(true) {
+			select {
+			case s.push <- &pb.HeartbeatResponse{Drain: true}:
+			default:
+			}
+		}
+	}
+}
+
+// leave notes that a session ended in peace, so that the end of its stream is no break.
+func (b *Beating) leave(session int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.streams[session]; s != nil {
+		s.left.Store(true)
+	}
+}
+
+// streamBreak is a stream that the worker's side ended, or the network in between.
+type streamBreak struct {
+	store.Stream
+	at time.Time // monotonic
+}
+
+// broke notes that a stream broke, and forgets those that did more than grace before.
+func (b *Beating) broke(s store.Stream, grace time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.breaks = slices.DeleteFunc(b.breaks, func(x streamBreak) bool { return now.Sub(x.at) >= grace })
+	b.breaks = append(b.breaks, streamBreak{s, now})
+}
+
+// excused returns the streams that broke within the last grace if that is the network's doing: at least two sessions and
+// at least half of those that beat here.
+func (b *Beating) excused() []store.Stream {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	broken := map[int64]bool{}
+	streams := make([]store.Stream, len(b.breaks))
+	for i, x := range b.breaks {
+		broken[x.SessionID] = true
+		streams[i] = x.Stream
+	}
+	all := len(broken)
+	for id := range b.streams {
+		if !broken[id] {
+			all++
+		}
+	}
+	if len(broken) < 2 || 2*len(broken) < all {
+		return nil
+	}
+	return streams
 }
 
 // Cancel tells the workers that beat here to stop these leases, since their job is being stopped. It does not block.

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"context"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -14,8 +12,4 @@ func soon() error { return status.Error(codes.Unimplemented, "not yet") }
 
 func (s *jobService) ExportItems(*pb.ExportItemsRequest, grpc.ServerStreamingServer[pb.ExportItemsResponse]) error {
 	return soon()
-}
-
-func (s *adminService) DrainWorker(context.Context, *pb.DrainWorkerRequest) (*pb.DrainWorkerResponse, error) {
-	return nil, soon()
 }

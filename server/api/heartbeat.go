@@ -38,8 +38,14 @@ func (s *workerService) Heartbeat(stream heartbeatStream) error {
 	}
 	b := s.beating.open(session, epoch)
 	defer s.beating.close(session, b)
+	// Asked after it was opened, so that whoever drains it either finds the stream or is found.
+	w, err := s.cfg.Store.GetSession(ctx, session)
+	if err != nil {
+		return asSession(err)
+	}
+	b.drain.Store(!w.DrainedAt.IsZero())
 	err = s.beat(ctx, stream, session, b, first)
-	if errors.Is(err, errBroken) && s.drain.Err() == nil && !silent(stream.Context()) {
+	if errors.Is(err, errBroken) && s.drain.Err() == nil && !b.left.Load() {
 		s.broken(stream.Context(), session, epoch)
 	}
 	if errors.Is(err, io.EOF) {
@@ -53,16 +59,36 @@ var errBroken = errors.New("the heartbeat stream broke")
 
 func brokenBy(err error) error { return fmt.Errorf("%w: %w", errBroken, err) }
 
-// broken notes that the worker's side ended its stream. The coordinator's own end, or its database's, shortens nothing.
+// broken notes that the worker's side ended its stream. The coordinator's own end, or its database's, shortens nothing, nor
+// does a connection that this side gave up; but for telling the network's doing from workers', that is a break, too. When
+// many break within one grace it is the network, and nobody is accused. What is noted of the others is looked at
+// after this break is: so whichever is noted last excuses all of them. Leases outlive the grace by a little, so that this is
+// done when the first of them end.
 func (s *workerService) broken(parent context.Context, session, epoch int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), breakWait)
 	defer cancel()
-	if err := s.cfg.Store.BreakStream(ctx, session, epoch, s.cfg.Grace); err != nil {
-		s.cfg.Logger.Warn("note broken heartbeat stream", "session_id", session, "error", err)
+	s.beating.broke(store.Stream{SessionID: session, Epoch: epoch}, s.cfg.Grace)
+	if grace := s.cfg.Grace + min(s.cfg.Grace/10, graceMargin); !silent(parent) {
+		if err := s.cfg.Store.BreakStream(ctx, session, epoch, grace); err != nil {
+			s.cfg.Logger.Warn("note broken heartbeat stream", "session_id", session, "error", err)
+			return
+		}
+		s.cfg.Dispatcher.Ledger().Shorten(session, grace)
+	}
+	excused := s.beating.excused()
+	if len(excused) == 0 {
 		return
 	}
-	s.cfg.Dispatcher.Ledger().Shorten(session, s.cfg.Grace)
+	if err := s.cfg.Store.ExcuseStreams(ctx, excused); err != nil {
+		s.cfg.Logger.Warn("excuse broken heartbeat streams", "streams", len(excused), "error", err)
+		return
+	}
+	s.cfg.Logger.Warn("many heartbeat streams broke at once: it is taken for the network, and no worker for dead",
+		"streams", len(excused), "grace", s.cfg.Grace)
 }
+
+// graceMargin is the most by which the leases of a broken stream outlive the grace.
+const graceMargin = 500 * time.Millisecond
 
 // beat answers the beats of a stream until it ends: with nil when a newer stream took its place, and with errBroken and
 // io.EOF when the worker closed it.
@@ -103,7 +129,7 @@ func (s *workerService) beat(
 				return brokenBy(err)
 			}
 		case m := <-beats:
-			answer, err := s.answer(ctx, session, m)
+			answer, err := s.answer(ctx, session, b, m)
 			if err != nil && ctx.Err() != nil {
 				continue // which of them ended it is decided in one place
 			}
@@ -117,7 +143,9 @@ func (s *workerService) beat(
 	}
 }
 
-func (s *workerService) answer(ctx context.Context, session int64, m *pb.HeartbeatRequest) (*pb.HeartbeatResponse, error) {
+func (s *workerService) answer(
+	ctx context.Context, session int64, b *beatStream, m *pb.HeartbeatRequest,
+) (*pb.HeartbeatResponse, error) {
 	if m.GetSessionId() != session {
 		return nil, invalid("session_id", "must be %d in every beat of this stream", session)
 	}
@@ -132,7 +160,9 @@ func (s *workerService) answer(ctx context.Context, session int64, m *pb.Heartbe
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, err
 	}
-	resp := &pb.HeartbeatResponse{Sequence: m.GetSequence(), NextInterval: durationpb.New(s.nextInterval())}
+	resp := &pb.HeartbeatResponse{
+		Sequence: m.GetSequence(), NextInterval: durationpb.New(s.nextInterval()), Drain: b.drain.Load(),
+	}
 	for i, l := range m.GetLeases() {
 		a := &pb.LeaseAnswer{BatchId: l.GetBatchId(), Attempt: l.GetAttempt(), Verdict: pb.LeaseVerdict_LEASE_VERDICT_CONTINUE}
 		switch {

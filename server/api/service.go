@@ -48,6 +48,8 @@ type Events interface {
 	Resumed(jobID int64)
 	// Retried says that batches of a job are pending again, or will be.
 	Retried(jobID int64)
+	// Draining says that sessions are being drained.
+	Draining(sessions []int64)
 	// Current returns when the job says what this coordinator's commits of before the call have changed. Unlike the
 	// others it blocks, for as long as that takes.
 	Current(ctx context.Context, jobID int64)

@@ -223,6 +223,7 @@ func (s *workerService) DeregisterWorker(
 	if err != nil && !errors.Is(err, store.ErrSessionEnded) && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
+	s.beating.leave(r.GetSessionId())
 	s.kinds.forget(r.GetSessionId())
 	s.cfg.Dispatcher.Returned(ended)
 	s.cfg.Logger.InfoContext(ctx, "worker deregistered", "session_id", r.GetSessionId(), "reason", r.GetReason())

@@ -33,6 +33,7 @@ type waiter struct {
 	grants  []store.Grant
 	err     error
 	asked   bool          // the store has seen the request
+	drained bool          // it came when its session was being drained already
 	done    chan struct{} // closed with grants or err set
 }
 
@@ -76,7 +77,24 @@ func (c *claims) claim(ctx context.Context, r store.ClaimRequest, kinds []string
 		// A claim for it is under way: its answer is bounded by the store's own limits.
 		<-w.done
 	}
+	if errors.Is(w.err, store.ErrSessionDrained) {
+		return nil, nil // while it waited
+	}
 	return w.grants, w.err
+}
+
+// drain answers the waiters of sessions with nothing. Claims that come later wait in vain, since one that is answered at
+// once would be made again at once by a worker that does not heed what it is told.
+func (c *claims) drain(sessions []int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = slices.DeleteFunc(c.waiting, func(w *waiter) bool {
+		if w.drained || !slices.Contains(sessions, w.request.SessionID) {
+			return false
+		}
+		close(w.done)
+		return true
+	})
 }
 
 // withdraw takes a waiter out of the queue; false means that it is being served.
@@ -219,7 +237,7 @@ func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
 		for _, w := range waiters {
 			// A waiter that got something is done, if it could take more or not: a second claim under its request id
 			// would be taken for a repetition.
-			if len(w.grants) == 0 && w.err == nil && w.ctx.Err() == nil {
+			if len(w.grants) == 0 && w.err == nil && !w.drained && w.ctx.Err() == nil {
 				r := w.request
 				r.Max = min(r.Max, c.d.cfg.GroupSize)
 				if want += r.Max; len(requests) > 0 && want > c.d.cfg.GroupSize {
@@ -249,10 +267,13 @@ func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
 		got := 0
 		jobs := map[int64]bool{}
 		for i, w := range open {
-			w.asked = true
 			w.err = claimed.Errs[i]
+			if errors.Is(w.err, store.ErrSessionDrained) && !w.asked {
+				w.err, w.drained = nil, true
+			}
+			w.asked = true
 			w.grants = claimed.Grants[i]
-			if got += len(w.grants); w.err != nil || len(w.grants) > 0 && w.grants[0].Repeated {
+			if got += len(w.grants); claimed.Errs[i] != nil || len(w.grants) > 0 && w.grants[0].Repeated {
 				got += requests[i].Max // it asked for nothing that a job could have given
 			}
 			for _, g := range claimed.Grants[i] {

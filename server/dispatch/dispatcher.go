@@ -15,7 +15,7 @@ import (
 type Store interface {
 	store.Leases
 	ClaimableJobs(ctx context.Context) ([]job.Job, error)
-	TouchSessions(ctx context.Context, sessions []int64) error
+	TouchSessions(ctx context.Context, sessions []int64) (drained []int64, err error)
 }
 
 // Events tells the rest of the coordinator what the dispatcher did. Its methods must not block.
@@ -24,6 +24,8 @@ type Events interface {
 	Changed(jobID int64, mayEnd bool)
 	// AttemptsEnded says which attempts ended otherwise than by completing.
 	AttemptsEnded(ended []store.Ended)
+	// Draining says which sessions, heard of here, are being drained. It says so again and again.
+	Draining(sessions []int64)
 }
 
 // Config of a Dispatcher. Zero values work, but for Store and Events.
@@ -103,6 +105,9 @@ func (d *Dispatcher) Run(ctx context.Context) {
 func (d *Dispatcher) Claim(ctx context.Context, r store.ClaimRequest, kinds []string) ([]store.Grant, error) {
 	return d.claims.claim(ctx, r, kinds)
 }
+
+// Drain says that sessions are being drained: their claims that wait are answered with nothing. It does not block.
+func (d *Dispatcher) Drain(sessions []int64) { d.claims.drain(sessions) }
 
 // Wake says that a job, or with 0 any, may have batches to claim. It does not block.
 func (d *Dispatcher) Wake(jobID int64) { d.claims.stir(jobID) }
@@ -297,8 +302,12 @@ func (d *Dispatcher) touchLoop(ctx context.Context) {
 		if len(ids) == 0 {
 			continue
 		}
-		if err := d.cfg.Store.TouchSessions(ctx, ids); err != nil && !errors.Is(err, context.Canceled) {
+		drained, err := d.cfg.Store.TouchSessions(ctx, ids)
+		if err != nil && !errors.Is(err, context.Canceled) {
 			d.cfg.Logger.Warn("note heartbeats of sessions", "error", err)
+		}
+		if len(drained) > 0 {
+			d.cfg.Events.Draining(drained)
 		}
 	}
 }

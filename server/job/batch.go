@@ -22,13 +22,14 @@ type Batch struct {
 	DoneItems int32 // items at its front whose outcome is final
 	Weight    int32
 
-	State    BatchState
-	Attempt  int32 // claims so far
-	Failures int32
-	Crashes  int32
-	Losses   int32
-	Outcomes []Run  // of the ended items, from the front
-	Error    string // what its last attempt ended with, if that was not completion
+	State      BatchState
+	Attempt    int32 // claims so far
+	Failures   int32
+	Crashes    int32
+	Losses     int32
+	LoneLosses int32  // of the last losses in a row, those while most other sessions kept beating
+	Outcomes   []Run  // of the ended items, from the front
+	Error      string // what its last attempt ended with, if that was not completion
 
 	SessionID      int64     // the holder while running, else 0
 	LeaseExpiresAt time.Time // zero unless running
@@ -64,12 +65,53 @@ type End struct {
 
 // Decision is what an ended attempt leads to.
 type Decision struct {
-	State    BatchState
-	Backoff  time.Duration // of a batch that becomes pending: not claimed before
-	Undone   Outcome       // of the items without an outcome, when the batch ends
-	Failures int32
-	Crashes  int32
-	Losses   int32
+	State      BatchState
+	Backoff    time.Duration // of a batch that becomes pending: not claimed before
+	Undone     Outcome       // of the items without an outcome, when the batch ends
+	Failures   int32
+	Crashes    int32
+	Losses     int32
+	LoneLosses int32
+}
+
+// Peer is what is known of another session when a lease has run out in silence.
+type Peer struct {
+	Age    time.Duration // since it began
+	Silent time.Duration // since it was last heard of
+}
+
+// lostAsDied is how many losses in a row, each while most other sessions kept beating, count as one death.
+const lostAsDied = 3
+
+// Silence says how an attempt ended whose lease ran out while its session had not been heard of for silent: as lost. But
+// when most other sessions kept beating meanwhile, and did so at the two losses in a row before, it is the batch that is
+// accused: it died. It counts such losses in b. A release in between does not break the row, a loss at which the others
+// were silent too, as in a network's outage, is passed over, and any other end begins it anew.
+func (b *Batch) Silence(silent time.Duration, others []Peer) EndKind {
+	if !keptBeating(silent, others) {
+		return EndLost
+	}
+	if b.LoneLosses++; b.LoneLosses < lostAsDied {
+		return EndLost
+	}
+	return EndDied
+}
+
+// keptBeating reports whether more than half of the other sessions were heard of in the second half of a silence. Those
+// count that lived when it began: had begun before it, and been heard of no longer before it than it took. Without one
+// nobody can tell a batch that freezes its worker from a network that is down.
+func keptBeating(silent time.Duration, others []Peer) bool {
+	lived, heard := 0, 0
+	for _, p := range others {
+		if p.Age < silent || p.Silent > 2*silent {
+			continue
+		}
+		lived++
+		if 2*p.Silent < silent {
+			heard++
+		}
+	}
+	return 2*heard > lived
 }
 
 // Decide says what the end of an attempt leads to, by what is known of the batch (its DoneItems already including
@@ -83,7 +125,10 @@ func Decide(b *Batch, end EndKind, retryable bool, state State, p Policy) Decisi
 		d.Crashes++
 	case EndLost:
 		d.Losses++
-	case EndCompleted, EndReleased, EndCancelled:
+		d.LoneLosses = b.LoneLosses
+	case EndReleased:
+		d.LoneLosses = b.LoneLosses
+	case EndCompleted, EndCancelled:
 		// These accuse nobody.
 	}
 	switch {
@@ -92,7 +137,7 @@ func Decide(b *Batch, end EndKind, retryable bool, state State, p Policy) Decisi
 		d.State = BatchCompleted
 	case end == EndFailed && (!retryable || d.Failures >= p.Attempts()):
 		d.State, d.Undone = BatchFailed, ItemFailed
-	case end.Crashed() && d.Crashes+d.Losses >= p.Attempts():
+	case end == EndDied && d.Crashes >= p.Attempts():
 		d.State, d.Undone = BatchCrashed, ItemCrashed
 	case state.Stopping():
 		d.State, d.Undone = BatchCancelled, ItemCancelled

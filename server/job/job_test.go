@@ -30,8 +30,12 @@ func TestDecide(t *testing.T) {
 		{"failure while cancelling", Batch{ItemCount: 5}, EndFailed, true, Cancelling,
 			Decision{State: BatchCancelled, Undone: ItemCancelled, Failures: 1}},
 		{"first death", Batch{ItemCount: 5, DoneItems: 2}, EndDied, false, Running, Decision{State: BatchPending, Crashes: 1}},
-		{"third crash", Batch{ItemCount: 5, Crashes: 1, Losses: 1}, EndLost, false, Running,
-			Decision{State: BatchCrashed, Undone: ItemCrashed, Crashes: 1, Losses: 2}},
+		{"third death", Batch{ItemCount: 5, Crashes: 2, Losses: 1, LoneLosses: 1}, EndDied, false, Running,
+			Decision{State: BatchCrashed, Undone: ItemCrashed, Crashes: 3, Losses: 1}},
+		{"losses accuse nobody", Batch{ItemCount: 5, Crashes: 2, Losses: 9, LoneLosses: 2}, EndLost, false, Running,
+			Decision{State: BatchPending, Crashes: 2, Losses: 10, LoneLosses: 2}},
+		{"a release breaks no row of losses", Batch{ItemCount: 5, Losses: 2, LoneLosses: 2}, EndReleased, false, Running,
+			Decision{State: BatchPending, Losses: 2, LoneLosses: 2}},
 		{"failures and crashes are counted apart", Batch{ItemCount: 5, Failures: 2}, EndDied, false, Running,
 			Decision{State: BatchPending, Failures: 2, Crashes: 1}},
 		{"released", Batch{ItemCount: 5, Crashes: 2, Failures: 2}, EndReleased, false, Running,
@@ -57,6 +61,32 @@ func TestDecide(t *testing.T) {
 				t.Errorf("a running batch must not become %v", got.State)
 			}
 		})
+	}
+}
+
+func TestSilence(t *testing.T) {
+	const silent = 30 * time.Second
+	beating, quiet := Peer{time.Hour, 5 * time.Second}, Peer{time.Hour, 25 * time.Second}
+	for _, test := range []struct {
+		name   string
+		lone   int32
+		others []Peer
+		want   EndKind
+		then   int32
+	}{
+		{"no other session", 2, nil, EndLost, 2},
+		{"the first loss", 0, []Peer{beating}, EndLost, 1},
+		{"the third in a row", 2, []Peer{beating}, EndDied, 3},
+		{"most others beat", 2, []Peer{beating, quiet, beating}, EndDied, 3},
+		{"half of the others beat", 2, []Peer{beating, quiet}, EndLost, 2},
+		{"all are silent", 2, []Peer{quiet, quiet}, EndLost, 2},
+		{"others began after it fell silent", 2, []Peer{{20 * time.Second, 0}, quiet}, EndLost, 2},
+		{"others were gone before", 2, []Peer{beating, {time.Hour, 61 * time.Second}, {time.Hour, 10 * time.Hour}}, EndDied, 3},
+	} {
+		b := Batch{LoneLosses: test.lone}
+		if got := b.Silence(silent, test.others); got != test.want || b.LoneLosses != test.then {
+			t.Errorf("%s: %v and %d lone losses, want %v and %d", test.name, got, b.LoneLosses, test.want, test.then)
+		}
 	}
 }
 

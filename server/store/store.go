@@ -26,6 +26,7 @@ var (
 	ErrUploadFenced   = errors.New("the upload was opened again by a newer stream")
 	ErrUploadMismatch = errors.New("the upload id belongs to an upload with another header")
 	ErrSessionEnded   = errors.New("the session has ended")
+	ErrSessionDrained = errors.New("the session is being drained")
 	ErrJobOpen        = errors.New("the job has not ended")
 	ErrNothingToRetry = errors.New("there is no batch to retry")
 	ErrUnavailable    = errors.New("the database cannot be reached") // transient; retry
@@ -209,7 +210,7 @@ type Grant struct {
 // Claimed is what a claim group got.
 type Claimed struct {
 	Grants [][]Grant      // by request
-	Errs   []error        // by request: nil or ErrSessionEnded
+	Errs   []error        // by request: nil, ErrSessionEnded or ErrSessionDrained
 	Took   map[int64]Took // by job id, for each turn with Most > 0
 }
 
@@ -300,7 +301,8 @@ type Leases interface {
 	// ended lists the attempts ended now that did not complete.
 	Settle(ctx context.Context, settlements []Settlement) (answers []SettleAnswer, ended []Ended, err error)
 	// Reap ends leases that have expired: of the given batches, or with nil of all there are, at most limit. Rows that
-	// are locked are left for the next round. An expired lease whose session's stream is broken died, others are lost.
+	// are locked are left for the next round. An expired lease whose session's stream is broken died; of others package
+	// job decides, by what is known of the other sessions, whether they are lost.
 	Reap(ctx context.Context, batches []int64, limit int) (Reaped, error)
 }
 
@@ -315,11 +317,18 @@ type Session struct {
 	Slots        int32
 	RegisteredAt time.Time
 	BeatAt       time.Time // last beat known to the database
+	DrainedAt    time.Time // when it was asked to take no more and to end; zero unless it was
 	EndedAt      time.Time // zero while it lives
 	EndReason    string
 	Running      int64 // leases held
 	Completed    int64 // batches completed
 	Crashed      int64 // attempts that died or were lost
+}
+
+// Stream is a heartbeat stream that a session opened.
+type Stream struct {
+	SessionID int64
+	Epoch     int64
 }
 
 // Sessions is what worker sessions need.
@@ -334,8 +343,15 @@ type Sessions interface {
 	// BreakStream notes that the worker's side closed the stream: the session's leases are shortened to end in grace,
 	// unless it has opened a newer stream than epoch. It lengthens none, and is nothing for a session that has ended.
 	BreakStream(ctx context.Context, session, epoch int64, grace time.Duration) error
-	// TouchSessions notes that sessions have beaten. Not waited for by anybody.
-	TouchSessions(ctx context.Context, sessions []int64) error
+	// ExcuseStreams takes back that streams broke, each unless its session has opened a newer one: leases that run out
+	// because of it, as soon as they did with it, are lost, and nobody has died.
+	ExcuseStreams(ctx context.Context, streams []Stream) error
+	// TouchSessions notes that sessions have beaten, and returns those of them that are being drained. Not waited for by
+	// anybody.
+	TouchSessions(ctx context.Context, sessions []int64) (drained []int64, err error)
+	// DrainSession notes that a worker's live session is to take no more and to end: it is granted nothing any more. Of
+	// one that is being drained nothing changes. ErrNotFound.
+	DrainSession(ctx context.Context, workerID string) (Session, error)
 	// EndSession ends a session that deregistered: what it still holds is released.
 	EndSession(ctx context.Context, session int64, reason string) ([]Ended, error)
 	// EndSilentSessions ends sessions of which nothing was heard for so long; what they still hold, if anything, is

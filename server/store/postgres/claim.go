@@ -22,7 +22,7 @@ const lockSessions = `
 SELECT pg_advisory_xact_lock($1, (id % 2147483647)::integer) FROM unnest($2::bigint[]) AS id`
 
 const selectLiveSessions = `
-SELECT id FROM sessions WHERE id = ANY ($1::bigint[]) AND ended_at IS NULL`
+SELECT id, drained_at IS NOT NULL FROM sessions WHERE id = ANY ($1::bigint[]) AND ended_at IS NULL`
 
 // selectRepeated finds what sessions hold under request ids they used before.
 const selectRepeated = `
@@ -44,7 +44,7 @@ const claimBatches = `
 WITH asked AS MATERIALIZED (
     SELECT w.session_id, w.request_id, w.most, w.n
     FROM unnest($1::bigint[], $2::text[], $3::integer[]) WITH ORDINALITY AS w(session_id, request_id, most, n)
-    WHERE (SELECT s.ended_at IS NULL FROM sessions s WHERE s.id = w.session_id)
+    WHERE (SELECT s.ended_at IS NULL AND s.drained_at IS NULL FROM sessions s WHERE s.id = w.session_id)
       AND (SELECT h.id FROM batches h
            WHERE h.session_id = w.session_id AND h.claim_request_id = w.request_id LIMIT 1) IS NULL
 ), slots AS MATERIALIZED (
@@ -109,14 +109,22 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 	}
 	a, from := ask(requests), newTurns(turns)
 	var (
-		live   []int64
+		live   map[int64]bool // whether they are being drained
 		grants []granted
 		old    []granted
 	)
 	err := s.write(ctx, "claim batches", func(ctx context.Context, t *tx) error {
-		live, grants, old = nil, nil, nil
+		live, grants, old = map[int64]bool{}, nil, nil
 		t.queue(lockSessions, sessionLock, a.locks)
-		ids(t.queue(selectLiveSessions, a.locks), &live)
+		each(t.queue(selectLiveSessions, a.locks), func(row pgx.Rows) error {
+			var (
+				id      int64
+				drained bool
+			)
+			err := row.Scan(&id, &drained)
+			live[id] = drained
+			return err
+		})
 		each(t.queue(selectRepeated, a.sessions, a.ids), func(row pgx.Rows) error {
 			g := granted{Grant: store.Grant{Repeated: true}}
 			err := row.Scan(&g.request, &g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal, &g.FirstItem,
@@ -158,9 +166,12 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 	for i, r := range requests {
 		at := a.index[key(r)]
 		claimed.Grants[i] = byAsked[at]
-		if !slices.Contains(live, r.SessionID) {
+		switch drained, lives := live[r.SessionID]; {
+		case !lives:
 			claimed.Errs[i] = store.ErrSessionEnded
-		} else if a.first[at] != i {
+		case drained && len(claimed.Grants[i]) == 0:
+			claimed.Errs[i] = store.ErrSessionDrained
+		case a.first[at] != i:
 			// The same request again in one group gets the first one's leases.
 			claimed.Grants[i] = slices.Clone(byAsked[at])
 			for k := range claimed.Grants[i] {

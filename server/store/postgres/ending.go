@@ -11,7 +11,7 @@ import (
 )
 
 // heldColumns are those of a batch b that its end is decided by.
-const heldColumns = `b.id, b.job_id, b.first_item, b.item_count, b.done_items, b.state, b.attempt, b.failures, b.crashes, b.losses,
+const heldColumns = `b.id, b.job_id, b.first_item, b.item_count, b.done_items, b.state, b.attempt, b.failures, b.crashes, b.losses, b.lone_losses,
     coalesce(b.session_id, 0), coalesce(b.ended_session, 0), coalesce(b.ended_as, ''), b.claimed_at`
 
 // held is a batch that this transaction has locked.
@@ -47,6 +47,7 @@ type rule struct {
 type holder struct {
 	worker string
 	broken bool
+	silent time.Duration // since it was last heard of
 }
 
 // papers is what an ended attempt's log line says of its batch.
@@ -71,7 +72,9 @@ type ending struct {
 
 const selectRules = `SELECT id, state, policy FROM jobs WHERE id = ANY ($1::bigint[])`
 
-const selectHolders = `SELECT id, worker_id, broken_at IS NOT NULL FROM sessions WHERE id = ANY ($1::bigint[])`
+const selectHolders = `
+SELECT id, worker_id, broken_at IS NOT NULL, greatest(clock_timestamp() - beat_at, interval '0')
+FROM sessions WHERE id = ANY ($1::bigint[])`
 
 const selectPapers = `
 SELECT batch_id, documents[1:10], cardinality(documents) FROM batch_payloads WHERE batch_id = ANY ($1::bigint[])`
@@ -85,7 +88,7 @@ func (e *ending) lock(t *tx, sql string, args ...any) {
 			claimedAt *time.Time
 		)
 		err := row.Scan(&b.ID, &b.JobID, &b.FirstItem, &b.ItemCount, &b.DoneItems, &b.State, &b.Attempt, &b.Failures, &b.Crashes,
-			&b.Losses, &b.SessionID, &b.endedSession, &b.endedAs, &claimedAt)
+			&b.Losses, &b.LoneLosses, &b.SessionID, &b.endedSession, &b.endedAs, &claimedAt)
 		b.ClaimedAt = timeOf(claimedAt)
 		e.held[b.ID] = &b
 		e.order = append(e.order, b.ID)
@@ -125,7 +128,7 @@ func (e *ending) prepare(ctx context.Context, t *tx) error {
 			id int64
 			h  holder
 		)
-		err := row.Scan(&id, &h.worker, &h.broken)
+		err := row.Scan(&id, &h.worker, &h.broken, &h.silent)
 		e.holder[id] = h
 		return err
 	})
@@ -184,6 +187,7 @@ func (e *ending) end(b *held, end job.End, findings []store.Finding) store.Settl
 	b.added = job.AppendRuns(b.added, runs)
 	b.backoff = decision.Backoff
 	b.State, b.Failures, b.Crashes, b.Losses = decision.State, decision.Failures, decision.Crashes, decision.Losses
+	b.LoneLosses = decision.LoneLosses
 	b.endedSession, b.endedAs, b.SessionID = b.SessionID, end.Kind, 0
 	return store.SettleAnswer{JobID: b.JobID, State: b.State}
 }
@@ -206,14 +210,14 @@ func (e *ending) remember(b *held, end job.End, after job.BatchState) {
 
 const endBatches = `
 UPDATE batches b
-SET state = w.state, failures = w.failures, crashes = w.crashes, losses = w.losses, done_items = w.done_items,
+SET state = w.state, failures = w.failures, crashes = w.crashes, losses = w.losses, lone_losses = w.lone_losses, done_items = w.done_items,
     outcomes = b.outcomes || w.outcomes, ended_session = b.session_id, ended_as = w.ended_as, session_id = NULL,
     claim_request_id = NULL, lease_expires_at = NULL,
     settled_at = CASE WHEN w.state > 1 THEN clock_timestamp() END,
     available_at = CASE WHEN w.state = 0 THEN clock_timestamp() + w.backoff END
 FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
-            $8::bytea[], $9::text[], $10::interval[])
-     AS w(id, attempt, state, failures, crashes, losses, done_items, outcomes, ended_as, backoff)
+            $8::bytea[], $9::text[], $10::interval[], $11::integer[])
+     AS w(id, attempt, state, failures, crashes, losses, done_items, outcomes, ended_as, backoff, lone_losses)
 WHERE b.id = w.id AND b.id = ANY ($1::bigint[]) AND b.attempt = w.attempt`
 
 const insertAttempts = `
@@ -229,6 +233,7 @@ func (e *ending) queue(t *tx) {
 	var (
 		id                                       []int64
 		attempt, failures, crashes, losses, done []int32
+		lone                                     []int32
 		state                                    []int16
 		outcomes                                 [][]byte
 		as                                       []string
@@ -243,9 +248,10 @@ func (e *ending) queue(t *tx) {
 		failures, crashes, losses = append(failures, b.Failures), append(crashes, b.Crashes), append(losses, b.Losses)
 		done, outcomes = append(done, b.DoneItems), append(outcomes, append([]byte{}, b.added...))
 		as, backoff = append(as, string(b.endedAs)), append(backoff, b.backoff)
+		lone = append(lone, b.LoneLosses)
 	}
 	if len(id) > 0 {
-		t.queue(endBatches, id, attempt, state, failures, crashes, losses, done, outcomes, as, backoff)
+		t.queue(endBatches, id, attempt, state, failures, crashes, losses, done, outcomes, as, backoff, lone)
 	}
 	e.queueAttempts(t)
 	e.tally.queue(t)
@@ -271,10 +277,10 @@ func (e *ending) queueAttempts(t *tx) {
 }
 
 // endAll ends all that was locked the same way and for the same reason.
-func (e *ending) endAll(how func(h holder) (job.EndKind, string)) {
+func (e *ending) endAll(how func(b *held) (job.EndKind, string)) {
 	for _, id := range e.order {
 		b := e.held[id]
-		kind, message := how(e.holder[b.SessionID])
+		kind, message := how(b)
 		e.end(b, job.End{Kind: kind, Message: message, From: b.DoneItems}, nil)
 	}
 }

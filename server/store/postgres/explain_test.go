@@ -165,7 +165,7 @@ func TestPlans(t *testing.T) {
 			numbers := same("integer", "1", n)
 			return []string{
 				batches(n), numbers, same("smallint", "0", n), numbers, numbers, numbers, numbers, same("bytea", "''", n),
-				same("text", "'failed'", n), same("interval", "'1 second'", n),
+				same("text", "'failed'", n), same("interval", "'1 second'", n), numbers,
 			}
 		}, primary},
 		{"renew", renewLeases, "", func(n int) []string { return append(leases(n), lease) }, primary},

@@ -32,6 +32,46 @@ WHERE b.id = ANY (ARRAY(SELECT id FROM expired ORDER BY id LIMIT $1))
 ORDER BY b.id
 FOR UPDATE SKIP LOCKED`
 
+// peers are the sessions that live, by id.
+type peers map[int64]job.Peer
+
+const selectPeers = `
+SELECT id, greatest(clock_timestamp() - registered_at, interval '0'), greatest(clock_timestamp() - beat_at, interval '0')
+FROM sessions WHERE ended_at IS NULL`
+
+// peers reads the sessions that live when there is a silent one whose leases have run out.
+func (e *ending) peers(ctx context.Context, t *tx) (peers, error) {
+	silent := false
+	for _, b := range e.held {
+		silent = silent || !e.holder[b.SessionID].broken
+	}
+	if !silent {
+		return nil, nil
+	}
+	list := peers{}
+	each(t.queue(selectPeers), func(row pgx.Rows) error {
+		var (
+			id int64
+			p  job.Peer
+		)
+		err := row.Scan(&id, &p.Age, &p.Silent)
+		list[id] = p
+		return err
+	})
+	return list, t.send(ctx)
+}
+
+// without returns the sessions but one.
+func (p peers) without(session int64) []job.Peer {
+	others := make([]job.Peer, 0, len(p))
+	for id, other := range p {
+		if id != session {
+			others = append(others, other)
+		}
+	}
+	return others
+}
+
 // Reap implements store.Leases.
 func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Reaped, error) {
 	var (
@@ -54,11 +94,20 @@ func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Rea
 		if len(e.order) == 0 {
 			return errNothing
 		}
-		e.endAll(func(h holder) (job.EndKind, string) {
+		peers, err := e.peers(ctx, t)
+		if err != nil {
+			return err
+		}
+		e.endAll(func(b *held) (job.EndKind, string) {
+			h := e.holder[b.SessionID]
 			if h.broken {
 				return job.EndDied, store.BrokenMessage
 			}
-			return job.EndLost, store.LostMessage
+			kind := b.Silence(h.silent, peers.without(b.SessionID))
+			if kind == job.EndDied {
+				return kind, store.SilentMessage
+			}
+			return kind, store.LostMessage
 		})
 		ended = e.ended
 		e.queue(t)

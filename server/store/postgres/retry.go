@@ -44,7 +44,7 @@ FOR UPDATE`
 
 const reopenBatches = `
 UPDATE batches b
-SET state = 0, failures = 0, crashes = 0, losses = 0, done_items = w.done_items, outcomes = w.outcomes,
+SET state = 0, failures = 0, crashes = 0, losses = 0, lone_losses = 0, done_items = w.done_items, outcomes = w.outcomes,
     settled_at = NULL, available_at = clock_timestamp()
 FROM unnest($1::bigint[], $2::integer[], $3::bytea[]) AS w(id, done_items, outcomes)
 WHERE b.id = w.id AND b.id = ANY ($1::bigint[])`

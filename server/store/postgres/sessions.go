@@ -51,7 +51,7 @@ type farewell struct {
 	message  string
 }
 
-func (f farewell) how(holder) (job.EndKind, string) { return f.kind, f.message }
+func (f farewell) how(*held) (job.EndKind, string) { return f.kind, f.message }
 
 // RegisterSession implements store.Sessions.
 func (s *Store) RegisterSession(ctx context.Context, n store.Session) (int64, []store.Ended, error) {
@@ -238,33 +238,91 @@ func (s *Store) BreakStream(ctx context.Context, session, epoch int64, grace tim
 	})
 }
 
+const excuseStreams = `
+UPDATE sessions s SET broken_at = NULL
+FROM unnest($1::bigint[], $2::bigint[]) AS w(id, stream_epoch)
+WHERE s.id = w.id AND s.stream_epoch = w.stream_epoch AND s.ended_at IS NULL`
+
+// ExcuseStreams implements store.Sessions.
+func (s *Store) ExcuseStreams(ctx context.Context, streams []store.Stream) error {
+	sessions, epochs := make([]int64, len(streams)), make([]int64, len(streams))
+	for i, x := range streams {
+		sessions[i], epochs[i] = x.SessionID, x.Epoch
+	}
+	return s.write(ctx, "excuse streams", func(_ context.Context, t *tx) error {
+		t.queue(excuseStreams, sessions, epochs)
+		return nil
+	})
+}
+
 const touchSessions = `
 UPDATE sessions SET beat_at = clock_timestamp()
 WHERE id = ANY (ARRAY(
     SELECT id FROM sessions WHERE id = ANY ($1::bigint[]) AND ended_at IS NULL ORDER BY id FOR UPDATE SKIP LOCKED))`
 
+const selectDrained = `
+SELECT id FROM sessions WHERE id = ANY ($1::bigint[]) AND ended_at IS NULL AND drained_at IS NOT NULL`
+
 // TouchSessions implements store.Sessions.
-func (s *Store) TouchSessions(ctx context.Context, sessions []int64) error {
-	return s.write(ctx, "note beats of sessions", func(_ context.Context, t *tx) error {
+func (s *Store) TouchSessions(ctx context.Context, sessions []int64) ([]int64, error) {
+	var drained []int64
+	err := s.write(ctx, "note beats of sessions", func(_ context.Context, t *tx) error {
+		drained = nil
 		t.queue(`SET LOCAL synchronous_commit = off`)
 		t.queue(touchSessions, sessions)
+		ids(t.queue(selectDrained, sessions), &drained)
 		return nil
 	})
+	return drained, err
+}
+
+const drainSession = `
+UPDATE sessions SET drained_at = coalesce(drained_at, clock_timestamp())
+WHERE worker_id = $1 AND ended_at IS NULL
+RETURNING id`
+
+// DrainSession implements store.Sessions. It waits for a claim of the session that is under way.
+func (s *Store) DrainSession(ctx context.Context, workerID string) (store.Session, error) {
+	var drained []int64
+	err := s.write(ctx, "drain session", func(ctx context.Context, t *tx) error {
+		drained = nil
+		var live []int64
+		ids(t.queue(`SELECT id FROM sessions WHERE worker_id = $1 AND ended_at IS NULL`, workerID), &live)
+		if err := t.send(ctx); err != nil {
+			return err
+		}
+		t.queue(lockSessions, sessionLock, live)
+		ids(t.queue(drainSession, workerID), &drained)
+		if err := t.send(ctx); err != nil {
+			return err
+		}
+		if len(drained) == 0 {
+			return errNothing
+		}
+		return nil
+	})
+	if err != nil {
+		return store.Session{}, err
+	}
+	if len(drained) == 0 {
+		return store.Session{}, fmt.Errorf("worker %q: %w", workerID, store.ErrNotFound)
+	}
+	return s.GetSession(ctx, drained[0])
 }
 
 const sessionColumns = `
-SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at, s.ended_at,
-       s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id)
+SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at,
+       s.drained_at, s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id)
 FROM sessions s`
 
 func scanSession(row pgx.CollectableRow) (store.Session, error) {
 	var (
-		n       store.Session
-		endedAt *time.Time
+		n                  store.Session
+		drainedAt, endedAt *time.Time
 	)
 	err := row.Scan(&n.ID, &n.WorkerID, &n.Host, &n.PID, &n.Version, &n.Kinds, &n.Slots, &n.RegisteredAt, &n.BeatAt,
-		&endedAt, &n.EndReason, &n.Completed, &n.Crashed, &n.Running)
-	n.EndedAt = timeOf(endedAt)
+		&drainedAt, &endedAt, &n.EndReason, &n.Completed, &n.Crashed, &n.Running)
+	n.DrainedAt, n.EndedAt = timeOf(drainedAt), timeOf(endedAt)
 	return n, err
 }
 

@@ -64,7 +64,7 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 func (c *claim) admit() (same map[int]int, err error) {
 	same = map[int]int{}
 	first := map[requestKey]int{}
-	live := map[int64]bool{}
+	live := map[int64]error{}
 	for i := range c.requests {
 		r := &c.requests[i]
 		key := requestKey{r.SessionID, store.CleanText(r.RequestID, store.MaxName)}
@@ -74,11 +74,11 @@ func (c *claim) admit() (same map[int]int, err error) {
 		}
 		first[key] = i
 		if _, known := live[r.SessionID]; !known {
-			if live[r.SessionID], err = c.living(r.SessionID); err != nil {
+			if live[r.SessionID], err = c.taking(r.SessionID); err != nil {
 				return nil, err
 			}
 		}
-		if !live[r.SessionID] {
+		if errors.Is(live[r.SessionID], store.ErrSessionEnded) {
 			c.claimed.Errs[i] = store.ErrSessionEnded
 			continue
 		}
@@ -90,7 +90,7 @@ func (c *claim) admit() (same map[int]int, err error) {
 			c.repeat(i, holds)
 			continue
 		}
-		if r.Max > 0 {
+		if c.claimed.Errs[i] = live[r.SessionID]; r.Max > 0 && c.claimed.Errs[i] == nil {
 			c.open = append(c.open, i)
 			c.wanted += r.Max
 		}
@@ -98,15 +98,21 @@ func (c *claim) admit() (same map[int]int, err error) {
 	return same, nil
 }
 
-// living reports whether a session has not ended.
-func (t *tx) living(session int64) (bool, error) {
-	var n int64
-	err := each(t, func(row scanner) error { return row.Scan(&n) },
-		"SELECT 1 FROM sessions WHERE id = ? AND ended_at IS NULL", session)
+// taking returns what keeps a session from being granted more: store.ErrSessionEnded, store.ErrSessionDrained or nothing.
+func (t *tx) taking(session int64) (refusal, err error) {
+	refusal = store.ErrSessionEnded
+	err = each(t, func(row scanner) error {
+		var drained bool
+		err := row.Scan(&drained)
+		if refusal = nil; drained {
+			refusal = store.ErrSessionDrained
+		}
+		return err
+	}, "SELECT drained_at IS NOT NULL FROM sessions WHERE id = ? AND ended_at IS NULL", session)
 	if err != nil {
-		return false, fmt.Errorf("read session %d: %w", session, err)
+		return nil, fmt.Errorf("read session %d: %w", session, err)
 	}
-	return n == 1, nil
+	return refusal, nil
 }
 
 func (c *claim) repeat(request int, grants []store.Grant) {

@@ -24,6 +24,7 @@ type held struct {
 	failures  int32
 	crashes   int32
 	losses    int32
+	lone      int32 // losses
 	running   bool
 	expires   int64
 	claimed   int64
@@ -33,12 +34,12 @@ type held struct {
 	state        job.BatchState
 }
 
-const heldColumns = `id, attempt, coalesce(session_id, 0), job_id, first_item, item_count, done_items, failures, crashes, losses,
+const heldColumns = `id, attempt, coalesce(session_id, 0), job_id, first_item, item_count, done_items, failures, crashes, losses, lone_losses,
 	coalesce(lease_expires_at, 0), coalesce(claimed_at, 0), coalesce(ended_session, 0), coalesce(ended_as, ''), state`
 
 func scanHeld(row scanner) (h held, err error) {
 	err = row.Scan(&h.BatchID, &h.Attempt, &h.SessionID, &h.jobID, &h.firstItem, &h.itemCount, &h.doneItems, &h.failures, &h.crashes,
-		&h.losses, &h.expires, &h.claimed, &h.endedSession, &h.endedAs, &h.state)
+		&h.losses, &h.lone, &h.expires, &h.claimed, &h.endedSession, &h.endedAs, &h.state)
 	h.running = h.state == job.BatchRunning
 	return h, err
 }
@@ -180,6 +181,7 @@ func (g *group) end(h *held, end job.End, runs []job.Run, findings []store.Findi
 	done := before + job.Items(runs)
 	decision := job.Decide(&job.Batch{
 		ItemCount: h.itemCount, DoneItems: done, Failures: h.failures, Crashes: h.crashes, Losses: h.losses,
+		LoneLosses: h.lone,
 	}, end.Kind, end.Retryable, rules.state, rules.policy)
 	if decision.State.Ended() && done < h.itemCount {
 		runs = append(slices.Clip(runs), job.Run{Count: h.itemCount - done, Outcome: decision.Undone})
@@ -191,11 +193,11 @@ func (g *group) end(h *held, end job.End, runs []job.Run, findings []store.Findi
 	} else {
 		available = micros(g.now.Add(decision.Backoff))
 	}
-	err = g.only(`UPDATE batches SET state = ?, failures = ?, crashes = ?, losses = ?, done_items = ?,
+	err = g.only(`UPDATE batches SET state = ?, failures = ?, crashes = ?, losses = ?, lone_losses = ?, done_items = ?,
 			outcomes = CAST(outcomes || ? AS BLOB), session_id = NULL, claim_request_id = NULL, lease_expires_at = NULL,
 			ended_session = session_id, ended_as = ?, settled_at = ?, available_at = ?
 		WHERE id = ? AND attempt = ? AND session_id = ?`,
-		decision.State, decision.Failures, decision.Crashes, decision.Losses, done, blob(job.AppendRuns(nil, runs)), end.Kind,
+		decision.State, decision.Failures, decision.Crashes, decision.Losses, decision.LoneLosses, done, blob(job.AppendRuns(nil, runs)), end.Kind,
 		settled, available, h.BatchID, h.Attempt, h.SessionID)
 	if err != nil {
 		return 0, fmt.Errorf("end attempt %d of batch %d: %w", h.Attempt, h.BatchID, err)

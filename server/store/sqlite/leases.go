@@ -155,9 +155,9 @@ func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Rea
 			return err
 		}
 		for i := range expired {
-			end := job.End{Kind: job.EndLost, Message: store.LostMessage}
-			if expired[i].broken {
-				end = job.End{Kind: job.EndDied, Message: store.BrokenMessage}
+			end, err := g.expiry(&expired[i])
+			if err != nil {
+				return err
 			}
 			if _, err := g.end(&expired[i].held, end, nil, nil); err != nil {
 				return err
@@ -175,7 +175,31 @@ func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Rea
 // overdue is a batch whose lease has run out.
 type overdue struct {
 	held
-	broken bool // its session's stream was closed by the worker's side
+	broken bool          // its session's stream was closed by the worker's side
+	silent time.Duration // since its session was last heard of
+}
+
+// expiry says how an attempt ended whose lease has run out.
+func (g *group) expiry(o *overdue) (job.End, error) {
+	if o.broken {
+		return job.End{Kind: job.EndDied, Message: store.BrokenMessage}, nil
+	}
+	others, err := collect(g, func(row scanner) (p job.Peer, err error) {
+		var registered, beat int64
+		err = row.Scan(&registered, &beat)
+		p.Age, p.Silent = g.since(registered), g.since(beat)
+		return p, err
+	}, "SELECT registered_at, beat_at FROM sessions WHERE ended_at IS NULL AND id <> ?", o.SessionID)
+	if err != nil {
+		return job.End{}, fmt.Errorf("read other sessions: %w", err)
+	}
+	b := job.Batch{LoneLosses: o.lone}
+	end := job.End{Kind: b.Silence(o.silent, others), Message: store.LostMessage}
+	if end.Kind == job.EndDied {
+		end.Message = store.SilentMessage
+	}
+	o.lone = b.LoneLosses
+	return end, nil
 }
 
 // expired returns expired leases, in the order of batch ids: of some batches, or with nil of all.
@@ -193,19 +217,14 @@ func (g *group) expired(batches []int64, limit int) ([]overdue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for expired leases: %w", err)
 	}
-	broken := map[int64]bool{}
 	for i := range list {
-		id := list[i].SessionID
-		if _, known := broken[id]; !known {
-			var b bool
-			err := each(g, func(row scanner) error { return row.Scan(&b) },
-				"SELECT broken_at IS NOT NULL FROM sessions WHERE id = ?", id)
-			if err != nil {
-				return nil, fmt.Errorf("read session %d: %w", id, err)
-			}
-			broken[id] = b
+		var beat int64
+		err := each(g, func(row scanner) error { return row.Scan(&list[i].broken, &beat) },
+			"SELECT broken_at IS NOT NULL, beat_at FROM sessions WHERE id = ?", list[i].SessionID)
+		if err != nil {
+			return nil, fmt.Errorf("read session %d: %w", list[i].SessionID, err)
 		}
-		list[i].broken = broken[id]
+		list[i].silent = g.since(beat)
 	}
 	return list, nil
 }

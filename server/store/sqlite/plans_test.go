@@ -51,7 +51,11 @@ func exercise(t *testing.T, s *Store) {
 	_, err = s.Reap(t.Context(), nil, 1)
 	must(err)
 	claimed(t, s, jobID, time.Minute) // also registers the worker again, and takes returned batches
-	must(s.TouchSessions(t.Context(), []int64{session}))
+	_, err = s.TouchSessions(t.Context(), []int64{session})
+	must(err)
+	must(s.ExcuseStreams(t.Context(), []store.Stream{{SessionID: session, Epoch: epoch}}))
+	_, err = s.DrainSession(t.Context(), "worker")
+	must(err)
 	_, err = s.EndSession(t.Context(), session+1, "")
 	must(err)
 	_, err = s.EndSilentSessions(t.Context(), time.Hour)

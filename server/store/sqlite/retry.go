@@ -117,7 +117,7 @@ func (g *group) retry(j *job.Job, r store.Retry) (retried job.States, moved int,
 // reopen makes a batch that ended badly pending.
 func (g *group) reopen(jobID int64, b *job.Batch) error {
 	kept := g.delta(jobID).Reopen(b)
-	err := g.only(`UPDATE batches SET state = 0, failures = 0, crashes = 0, losses = 0, done_items = ?, outcomes = ?,
+	err := g.only(`UPDATE batches SET state = 0, failures = 0, crashes = 0, losses = 0, lone_losses = 0, done_items = ?, outcomes = ?,
 			settled_at = NULL, available_at = ?
 		WHERE id = ? AND state = ?`, job.Items(kept), blob(job.AppendRuns(nil, kept)), micros(g.now), b.ID, b.State)
 	if err != nil {

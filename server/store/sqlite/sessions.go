@@ -11,18 +11,18 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-const sessionColumns = `s.id, s.worker_id, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at, s.ended_at,
-	s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id AND b.session_id IS NOT NULL)`
+const sessionColumns = `s.id, s.worker_id, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at, s.drained_at,
+	s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id AND b.session_id IS NOT NULL)`
 
 func scanSession(row scanner) (s store.Session, err error) {
 	var kinds []byte
-	var registered, beat, ended sql.NullInt64
-	err = row.Scan(&s.ID, &s.WorkerID, &s.Host, &s.PID, &s.Version, &kinds, &s.Slots, &registered, &beat, &ended,
+	var registered, beat, drained, ended sql.NullInt64
+	err = row.Scan(&s.ID, &s.WorkerID, &s.Host, &s.PID, &s.Version, &kinds, &s.Slots, &registered, &beat, &drained, &ended,
 		&s.EndReason, &s.Completed, &s.Crashed, &s.Running)
 	if err != nil {
 		return s, err
 	}
-	s.RegisteredAt, s.BeatAt, s.EndedAt = moment(registered), moment(beat), moment(ended)
+	s.RegisteredAt, s.BeatAt, s.DrainedAt, s.EndedAt = moment(registered), moment(beat), moment(drained), moment(ended)
 	if err := json.Unmarshal(kinds, &s.Kinds); err != nil {
 		return s, fmt.Errorf("read kinds of session %d: %w", s.ID, err)
 	}
@@ -141,7 +141,8 @@ func (s *Store) OpenStream(ctx context.Context, session int64) (epoch int64, err
 	err = s.write(ctx, settling, func(t *tx) error {
 		epoch = 0
 		err := each(t, func(row scanner) error { return row.Scan(&epoch) }, `UPDATE sessions
-			SET stream_epoch = stream_epoch + 1, broken_at = NULL WHERE id = ? AND ended_at IS NULL RETURNING stream_epoch`, session)
+			SET stream_epoch = stream_epoch + 1, broken_at = NULL, beat_at = ? WHERE id = ? AND ended_at IS NULL
+			RETURNING stream_epoch`, micros(t.now), session)
 		if err == nil && epoch == 0 {
 			err = store.ErrSessionEnded
 		}
@@ -164,17 +165,57 @@ func (s *Store) BreakStream(ctx context.Context, session, epoch int64, grace tim
 	return wrap("shorten leases after a break", err)
 }
 
-// TouchSessions implements store.Sessions.
-func (s *Store) TouchSessions(ctx context.Context, sessions []int64) error {
-	err := s.renew(ctx, func(t *tx) error {
-		for _, id := range sessions {
-			if err := t.exec("UPDATE sessions SET beat_at = ? WHERE id = ? AND ended_at IS NULL", micros(t.now), id); err != nil {
+// ExcuseStreams implements store.Sessions.
+func (s *Store) ExcuseStreams(ctx context.Context, streams []store.Stream) error {
+	err := s.write(ctx, settling, func(t *tx) error {
+		for _, x := range streams {
+			err := t.exec("UPDATE sessions SET broken_at = NULL WHERE id = ? AND stream_epoch = ? AND ended_at IS NULL",
+				x.SessionID, x.Epoch)
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return wrap("note beats", err)
+	return wrap("excuse streams", err)
+}
+
+// TouchSessions implements store.Sessions.
+func (s *Store) TouchSessions(ctx context.Context, sessions []int64) (drained []int64, err error) {
+	err = s.renew(ctx, func(t *tx) error {
+		drained = nil
+		for _, id := range sessions {
+			var draining bool
+			err := each(t, func(row scanner) error { return row.Scan(&draining) }, `UPDATE sessions SET beat_at = ?
+				WHERE id = ? AND ended_at IS NULL RETURNING drained_at IS NOT NULL`, micros(t.now), id)
+			if err != nil {
+				return err
+			}
+			if draining {
+				drained = append(drained, id)
+			}
+		}
+		return nil
+	})
+	return drained, wrap("note beats", err)
+}
+
+// DrainSession implements store.Sessions.
+func (s *Store) DrainSession(ctx context.Context, workerID string) (store.Session, error) {
+	var id int64
+	err := s.write(ctx, settling, func(t *tx) error {
+		id = 0
+		err := each(t, func(row scanner) error { return row.Scan(&id) }, `UPDATE sessions
+			SET drained_at = coalesce(drained_at, ?) WHERE worker_id = ? AND ended_at IS NULL RETURNING id`, micros(t.now), workerID)
+		if err == nil && id == 0 {
+			err = store.ErrNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return store.Session{}, wrap("drain session", err)
+	}
+	return s.GetSession(ctx, id)
 }
 
 // ListSessions implements store.Sessions.

@@ -314,7 +314,7 @@ func TestOnlyRenewalsDoNotWaitForTheDisk(t *testing.T) {
 	}{
 		{"claim", func() error { return nil }, full},
 		{"renewal", func() error { _, _, err := s.Beat(t.Context(), time.Minute, []store.Beat{beat}); return err }, normal},
-		{"touch", func() error { return s.TouchSessions(t.Context(), []int64{g.SessionID}) }, normal},
+		{"touch", func() error { _, err := s.TouchSessions(t.Context(), []int64{g.SessionID}); return err }, normal},
 		{"outcomes", func() error {
 			b := beat
 			b.Outcomes = []job.Run{{Count: 1, Outcome: job.Stored}}

@@ -368,7 +368,8 @@ func (c *caller) remove() {
 
 func (c *caller) touch() {
 	s, _ := lately(c, &c.sessions)
-	c.fine("touch sessions", c.TouchSessions(c.ctx, []int64{s}))
+	_, err := c.TouchSessions(c.ctx, []int64{s})
+	c.fine("touch sessions", err)
 }
 
 func (c *caller) silence() {

@@ -177,6 +177,22 @@ func (f *fixture) claimOne(sessionID int64, name string, lease time.Duration, jo
 	return grants[0]
 }
 
+// session returns a session that lives.
+func (f *fixture) session(id int64) store.Session {
+	f.Helper()
+	s, err := f.GetSession(f.ctx, id)
+	f.must(err)
+	return s
+}
+
+// touch notes that sessions have beaten and returns those that are being drained.
+func (f *fixture) touch(sessions ...int64) []int64 {
+	f.Helper()
+	drained, err := f.TouchSessions(f.ctx, sessions)
+	f.must(err)
+	return drained
+}
+
 // beat sends one beat and returns its answer.
 func (f *fixture) beat(b store.Beat) store.BeatAnswer {
 	f.Helper()

@@ -106,18 +106,20 @@ var reaps = []scenario{
 			f.Errorf("ended %+v, want it lost", got)
 		}
 	}},
-	{"losses end a batch as crashes do", func(f *fixture) {
+	{"three deaths end a batch, what was durable stays", func(f *fixture) {
 		id := f.submit("a", 3)
 		s := f.register("w")
 		for i, state := range []job.BatchState{job.BatchPending, job.BatchPending, job.BatchCrashed} {
-			g := f.claimOne(s, string(rune('a'+i)), short, id)
+			epoch, err := f.OpenStream(f.ctx, s)
+			f.must(err)
+			g := f.claimOne(s, string(rune('a'+i)), long, id)
 			if i == 0 {
-				_, _, err := f.Beat(f.ctx, short, []store.Beat{{Lease: g.Lease, Outcomes: stored(1)}})
-				f.must(err)
+				f.beat(store.Beat{Lease: g.Lease, Outcomes: stored(1)})
 			}
+			f.must(f.BreakStream(f.ctx, s, epoch, short))
 			f.expire(g)
 			got := f.reap()
-			if len(got) != 1 || got[0].State != state {
+			if len(got) != 1 || got[0].Kind != job.EndDied || got[0].State != state {
 				f.Fatalf("round %d ended %+v, want state %v", i, got, state)
 			}
 		}
@@ -125,6 +127,85 @@ var reaps = []scenario{
 		if j := f.audit(id, 0); j.State != job.CompletedWithErrors || j.CrashedEver != 1 {
 			f.Errorf("the job is %v, %d batches crashed", j.State, j.CrashedEver)
 		}
+	}},
+	{"losses alone never end a batch", func(f *fixture) {
+		id := f.submit("a", 3)
+		s := f.register("w")
+		for i := range 7 {
+			g := f.claimOne(s, string(rune('a'+i)), short, id)
+			f.expire(g)
+			if got := f.reap(); len(got) != 1 || got[0].Kind != job.EndLost || got[0].State != job.BatchPending {
+				f.Fatalf("round %d ended %+v, want it lost and pending", i, got)
+			}
+		}
+		if b := f.batches(id)[0]; b.Losses != 7 || b.Crashes != 0 {
+			f.Errorf("batch = %+v", b.Batch)
+		}
+		f.audit(id, 0)
+	}},
+	{"three losses in a row while most other sessions beat are a death", func(f *fixture) {
+		id := f.submit("a", 3)
+		other, s := f.register("other"), f.register("w")
+		began := f.now()
+		f.pass(began.Add(margin))
+		var kinds []job.EndKind
+		for i := range 7 {
+			g := f.claimOne(s, string(rune('a'+i)), short, id)
+			switch i {
+			case 1: // given back: it does not break the row
+				f.settle(ended(g, job.EndReleased))
+				continue
+			case 2: // the others are silent, too: it is passed over
+				last := f.session(other).BeatAt
+				f.pass(last.Add(last.Sub(began) + margin))
+			default:
+				f.touch(other)
+			}
+			f.expire(g)
+			got := f.reap()
+			if len(got) != 1 || got[0].State != job.BatchPending {
+				f.Fatalf("round %d ended %+v, want one pending", i, got)
+			}
+			kinds = append(kinds, got[0].Kind)
+			if last := got[0].Message; (got[0].Kind == job.EndDied) != (last == store.SilentMessage) {
+				f.Errorf("round %d ended as %v with %q", i, got[0].Kind, last)
+			}
+		}
+		f.equal("ends", kinds, []job.EndKind{job.EndLost, job.EndLost, job.EndLost, job.EndDied, job.EndLost, job.EndLost})
+		if b := f.batches(id)[0]; b.Losses != 5 || b.Crashes != 1 {
+			f.Errorf("batch = %+v", b.Batch)
+		}
+		f.audit(id, 0)
+	}},
+	{"whose stream is excused is lost, no later than it would have died", func(f *fixture) {
+		id := f.submit("a", 1, 1)
+		excused, newer := f.register("excused"), f.register("newer")
+		grants := map[int64]store.Grant{}
+		var streams []store.Stream
+		for _, s := range []int64{excused, newer} {
+			epoch, err := f.OpenStream(f.ctx, s)
+			f.must(err)
+			streams = append(streams, store.Stream{SessionID: s, Epoch: epoch})
+			grants[s] = f.claimOne(s, "1", long, id)
+			f.must(f.BreakStream(f.ctx, s, epoch, short))
+		}
+		epoch, err := f.OpenStream(f.ctx, newer)
+		f.must(err)
+		f.must(f.BreakStream(f.ctx, newer, epoch, short))
+		before := f.batch(grants[excused].BatchID).LeaseExpiresAt
+		f.must(f.ExcuseStreams(f.ctx, streams))
+		if after := f.batch(grants[excused].BatchID).LeaseExpiresAt; !after.Equal(before) {
+			f.Errorf("the lease ends at %v, before at %v", after, before)
+		}
+		for _, g := range grants {
+			f.expire(g)
+		}
+		kinds := map[int64]job.EndKind{}
+		for _, e := range f.reap() {
+			kinds[e.SessionID] = e.Kind
+		}
+		f.equal("ends", kinds, map[int64]job.EndKind{excused: job.EndLost, newer: job.EndDied})
+		f.audit(id, 0)
 	}},
 	{"a lease that ran out in a job being stopped is cancelled", func(f *fixture) {
 		id := f.submit("a", 2)

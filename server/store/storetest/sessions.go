@@ -108,7 +108,7 @@ var sessions = []scenario{
 			}
 			f.must(f.BreakStream(f.ctx, id, 1, short))
 		}
-		f.must(f.TouchSessions(f.ctx, []int64{s, 12345}))
+		f.touch(s, 12345)
 	}},
 	{"beats are noted", func(f *fixture) {
 		s, other := f.register("w"), f.register("v")
@@ -117,7 +117,7 @@ var sessions = []scenario{
 		untouched, err := f.GetSession(f.ctx, other)
 		f.must(err)
 		f.pass(before.BeatAt.Add(short))
-		f.must(f.TouchSessions(f.ctx, []int64{s}))
+		f.touch(s)
 		f.wait("the beat to be noted", func() bool {
 			got, err := f.GetSession(f.ctx, s)
 			f.must(err)
@@ -150,7 +150,7 @@ var sessions = []scenario{
 		last, err := f.GetSession(f.ctx, silent)
 		f.must(err)
 		f.pass(last.BeatAt.Add(margin))
-		f.must(f.TouchSessions(f.ctx, []int64{alive}))
+		f.touch(alive)
 		list, err := f.EndSilentSessions(f.ctx, f.now().Sub(last.BeatAt)-time.Millisecond)
 		f.must(err)
 		f.equal("ended", list, []store.Ended{{
@@ -189,5 +189,44 @@ var sessions = []scenario{
 			}
 			f.equal(k.name, got, k.want)
 		}
+	}},
+	{"a session that is drained takes no more, and keeps what it holds", func(f *fixture) {
+		id := f.submit("a", 1, 1, 1)
+		s, other := f.register("w"), f.register("v")
+		g := f.claimOne(s, "1", long, id)
+		f.equal("drained before", f.touch(s, other), []int64{})
+		if _, err := f.DrainSession(f.ctx, "x"); !errors.Is(err, store.ErrNotFound) {
+			f.Errorf("drain of an unknown worker: %v, want ErrNotFound", err)
+		}
+		first, err := f.DrainSession(f.ctx, "w")
+		f.must(err)
+		if first.ID != s || first.DrainedAt.IsZero() || !first.EndedAt.IsZero() || first.Running != 1 {
+			f.Errorf("drained session = %+v", first)
+		}
+		again, err := f.DrainSession(f.ctx, "w")
+		f.must(err)
+		f.equal("drained again", again, first)
+		f.equal("drained", f.touch(s, other), []int64{s})
+
+		got, err := f.Claim(f.ctx, long, []store.ClaimRequest{request(s, "2", 1), request(other, "2", 1), request(s, "1", 1)},
+			[]store.Turn{{JobID: id, Most: 3}})
+		f.must(err)
+		if !errors.Is(got.Errs[0], store.ErrSessionDrained) || got.Errs[1] != nil || got.Errs[2] != nil {
+			f.Errorf("errors = %v, want only the first drained", got.Errs)
+		}
+		f.equal("grants, the last one repeated", []int{len(got.Grants[0]), len(got.Grants[1]), len(got.Grants[2])}, []int{0, 1, 1})
+		if a := f.beat(store.Beat{Lease: g.Lease}); a.Lost {
+			f.Errorf("a drained session does not renew")
+		}
+		f.equal("settled", f.settle(completed(g)).State, job.BatchCompleted)
+		if _, err := f.EndSession(f.ctx, s, "drained"); err != nil {
+			f.Errorf("end: %v", err)
+		}
+		if _, err := f.DrainSession(f.ctx, "w"); !errors.Is(err, store.ErrNotFound) {
+			f.Errorf("drain of a worker that has ended: %v, want ErrNotFound", err)
+		}
+		next := f.register("w")
+		f.equal("the next session of the worker", len(f.claim(next, "1", long, 1, id)), 1)
+		f.audit(id, 0)
 	}},
 }
