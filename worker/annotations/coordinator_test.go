@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 
 	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/client"
@@ -23,9 +24,26 @@ import (
 // site returns a client of a real coordinator, for which two workers store in the store that it returns.
 func site(ctx context.Context, t *testing.T) (*client.Client, store.Store) {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	coordinator, err := server.Open(ctx, server.Config{
-		Database: "sqlite:" + filepath.Join(t.TempDir(), "coordinator.db"), Migrate: true, Logger: log,
+	conn := coordinator(ctx, t)
+	h, st := open(t)
+	work(ctx, t, conn, h)
+	return clientOf(t, conn), st
+}
+
+func clientOf(t *testing.T, conn *grpc.ClientConn) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{Conn: conn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// coordinator returns a connection to a real coordinator.
+func coordinator(ctx context.Context, t *testing.T) *grpc.ClientConn {
+	t.Helper()
+	opened, err := server.Open(ctx, server.Config{
+		Database: "sqlite:" + filepath.Join(t.TempDir(), "coordinator.db"), Migrate: true, Logger: logger(t),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +51,7 @@ func site(ctx context.Context, t *testing.T) (*client.Client, store.Store) {
 	serving, stopServing := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := coordinator.Run(serving); err != nil {
+		if err := opened.Run(serving); err != nil {
 			t.Errorf("coordinator: %v", err)
 		}
 	})
@@ -41,18 +59,27 @@ func site(ctx context.Context, t *testing.T) (*client.Client, store.Store) {
 		stopServing()
 		running.Wait()
 	})
-	conn, err := coordinator.Dial()
+	conn, err := opened.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() }) //nolint:errcheck // nothing is under way
+	return conn
+}
 
-	h, st := open(t)
+func logger(t *testing.T) *slog.Logger {
+	t.Helper()
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
+}
+
+// work has two workers handle batches until the test ends.
+func work(ctx context.Context, t *testing.T, conn *grpc.ClientConn, h worker.Handler) {
+	t.Helper()
 	working, stopWorking := context.WithCancel(ctx)
 	var workers sync.WaitGroup
 	for range 2 {
 		w, err := worker.New(worker.Config{
-			Conn: conn, Handlers: map[string]worker.Handler{pb.KindAnnotations: h}, Slots: 2, Logger: log,
+			Conn: conn, Handlers: map[string]worker.Handler{pb.KindAnnotations: h}, Slots: 2, Logger: logger(t),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -67,11 +94,6 @@ func site(ctx context.Context, t *testing.T) (*client.Client, store.Store) {
 		stopWorking()
 		workers.Wait()
 	})
-	c, err := client.New(client.Config{Conn: conn})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, st
 }
 
 // submit uploads a file and returns its job when that has ended, and its items by outcome.
@@ -80,8 +102,13 @@ func submit(ctx context.Context, c *client.Client, file io.Reader, upload client
 	if err != nil {
 		return nil, nil, err
 	}
+	return await(ctx, c, sent.JobID)
+}
+
+// await returns a job when it has ended, and its items by outcome.
+func await(ctx context.Context, c *client.Client, id int64) (*pb.Job, map[pb.Outcome]int64, error) {
 	var job *pb.Job
-	for j, err := range c.Watch(ctx, sent.JobID) {
+	for j, err := range c.Watch(ctx, id) {
 		if err != nil {
 			return nil, nil, err
 		}

@@ -3,8 +3,11 @@ package annotations_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/client"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/worker"
 )
 
 // TestModes takes a real collection in again and again, from upload to store.
@@ -114,5 +118,76 @@ func TestJobsAtOnceBringTheSamePassages(t *testing.T) {
 	}
 	if d := cmp.Diff(map[pb.Outcome]int64{pb.Outcome_OUTCOME_REJECTED: 1, pb.Outcome_OUTCOME_STORED: 1}, outcomes); d != "" {
 		t.Errorf("outcomes of a later job (-want +got)\n%s", d)
+	}
+}
+
+// TestRetryOfAnOlderJob has two jobs replace the annotations of the same documents at the same time, while attempts fail,
+// and retries the older one by hand when both have ended: what is left is what the younger says.
+func TestRetryOfAnOlderJob(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	conn := coordinator(ctx, t)
+	h, st := open(t)
+	var mended atomic.Bool
+	broken := errors.New("it is broken")
+	work(ctx, t, conn, worker.HandlerFunc(func(ctx context.Context, b *worker.Batch) error {
+		switch first := b.Items[0].Number; {
+		case b.JobID == 1 && first%3 == 0 && !mended.Load():
+			return worker.Permanent(broken)
+		case first%2 == 0 && b.Attempt == 1:
+			return broken
+		default:
+			return h.Handle(ctx, b)
+		}
+	}))
+	c := clientOf(t, conn)
+	const documents, each = 90, 5
+	collection := func(obj string) io.Reader {
+		var lines strings.Builder
+		for n := range documents {
+			fmt.Fprintf(&lines, `{"sourcedb":"PMC","sourceid":"%d","text":"Aspirin.","denotations":[{"span":{"begin":0,"end":7},"obj":%q}]}`+"\n", n, obj)
+		}
+		return strings.NewReader(lines.String())
+	}
+	var jobs []int64
+	for _, obj := range []string{"older", "younger"} {
+		sent, err := c.Upload(ctx, collection(obj), client.Upload{Project: "genes", FileName: obj, Policy: &pb.Policy{BatchItems: each}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, sent.JobID)
+	}
+	var failed int64
+	for _, id := range jobs {
+		_, outcomes, err := await(ctx, c, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed += outcomes[pb.Outcome_OUTCOME_FAILED]
+	}
+	if failed == 0 || failed%each != 0 || failed >= documents {
+		t.Errorf("%d items failed", failed)
+	}
+	mended.Store(true)
+	_, err := pb.NewJobServiceClient(conn).RetryJob(ctx, &pb.RetryJobRequest{JobId: jobs[0], RequestId: "again"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, outcomes, err := await(ctx, c, jobs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outcomes[pb.Outcome_OUTCOME_STORED]+outcomes[pb.Outcome_OUTCOME_STORED_WITH_WARNINGS] != documents ||
+		outcomes[pb.Outcome_OUTCOME_STORED_WITH_WARNINGS] < failed {
+		t.Errorf("the older job ended as %v, with outcomes %v", job.GetState(), outcomes)
+	}
+	got := export(t, st, "genes")
+	if len(got) != documents {
+		t.Errorf("%d documents, want %d", len(got), documents)
+	}
+	for _, item := range got {
+		if len(item.Denotations) != 1 || item.Denotations[0].Obj != "younger" {
+			t.Errorf("document %s has %+v", item.Key, item.Denotations)
+		}
 	}
 }
