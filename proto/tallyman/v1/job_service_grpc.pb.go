@@ -46,8 +46,9 @@ type JobServiceClient interface {
 	// without finish is an interrupted upload, which may be resumed by a new stream with the same upload_id. Down come
 	// the answer to the header, at once, and further ones as more is committed; the last has finished set and follows
 	// the commit of the whole. Batches can be claimed while the rest is still being sent. A newer stream for the upload
-	// ends this one with UPLOAD_FENCED. A file that turns out to be unreadable ends the job, not the call: finished
-	// comes with job_stopped. The sender is slowed down by flow control when the coordinator cannot follow.
+	// ends this one with UPLOAD_FENCED. A client that has too many uploads open is told TOO_MANY_UPLOADS before anything
+	// is created. A file that turns out to be unreadable ends the job, not the call: finished comes with job_stopped. The
+	// sender is slowed down by flow control when the coordinator cannot follow.
 	SubmitUpload(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitUploadRequest, SubmitUploadResponse], error)
 	// GetUpload tells where an upload stands: what a stream that resumes it would be told. UPLOAD_NOT_FOUND.
 	GetUpload(ctx context.Context, in *GetUploadRequest, opts ...grpc.CallOption) (*GetUploadResponse, error)
@@ -273,8 +274,9 @@ type JobServiceServer interface {
 	// without finish is an interrupted upload, which may be resumed by a new stream with the same upload_id. Down come
 	// the answer to the header, at once, and further ones as more is committed; the last has finished set and follows
 	// the commit of the whole. Batches can be claimed while the rest is still being sent. A newer stream for the upload
-	// ends this one with UPLOAD_FENCED. A file that turns out to be unreadable ends the job, not the call: finished
-	// comes with job_stopped. The sender is slowed down by flow control when the coordinator cannot follow.
+	// ends this one with UPLOAD_FENCED. A client that has too many uploads open is told TOO_MANY_UPLOADS before anything
+	// is created. A file that turns out to be unreadable ends the job, not the call: finished comes with job_stopped. The
+	// sender is slowed down by flow control when the coordinator cannot follow.
 	SubmitUpload(grpc.BidiStreamingServer[SubmitUploadRequest, SubmitUploadResponse]) error
 	// GetUpload tells where an upload stands: what a stream that resumes it would be told. UPLOAD_NOT_FOUND.
 	GetUpload(context.Context, *GetUploadRequest) (*GetUploadResponse, error)
