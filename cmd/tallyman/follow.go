@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -102,15 +104,20 @@ func (f *follower) submitOne(ctx context.Context, c *client.Client, file file) (
 
 // watch shows a job until it has ended and returns it as last seen.
 func (f *follower) watch(ctx context.Context, c *client.Client, jobID int64) (*tallymanv1.Job, error) {
-	var last *tallymanv1.Job
+	var latest atomic.Pointer[tallymanv1.Job]
+	var explaining sync.WaitGroup
+	defer explaining.Wait()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	explaining.Go(func() { f.explainIdle(watching, c, &latest) })
 	for job, err := range c.Watch(ctx, jobID) {
 		if err != nil {
-			return last, err
+			return latest.Load(), err
 		}
-		last = job
+		latest.Store(job)
 		f.progress.Update(job)
 	}
-	return last, nil
+	return latest.Load(), nil
 }
 
 // conclude says what became of a job that has ended, and what to look at next.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -283,6 +284,32 @@ func TestCompletion(t *testing.T) {
 	t.Parallel()
 	if r := must(t, exitOK, "completion", "bash"); !strings.Contains(r.stdout, "__start_tallyman") {
 		t.Errorf("completion: %.100s", r.stdout)
+	}
+}
+
+func TestCompletionOfValues(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ args, want string }{
+		{"jobs --state ca", "cancelled cancelling"},
+		{"jobs -o ", "json table tsv"},
+		{"batches --state cr", "crashed"},
+		{"cleanup --state ", "cancelled completed_with_errors failed succeeded"},
+		{"findings --severity ", "error warning"},
+		{"submit --mode ", "add merge replace skip"},
+		{"serve --log-level w", "warn"},
+	} {
+		args := strings.Split(c.args, " ")
+		r := must(t, exitOK, append([]string{"__complete"}, args...)...)
+		var got []string
+		for _, line := range strings.Split(strings.TrimSpace(r.stdout), "\n") {
+			if !strings.HasPrefix(line, ":") && strings.HasPrefix(line, args[len(args)-1]) {
+				got = append(got, line)
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("completion of %q: %q, want %q", c.args, got, c.want)
+		}
 	}
 }
 

@@ -122,13 +122,14 @@ then, with 0), 1 anything else.`,
 	flags.StringVarP(&p.output, "output", "o", "table", "table, json or tsv; json is one object a line")
 	flags.String("config", "", "file of settings, one flag = value a line")
 	flags.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: info of serve and work, else warn)")
-	flags.StringVar(&p.logFormat, "log-format", "text", "text or json")
+	flags.StringVar(&p.logFormat, "log-format", "", "text or json (default: text; on a terminal, of run and the like, short lines)")
 	root.AddCommand(
 		p.runVerb(), p.serveVerb(), p.workVerb(), p.submitVerb(), p.watchVerb(), p.jobsVerb(), p.batchesVerb(),
 		p.workersVerb(), p.drainVerb(), p.findingsVerb(), p.exportVerb(), p.cancelVerb(), p.findVerb(), p.statsVerb(), p.healthVerb(),
 		p.cleanupVerb(), p.checkVerb(),
 		p.sampleVerb(), p.migrateVerb(), p.versionVerb(),
 	)
+	completeValues(root)
 	return root
 }
 
@@ -147,6 +148,9 @@ func (p *program) format() display.Format { return display.Format(p.output) }
 
 // logger returns a logger on w, of the level that the flag says or else of the given one.
 func (p *program) logger(w io.Writer, level slog.Level) (*slog.Logger, error) {
+	if level >= slog.LevelWarn && p.logLevel == "" && p.logFormat == "" && isTerminal(p.stderr) {
+		return display.NewLog(w, level), nil // of a command that somebody looks at
+	}
 	if p.logLevel != "" {
 		if err := level.UnmarshalText([]byte(p.logLevel)); err != nil {
 			return nil, usageError("--log-level %q: choose debug, info, warn or error", p.logLevel)
@@ -154,7 +158,7 @@ func (p *program) logger(w io.Writer, level slog.Level) (*slog.Logger, error) {
 	}
 	options := &slog.HandlerOptions{Level: level}
 	switch p.logFormat {
-	case "text":
+	case "", "text":
 		return slog.New(slog.NewTextHandler(w, options)), nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, options)), nil

@@ -1,7 +1,6 @@
 package display
 
 import (
-	"fmt"
 	"io"
 	"sync"
 
@@ -34,13 +33,22 @@ type bar struct {
 	bar *mpb.Bar
 
 	mu   sync.Mutex // the container asks from its own goroutine
-	text string
+	job  *tallymanv1.Job
+	text string // that fits behind the name and the bar
 }
 
-func (b *bar) say(text string) {
+func (b *bar) show(job *tallymanv1.Job) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.text = text
+	b.job = job
+}
+
+// name is asked first, when the whole width of the terminal is there to be filled.
+func (b *bar) name(s decor.Statistics) (name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	name, b.text = layout(b.job, s.AvailableWidth)
+	return name
 }
 
 func (b *bar) said(decor.Statistics) string {
@@ -72,7 +80,7 @@ func (b *bars) Update(job *tallymanv1.Job) {
 		shown = b.add(job)
 		b.jobs[job.GetJobId()] = shown
 	}
-	shown.say(" " + phase(job) + ", " + describe(job))
+	shown.show(job)
 	if client.Ended(job.GetState()) {
 		shown.bar.SetCurrent(barSteps) // also completes it
 		return
@@ -83,13 +91,12 @@ func (b *bars) Update(job *tallymanv1.Job) {
 }
 
 func (b *bars) add(job *tallymanv1.Job) *bar {
-	shown := &bar{}
-	name := fmt.Sprintf("job %d %s", job.GetJobId(), Clean(job.GetFileName()))
+	shown := &bar{job: job}
 	shown.bar = b.container.New(barSteps,
 		mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
 		mpb.BarWidth(barWidth),
-		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
-		mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.Any(shown.said)))
+		mpb.PrependDecorators(decor.Any(shown.name)),
+		mpb.AppendDecorators(decor.Percentage(decor.WC{W: percentWidth - 1}), decor.Any(shown.said)))
 	return shown
 }
 

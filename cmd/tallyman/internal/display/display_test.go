@@ -353,3 +353,31 @@ func TestDetailsNameEverything(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the width of the terminal, the bar is seen, and what stands beside it is whole.
+func TestLayout(t *testing.T) {
+	j := job(tallymanv1.JobState_JOB_STATE_RUNNING, true)
+	j.FileName = "my-collection-of-2026.jsonl"
+	j.Progress.Eta = durationpb.New(90 * time.Second)
+	for width, want := range map[int][2]string{
+		20:  {"job 7", ""},
+		34:  {"job 7", " 500/1,000"},
+		40:  {"job 7", " 500/1,000"},
+		42:  {"job 7", " 500 of 1,000 items"},
+		51:  {"job 7", " 500 of 1,000 items, 1 error"},
+		63:  {"job 7", " 500 of 1,000 items, 1 error, 1m30s left"},
+		80:  {"job 7 my-coll…26.jsonl", " 500 of 1,000 items, 1 error, 1m30s left"},
+		98:  {"job 7 my-collection-of-2026.jsonl", " 500 of 1,000 items, 1 error, 1m30s left"},
+		120: {"job 7 my-coll…26.jsonl", " running, 500 of 1,000 items, 1 error, 2 warnings, 250 items/s, 1m30s left"},
+		140: {"job 7 my-collection-of-2026.jsonl", " running, 500 of 1,000 items, 1 error, 2 warnings, 250 items/s, 1m30s left"},
+	} {
+		name, text := layout(j, width)
+		if diff := cmp.Diff(want, [2]string{name, text}); diff != "" {
+			t.Errorf("%d columns (-want +got):\n%s", width, diff)
+		}
+	}
+	j.State = tallymanv1.JobState_JOB_STATE_CANCELLING
+	if _, text := layout(j, 63); text != " cancelling, 500 of 1,000 items, 1 error" {
+		t.Errorf("cancelling: %q", text)
+	}
+}

@@ -49,14 +49,15 @@ func ParseEnum[E ~int32](what, prefix string, values map[string]int32, names []s
 		key := prefix + strings.ToUpper(strings.NewReplacer("-", "_", " ", "_").Replace(strings.TrimSpace(name)))
 		value, ok := values[key]
 		if !ok || value == 0 {
-			return nil, fmt.Errorf("%q is no %s: choose among %s", name, what, strings.Join(enumNames(prefix, values), ", "))
+			return nil, fmt.Errorf("%q is no %s: choose among %s", name, what, strings.Join(EnumNames(prefix, values), ", "))
 		}
 		parsed = append(parsed, E(value))
 	}
 	return parsed, nil
 }
 
-func enumNames(prefix string, values map[string]int32) []string {
+// EnumNames returns the names of the values of an enum, without the one that means nothing.
+func EnumNames(prefix string, values map[string]int32) []string {
 	names := make([]string, len(values))
 	for name, value := range values {
 		names[value] = strings.ToLower(strings.TrimPrefix(name, prefix))
