@@ -87,6 +87,9 @@ func (e *events) Reopened(jobID int64) {
 	e.folder.Changed(jobID, false)
 }
 
+// Taken implements dispatch.Events.
+func (e *events) Taken(leases []job.Lease) { e.beating.Lose(leases) }
+
 // Draining implements dispatch.Events and api.Events.
 func (e *events) Draining(sessions []int64) {
 	e.dispatcher.Drain(sessions)

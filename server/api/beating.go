@@ -123,6 +123,11 @@ func (b *Beating) Cancel(leases []job.Lease) {
 	b.tell(leases, pb.LeaseVerdict_LEASE_VERDICT_CANCEL)
 }
 
+// Lose tells the workers that beat here that these leases are theirs no more. It does not block.
+func (b *Beating) Lose(leases []job.Lease) {
+	b.tell(leases, pb.LeaseVerdict_LEASE_VERDICT_LOST)
+}
+
 // Release tells the workers that beat here to give these leases back, since their job is paused. It does not block.
 func (b *Beating) Release(leases []job.Lease) {
 	b.tell(leases, pb.LeaseVerdict_LEASE_VERDICT_RELEASE)

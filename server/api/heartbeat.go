@@ -149,14 +149,15 @@ func (s *workerService) answer(
 	if m.GetSessionId() != session {
 		return nil, invalid("session_id", "must be %d in every beat of this stream", session)
 	}
-	beats := make([]store.Beat, len(m.GetLeases()))
+	beats, finished := make([]store.Beat, len(m.GetLeases())), make([]int32, len(m.GetLeases()))
 	for i, l := range m.GetLeases() {
+		finished[i] = l.GetFinishedItems()
 		beats[i] = store.Beat{
 			Lease: job.Lease{BatchID: l.GetBatchId(), Attempt: l.GetAttempt(), SessionID: session},
 			From:  l.GetFromItem(), Outcomes: fromRuns(l.GetOutcomes()), Findings: fromFindings(l.GetBatchId(), l.GetFindings()),
 		}
 	}
-	answers, err := s.cfg.Dispatcher.Beat(ctx, session, beats)
+	answers, err := s.cfg.Dispatcher.Beat(ctx, session, beats, finished)
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, err
 	}

@@ -407,6 +407,7 @@ type silence struct{}
 func (silence) Changed(int64, bool)         {}
 func (silence) AttemptsEnded([]store.Ended) {}
 func (silence) Draining([]int64)            {}
+func (silence) Taken([]job.Lease)           {}
 
 func TestClaimsAreHalvedUntilTheGuiltyOneFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 type Store interface {
 	store.Leases
 	ClaimableJobs(ctx context.Context) ([]job.Job, error)
+	GetJob(ctx context.Context, id int64) (job.Job, error)
 	TouchSessions(ctx context.Context, sessions []int64) (drained []int64, err error)
 }
 
@@ -24,6 +25,8 @@ type Events interface {
 	Changed(jobID int64, mayEnd bool)
 	// AttemptsEnded says which attempts ended otherwise than by completing.
 	AttemptsEnded(ended []store.Ended)
+	// Taken says which leases were taken from their holders.
+	Taken(leases []job.Lease)
 	// Draining says which sessions, heard of here, are being drained. It says so again and again.
 	Draining(sessions []int64)
 }
@@ -97,6 +100,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	wg.Go(func() { d.settles.Run(ctx) })
 	wg.Go(func() { d.claims.run(ctx) })
 	wg.Go(func() { d.touchLoop(ctx) })
+	wg.Go(func() { d.timeoutLoop(ctx) })
 	wg.Wait()
 }
 
@@ -125,11 +129,14 @@ type BeatAnswer struct {
 }
 
 // Beat renews the leases of one session's message and records what it brings. It blocks until that is committed.
-// Leases that this message and the one before it did not name are released.
-func (d *Dispatcher) Beat(ctx context.Context, session int64, beats []store.Beat) ([]BeatAnswer, error) {
+// Leases that this message and the one before it did not name are released. finished says, for each beat, how many items
+// of its batch are finished.
+func (d *Dispatcher) Beat(ctx context.Context, session int64, beats []store.Beat, finished []int32) ([]BeatAnswer, error) {
 	d.touch(session)
 	named := make(map[int64]bool, len(beats))
-	for _, b := range beats {
+	for i, b := range beats {
+		// Before anything that may fail: it is the worker that is judged by it, not the database.
+		d.ledger.Progress(b.Lease, finished[i])
 		named[b.BatchID] = true
 	}
 	if forgotten := d.ledger.Named(session, named, d.cfg.Interval); len(forgotten) > 0 {
@@ -152,6 +159,14 @@ func (d *Dispatcher) Beat(ctx context.Context, session int64, beats []store.Beat
 	out := make([]BeatAnswer, len(answers))
 	for i, a := range answers {
 		out[i] = BeatAnswer{a.BeatAnswer, a.unknown}
+		if !a.unknown && !a.Lost {
+			// Workers that do not count what they finished are judged by what is recorded.
+			known := finished[i]
+			if known >= 0 {
+				known = max(known, a.Acknowledged)
+			}
+			d.ledger.Progress(beats[i].Lease, known)
+		}
 	}
 	return out, nil
 }

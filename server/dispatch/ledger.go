@@ -26,6 +26,13 @@ type entry struct {
 	missed  int       // beats in a row, since the grant, that did not name it
 	overdue int       // times it was due since it was granted or last renewed
 	index   int       // in the heap
+
+	// Of its progress, all monotonic. They begin when this coordinator first hears of the lease, so that a limit may be
+	// enforced late, but never early.
+	begun      time.Time // when the attempt began
+	beaten     time.Time // when it was last named in a beat here; zero before
+	finished   int32     // items, as of then
+	progressed time.Time // when that last grew
 }
 
 // index finds entries by session or job, then by batch.
@@ -64,7 +71,7 @@ func (l *Ledger) Hold(lease job.Lease, jobID int64, remaining time.Duration) {
 		e = nil
 	}
 	if e == nil {
-		e = &entry{lease: lease, granted: now, due: now.Add(remaining)}
+		e = &entry{lease: lease, granted: now, begun: now, progressed: now, due: now.Add(remaining)}
 		l.entries[lease.BatchID] = e
 		l.sessions.add(lease.SessionID, e)
 		heap.Push(&l.due, e)

@@ -771,6 +771,7 @@ type LeaseBeat struct {
 	Findings []*ItemFinding `protobuf:"bytes,5,rep,name=findings,proto3" json:"findings,omitempty"`
 	// Items of the batch that are finished, durable or not, those of earlier attempts included: a batch of which this does
 	// not grow for stall_timeout has stalled.
+	// Below 0 while it waits in the worker for its handler to begin: no batch stalls by waiting.
 	FinishedItems int32 `protobuf:"varint,6,opt,name=finished_items,json=finishedItems,proto3" json:"finished_items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
