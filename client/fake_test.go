@@ -24,6 +24,7 @@ type coordinator struct {
 	tallymanv1.UnimplementedJobServiceServer
 	upload   func(grpc.BidiStreamingServer[tallymanv1.SubmitUploadRequest, tallymanv1.SubmitUploadResponse]) error
 	watch    func(*tallymanv1.WatchJobRequest, grpc.ServerStreamingServer[tallymanv1.WatchJobResponse]) error
+	export   func(*tallymanv1.ExportItemsRequest, grpc.ServerStreamingServer[tallymanv1.ExportItemsResponse]) error
 	getJob   func(context.Context, *tallymanv1.GetJobRequest) (*tallymanv1.GetJobResponse, error)
 	listJobs func(context.Context, *tallymanv1.ListJobsRequest) (*tallymanv1.ListJobsResponse, error)
 }
@@ -38,6 +39,12 @@ func (c *coordinator) WatchJob(
 	r *tallymanv1.WatchJobRequest, s grpc.ServerStreamingServer[tallymanv1.WatchJobResponse],
 ) error {
 	return c.watch(r, s)
+}
+
+func (c *coordinator) ExportItems(
+	r *tallymanv1.ExportItemsRequest, s grpc.ServerStreamingServer[tallymanv1.ExportItemsResponse],
+) error {
+	return c.export(r, s)
 }
 
 func (c *coordinator) GetJob(ctx context.Context, r *tallymanv1.GetJobRequest) (*tallymanv1.GetJobResponse, error) {

@@ -140,6 +140,12 @@ func (f *follower) conclude(ctx context.Context, c *client.Client, job *tallyman
 	}
 	where := p.where(f.verb)
 	next := []string{fmt.Sprintf("tallyman findings --job %d%s", job.GetJobId(), where)}
+	if bad := badOutcomes(job); len(bad) > 0 {
+		next = append(next, fmt.Sprintf("tallyman items --job %d --outcome %s%s > items.jsonl", job.GetJobId(), strings.Join(bad, ","), where))
+	}
+	if endedBadly(job) {
+		next = append(next, fmt.Sprintf("tallyman retry %d%s", job.GetJobId(), where))
+	}
 	if job.GetProject() != "" {
 		store := where
 		if f.otherStore || p.server != "" || !folder.Exists(p.data) {
@@ -152,13 +158,35 @@ func (f *follower) conclude(ctx context.Context, c *client.Client, job *tallyman
 	return nil
 }
 
+// badOutcomes names the outcomes of a job's items that were not stored and might be.
+func badOutcomes(job *tallymanv1.Job) []string {
+	var names []string
+	for _, n := range job.GetProgress().GetItemsByOutcome() {
+		switch n.GetOutcome() {
+		case tallymanv1.Outcome_OUTCOME_REJECTED, tallymanv1.Outcome_OUTCOME_DOCUMENT_MISSING, tallymanv1.Outcome_OUTCOME_FAILED,
+			tallymanv1.Outcome_OUTCOME_CRASHED, tallymanv1.Outcome_OUTCOME_CANCELLED:
+			names = append(names, display.Outcome(n.GetOutcome()))
+		default: // nothing is to be done about it
+		}
+	}
+	return names
+}
+
+// endedBadly reports whether a job has batches that can be tried again.
+func endedBadly(job *tallymanv1.Job) bool {
+	return hasBatches(job, tallymanv1.BatchState_BATCH_STATE_FAILED, tallymanv1.BatchState_BATCH_STATE_CRASHED,
+		tallymanv1.BatchState_BATCH_STATE_CANCELLED)
+}
+
+func hasBatches(job *tallymanv1.Job, states ...tallymanv1.BatchState) bool {
+	return slices.ContainsFunc(job.GetProgress().GetBatchesByState(), func(n *tallymanv1.BatchStateCount) bool {
+		return slices.Contains(states, n.GetState())
+	})
+}
+
 // failuresOf returns why attempts at a job's batches failed, if any batch ended badly.
 func failuresOf(ctx context.Context, c *client.Client, job *tallymanv1.Job) ([]*tallymanv1.FailureGroup, error) {
-	bad := slices.ContainsFunc(job.GetProgress().GetBatchesByState(), func(n *tallymanv1.BatchStateCount) bool {
-		return n.GetState() == tallymanv1.BatchState_BATCH_STATE_FAILED ||
-			n.GetState() == tallymanv1.BatchState_BATCH_STATE_CRASHED
-	})
-	if !bad {
+	if !hasBatches(job, tallymanv1.BatchState_BATCH_STATE_FAILED, tallymanv1.BatchState_BATCH_STATE_CRASHED) {
 		return nil, nil
 	}
 	window := min(time.Since(job.GetSubmittedAt().AsTime())+time.Minute, maxWindow)

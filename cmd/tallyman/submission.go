@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
@@ -29,6 +31,8 @@ type submission struct {
 	priority   int32
 	policy     tallymanv1.Policy
 	keepBytes  int64
+	stall      time.Duration
+	attempt    time.Duration
 }
 
 func (s *submission) flags(flags *pflag.FlagSet) {
@@ -44,6 +48,13 @@ func (s *submission) flags(flags *pflag.FlagSet) {
 	flags.Int64Var(&s.policy.BatchBytes, "batch-bytes", 0, "bytes at which a batch closes (default 8 MiB)")
 	flags.Int64Var(&s.keepBytes, "keep-bytes", 0, "of standard input and pipes, kept to be sent again after a cut (default 64 MiB)")
 	flags.Int32Var(&s.policy.MaxAttempts, "max-attempts", 0, "attempts at a batch that may fail (default 3)")
+	flags.Int32Var(&s.policy.MaxRunning, "max-running", 0, "batches that run at the same time at most (default: no limit)")
+	flags.DurationVar(&s.stall, "stall-timeout", 0, "time without a finished item after which an attempt fails (default 10m; -1s for none)")
+	flags.DurationVar(&s.attempt, "attempt-timeout", 0, "time after which an attempt fails whatever it does (default: none)")
+	flags.Int64Var(&s.policy.MaxBadItems, "max-bad-items", 0, "failed and crashed items past which the job stops as failed (default: no limit)")
+	flags.Float64Var(&s.policy.MaxBadPercent, "max-bad-percent", 0,
+		"the same in per cent of the items that have ended, from 100 on (default: no limit)")
+	flags.BoolVar(&s.policy.Strict, "strict", false, "stop the job as failed at the first item that is neither stored nor skipped")
 }
 
 // modesHelp explains --mode.
@@ -67,6 +78,12 @@ func (s *submission) files(paths []string) ([]file, error) {
 	}
 	if s.keepBytes < 0 {
 		return nil, usageError("--keep-bytes %d: must not be negative", s.keepBytes)
+	}
+	if s.stall != 0 {
+		s.policy.StallTimeout = durationpb.New(s.stall)
+	}
+	if s.attempt != 0 {
+		s.policy.AttemptTimeout = durationpb.New(s.attempt)
 	}
 	var files []file
 	for _, path := range paths {

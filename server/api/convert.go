@@ -152,14 +152,18 @@ func fromRuns(runs []*pb.OutcomeRun) []job.Run {
 }
 
 func toBatch(b *store.BatchRow) *pb.Batch {
-	return &pb.Batch{
+	out := &pb.Batch{
 		BatchId: b.ID, JobId: b.JobID, Ordinal: b.Ordinal, FirstItem: b.FirstItem, ItemCount: b.ItemCount,
 		DoneItems: b.DoneItems, Weight: b.Weight, State: batchState(b.State), Attempt: b.Attempt,
 		Failures: b.Failures, Crashes: b.Crashes, Losses: b.Losses, Outcomes: toRuns(b.Outcomes), Error: b.Error,
 		SessionId: b.SessionID, WorkerId: b.WorkerID, Documents: b.Documents, DocumentCount: int32(b.Total),
 		ClaimedAt: timestamp(b.ClaimedAt), SettledAt: timestamp(b.SettledAt),
-		LeaseExpiresAt: timestamp(b.LeaseExpiresAt), AvailableAt: timestamp(b.AvailableAt),
+		LeaseExpiresAt: timestamp(b.LeaseExpiresAt),
 	}
+	if b.AvailableAt.After(time.Now()) {
+		out.AvailableAt = timestamp(b.AvailableAt)
+	}
+	return out
 }
 
 func toBatches(rows []store.BatchRow) []*pb.Batch {

@@ -503,6 +503,12 @@ type Listings interface {
 	GetBatch(ctx context.Context, id int64) (BatchRow, []Attempt, error)
 	// ListFindings returns findings by item number, then in the order they were recorded. The token is opaque.
 	ListFindings(ctx context.Context, f FindingFilter, size int, token string) (findings []Finding, next string, err error)
+	// ItemBatches returns batches of a job from an ordinal on, in order, at most size, with what says how their items ended:
+	// ID, Ordinal, FirstItem, ItemCount and Outcomes. With bad only those that ended badly.
+	ItemBatches(ctx context.Context, jobID int64, from int32, bad bool, size int) ([]job.Batch, error)
+	// RejectedItems returns the frame of items rejected at ingest that may hold an item, if there is one, and those after it,
+	// in order, at most size.
+	RejectedItems(ctx context.Context, jobID, item int64, size int) ([]RejectedItems, error)
 	// GetStatistics adds up what ended in a window.
 	GetStatistics(ctx context.Context, f StatisticsFilter) (Statistics, error)
 	// LastCrashes returns the last attempts of a job that crashed, newest first, at most limit.

@@ -41,6 +41,7 @@ func Test(t *testing.T, open Open) {
 		{"pausing", pausing},
 		{"retries", retries},
 		{"limits", limits},
+		{"items", items},
 		{"folds", folds},
 		{"listings", listings},
 		{"statistics", statistics},

@@ -15,6 +15,7 @@ func number[N ~int32 | ~int64](n N) string { return strconv.FormatInt(int64(n), 
 var Jobs = List[*tallymanv1.Job]{[]column[*tallymanv1.Job]{
 	{"job", func(j *tallymanv1.Job) string { return number(j.GetJobId()) }},
 	{"state", func(j *tallymanv1.Job) string { return JobState(j.GetState()) }},
+	{"run", func(j *tallymanv1.Job) string { return number(j.GetRun()) }},
 	{"project", func(j *tallymanv1.Job) string { return dash(j.GetProject()) }},
 	{"items", func(j *tallymanv1.Job) string { return number(j.GetProgress().GetItemsTotal()) }},
 	{"ended", func(j *tallymanv1.Job) string { return number(j.GetProgress().GetItemsEnded()) }},

@@ -21,6 +21,7 @@ func Job(w io.Writer, job *tallymanv1.Job) error {
 	row := func(name, value string) { fmt.Fprintf(tab, "%s\t%s\n", name, Clean(value)) }
 	row("job", number(job.GetJobId()))
 	row("state", JobState(job.GetState()))
+	row("run", number(job.GetRun()))
 	if job.GetReason() != "" {
 		row("reason", job.GetReason())
 	}
@@ -35,6 +36,9 @@ func Job(w io.Writer, job *tallymanv1.Job) error {
 	row("labels", pairs(job.GetLabels()))
 	row("submitted", Time(job.GetSubmittedAt()))
 	row("started", Time(job.GetStartedAt()))
+	if job.GetRetriedAt() != nil {
+		row("retried", Time(job.GetRetriedAt()))
+	}
 	row("ended", Time(job.GetEndedAt()))
 	for _, c := range job.GetProgress().GetItemsByOutcome() {
 		row("items "+spaced(Outcome(c.GetOutcome())), Number(c.GetItems()))
