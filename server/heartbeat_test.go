@@ -147,6 +147,29 @@ func TestHeartbeatBringsOutcomes(t *testing.T) {
 	})
 }
 
+// A worker that sends beats and closes its side has them all answered.
+func TestHeartbeatAnswersWhatCameBeforeTheEnd(t *testing.T) {
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
+		session := c.register("w")
+		for range 20 { // what it was that came first used to be decided by lot
+			b := c.beating(session)
+			for n := int64(1); n <= 3; n++ {
+				c.must(b.Send(&pb.HeartbeatRequest{SessionId: session, Sequence: n}))
+			}
+			c.must(b.CloseSend())
+			for n := int64(1); n <= 3; n++ {
+				if m, err := b.Recv(); m.GetSequence() != n {
+					t.Fatalf("answer %v, %v to beat %d", m, err, n)
+				}
+			}
+			if _, err := b.Recv(); !errors.Is(err, io.EOF) {
+				t.Fatalf("after the last answer: %v, want EOF", err)
+			}
+		}
+	})
+}
+
 func TestHeartbeatIsPushedACancelAtOnce(t *testing.T) {
 	onBoth(t, func(t *scene) {
 		c := start(t, Config{Database: t.database}, nil)

@@ -96,19 +96,20 @@ func (s *workerService) beat(
 	ctx context.Context, stream heartbeatStream, session int64, b *beatStream, first *pb.HeartbeatRequest,
 ) error {
 	beats := make(chan *pb.HeartbeatRequest, 1)
-	ended := make(chan error, 1)
+	var ended error // why beats was closed
 	beats <- first
 	// The goroutine ends with the stream, which is when the call returns.
 	go func() {
+		defer close(beats)
 		for {
-			m, err := stream.Recv()
-			if err != nil {
-				ended <- err
+			var m *pb.HeartbeatRequest
+			if m, ended = stream.Recv(); ended != nil {
 				return
 			}
 			select {
 			case beats <- m:
 			case <-ctx.Done():
+				ended = context.Cause(ctx)
 				return
 			}
 		}
@@ -122,13 +123,18 @@ func (s *workerService) beat(
 			return brokenBy(context.Cause(ctx))
 		case <-b.over:
 			return nil
-		case err := <-ended:
-			return brokenBy(err)
 		case push := <-b.push:
 			if err := stream.Send(push); err != nil {
 				return brokenBy(err)
 			}
-		case m := <-beats:
+		case m, open := <-beats:
+			if !open && ctx.Err() != nil {
+				beats = nil // which of them ended it is decided in one place
+				continue
+			}
+			if !open { // every beat before the end has been answered
+				return brokenBy(ended)
+			}
 			answer, err := s.answer(ctx, session, b, m)
 			if err != nil && ctx.Err() != nil {
 				continue // which of them ended it is decided in one place
