@@ -36,8 +36,6 @@ func TestModes(t *testing.T) {
 		{"first", pb.ModeMerge, 2 * annotations, 0},
 		{"first", pb.ModeSkip, 2 * annotations, 600},
 		{"empty", pb.ModeMerge, distinct, 0},
-		{"empty", pb.ModeMerge, distinct, 0},
-		{"empty", pb.ModeReplace, annotations, 0},
 	} {
 		job, outcomes, err := submit(ctx, c, bytes.NewReader(data), client.Upload{
 			Project: test.project, Mode: test.mode, FileName: "bc5cdr.jsonl", Policy: &pb.Policy{BatchWeight: 100},

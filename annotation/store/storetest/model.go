@@ -167,10 +167,13 @@ func (m *model) check(got *annotation.Item, text string) error {
 	if got.Text != text || got.Length != utf8.RuneCountInString(text) {
 		return fmt.Errorf("text %q, want %q", got.Text, text)
 	}
-	slices.SortStableFunc(m.spans, func(a, b *modelSpan) int {
-		block := func(s *modelSpan) int { return strings.Index("fb", map[bool]string{false: "f", true: "b"}[s.block]) }
-		return cmp.Or(cmp.Compare(block(a), block(b)), cmp.Compare(a.job, b.job), cmp.Compare(a.item, b.item), cmp.Compare(a.ordinal, b.ordinal))
-	})
+	block := func(s *modelSpan) int { // an export has denotations first
+		if s.block {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(m.spans, func(a, b *modelSpan) int { return cmp.Compare(block(a), block(b)) })
 	all := slices.Concat(got.Denotations, got.Blocks)
 	if len(all) != len(m.spans) || len(got.Relations) != len(m.ties) || len(got.Attributes) != len(m.notes) {
 		return fmt.Errorf("%d spans, %d relations, %d attributes, want %d, %d, %d",
