@@ -26,14 +26,14 @@ func (j *Job) HasBad(states States) bool {
 	return false
 }
 
-// Forgive returns the failed and crashed items that a retry of batches in some states, or of those that moved counts,
-// leaves as they are. What an earlier retry still moves is not left.
-func (j *Job) Forgive(retried States, moved *Delta) int64 {
+// Forgive returns the failed and crashed items that a retry of batches in some states leaves as they are. unfolded is
+// what has changed since the job was last folded, with the batches that the retry moved at once. What an earlier retry
+// still moves is not left.
+func (j *Job) Forgive(retried States, unfolded *Delta) int64 {
 	var n int64
 	for state, outcome := range map[BatchState]Outcome{BatchFailed: ItemFailed, BatchCrashed: ItemCrashed} {
 		if !(retried | j.Retrying).Has(state) {
-			// What was counted lately is not in j yet, and may be among what was moved.
-			n += max(j.ItemOutcomes[outcome]+moved.ItemOutcomes[outcome], 0)
+			n += j.ItemOutcomes[outcome] + unfolded.ItemOutcomes[outcome]
 		}
 	}
 	return n

@@ -11,6 +11,9 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
+// selectDeltas reads what has changed since the job was folded. Who reads it has the job's row locked, so that nobody folds.
+const selectDeltas = `SELECT delta FROM job_deltas WHERE job_id = $1`
+
 const selectRetryRequest = `SELECT retry_request_id FROM jobs WHERE id = $1`
 
 // anyBad looks for a batch in the states of a retry.
@@ -74,6 +77,8 @@ func (s *Store) RetryJob(ctx context.Context, id int64, r store.Retry) (job.Job,
 			last  string
 			named reopening
 			found bool
+
+			unfolded job.Delta
 		)
 		each(t.queue(lockUploadOfJob, id), func(row pgx.Rows) error { return scanUpload(row, &up) })
 		t.queue(lockJob, id).Query(selected)
@@ -81,6 +86,19 @@ func (s *Store) RetryJob(ctx context.Context, id int64, r store.Retry) (job.Job,
 		if len(r.Batches) > 0 {
 			named.lock(t, lockNamed, id, r.Batches, smallints(r.Set()))
 		}
+		// After the batches are locked, so that none is moved whose end is not among it.
+		each(t.queue(selectDeltas, id), func(row pgx.Rows) error {
+			var data []byte
+			if err := row.Scan(&data); err != nil {
+				return err
+			}
+			d, err := job.ParseDelta(data)
+			if err != nil {
+				return fmt.Errorf("job %d: %w", id, err)
+			}
+			unfolded.Merge(d)
+			return nil
+		})
 		if err := t.send(ctx); err != nil {
 			return err
 		}
@@ -114,7 +132,8 @@ func (s *Store) RetryJob(ctx context.Context, id int64, r store.Retry) (job.Job,
 			named.reopen(&named.batches[i], y.of(id))
 		}
 		named.queue(t, id)
-		t.queue(retryJob, id, requestID, retried, j.Forgive(retried, y.of(id)))
+		unfolded.Merge(y.of(id))
+		t.queue(retryJob, id, requestID, retried, j.Forgive(retried, &unfolded))
 		t.queue(touchUpload, id)
 		if len(named.ids) == 0 {
 			y = tally{}

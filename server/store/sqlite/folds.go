@@ -57,6 +57,15 @@ func (s *Store) Fold(ctx context.Context, id int64) (j job.Job, changed bool, er
 
 // deltas removes a job's deltas and returns their sum and number.
 func (t *tx) deltas(jobID int64) (*job.Delta, int, error) {
+	sum, n, err := t.unfolded(jobID)
+	if err != nil || n == 0 {
+		return sum, n, err
+	}
+	return sum, n, t.exec("DELETE FROM job_deltas WHERE job_id = ?", jobID)
+}
+
+// unfolded returns the sum of a job's deltas and their number.
+func (t *tx) unfolded(jobID int64) (*job.Delta, int, error) {
 	sum, n := new(job.Delta), 0
 	err := each(t, func(row scanner) error {
 		var id int64
@@ -72,10 +81,7 @@ func (t *tx) deltas(jobID int64) (*job.Delta, int, error) {
 		n++
 		return nil
 	}, "SELECT id, delta FROM job_deltas WHERE job_id = ? ORDER BY id", jobID)
-	if err != nil || n == 0 {
-		return sum, n, err
-	}
-	return sum, n, t.exec("DELETE FROM job_deltas WHERE job_id = ?", jobID)
+	return sum, n, err
 }
 
 func (t *tx) saveFold(j *job.Job) error {

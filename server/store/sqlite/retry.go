@@ -57,14 +57,17 @@ func (s *Store) RetryJob(ctx context.Context, id int64, r store.Retry) (j job.Jo
 				return store.ErrNothingToRetry
 			}
 		}
-		d := new(job.Delta)
+		unfolded, _, err := t.unfolded(id)
+		if err != nil {
+			return err
+		}
 		if moved > 0 {
-			d = g.delta(id)
+			unfolded.Merge(g.delta(id))
 		}
 		err = t.only(`UPDATE jobs SET state = CASE WHEN ended_at IS NULL THEN state ELSE 'running' END, stop_as = '', reason = '',
 				ended_at = NULL, run = run + 1, retried_at = ?1, retry_request_id = ?2, retrying = retrying | ?3,
 				retry_from = CASE WHEN ?3 = 0 THEN retry_from ELSE 0 END, forgiven_bad = ?4, revision = revision + 1, updated_at = ?1
-			WHERE id = ?5`, micros(t.now), requestID, retried, j.Forgive(retried, d), id)
+			WHERE id = ?5`, micros(t.now), requestID, retried, j.Forgive(retried, unfolded), id)
 		if err != nil {
 			return err
 		}
