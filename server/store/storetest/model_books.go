@@ -140,7 +140,7 @@ func (m *model) lookAttempts(c *coordinator, b *knownBatch) {
 func (m *model) checkFloors(c *coordinator) {
 	for _, j := range m.alive() {
 		for _, b := range j.batches {
-			if b.state == job.BatchPending && b.attempt == 0 && b.ordinal < c.floors[j.id] {
+			if b.state == job.BatchPending && !b.returned && b.ordinal < c.floors[j.id] {
 				m.Errorf("batch %d of job %d, which nobody has claimed, lies before the floor %d", b.ordinal, j.id, c.floors[j.id])
 			}
 		}
@@ -165,26 +165,19 @@ func (m *model) lookSession(c *coordinator, s *knownSession) {
 func (m *model) finish(t *rapid.T) {
 	c := m.coordinators[0]
 	m.check(t)
-	m.start(t)
-	m.check(t)
-	last := m.sessions[len(m.sessions)-1]
-	for _, j := range m.alive() {
-		if !j.up.Finished || rapid.Bool().Draw(t, "stopped") {
-			m.halt(c, j)
-		} else {
-			m.complete(t, c, j, last)
-		}
-		m.foldJob(c, j)
+	for range 2 {
+		m.start(t)
 		m.check(t)
-		if !j.state.Ended() || j.seen.ItemsOpen() != 0 {
-			m.Fatalf("nothing is open, and job %d is %v with %d items open", j.id, j.state, j.seen.ItemsOpen())
+		last := m.sessions[len(m.sessions)-1]
+		for _, j := range m.alive() {
+			m.conclude(t, c, j, last)
 		}
-	}
-	for len(m.late) > 0 {
-		l := m.late[0]
-		m.late = m.late[1:]
-		l.run()
-		m.check(t)
+		for len(m.late) > 0 {
+			l := m.late[0]
+			m.late = m.late[1:]
+			l.run() // it may begin a job anew, which is the other round's
+			m.check(t)
+		}
 	}
 	for _, j := range m.alive() {
 		m.foldJob(c, j)
@@ -196,6 +189,24 @@ func (m *model) finish(t *rapid.T) {
 	m.lookCounts(c)
 	m.check(t)
 	m.clear(c)
+}
+
+// conclude has a job end.
+func (m *model) conclude(t *rapid.T, c *coordinator, j *knownJob, last *knownSession) {
+	if !j.up.Finished || rapid.Bool().Draw(t, "stopped") {
+		m.halt(c, j)
+	} else {
+		m.complete(t, c, j, last)
+	}
+	m.foldJob(c, j)
+	if j.state == job.Cancelling { // by a limit
+		m.halt(c, j)
+		m.foldJob(c, j)
+	}
+	m.check(t)
+	if !j.state.Ended() || j.seen.ItemsOpen() != 0 {
+		m.Fatalf("nothing is open, and job %d is %v with %d items open", j.id, j.state, j.seen.ItemsOpen())
+	}
 }
 
 // halt stops a job, and takes back what is held of it.
@@ -219,6 +230,10 @@ func (m *model) halt(c *coordinator, j *knownJob) {
 func (m *model) complete(t *rapid.T, c *coordinator, j *knownJob, by *knownSession) {
 	if j.state == job.Paused {
 		m.pauseThis(c, j, false)
+	}
+	for j.retrying != 0 {
+		m.retryStep(c, j)
+		m.check(t)
 	}
 	for j.state == job.Running && slices.ContainsFunc(j.batches, (*knownBatch).open) {
 		var group []store.Settlement

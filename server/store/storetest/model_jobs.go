@@ -14,6 +14,8 @@ func (m *model) jobActions() []action {
 	return []action{
 		{"stop job", 1, nil, m.stopOne},
 		{"pause or resume job", 3, nil, m.pauseOne},
+		{"retry job", 3, nil, m.retryOne},
+		{"step of a retry", 4, m.retried, m.retryStepOne},
 		{"delete job", 1, nil, m.deleteOne},
 		{"remove deleted jobs", 1, nil, m.deleteStep},
 		{"let a backoff elapse", 3, func() bool { return len(m.waiting()) > 0 }, m.elapseOne},
@@ -67,6 +69,11 @@ func (m *model) pauseThis(c *coordinator, j *knownJob, pause bool) {
 		j.seen.Revision++
 	}
 	m.look(j, got)
+}
+
+// retried tells whether a retry still moves batches.
+func (m *model) retried() bool {
+	return slices.ContainsFunc(m.jobs, func(j *knownJob) bool { return j.retrying != 0 })
 }
 
 // sweepOne cancels pending batches of a job. Which of them come first is the store's to choose.
@@ -182,14 +189,22 @@ func (m *model) foldJob(c *coordinator, j *knownJob) {
 	}
 	m.must(err)
 	counters := j.counters()
+	was := j.state
+	if j.limited(counters) {
+		if got.Reason == "" {
+			m.Errorf("job %d was stopped by a limit and says not why", j.id)
+		}
+		j.state, j.retrying = job.Cancelling, 0
+		j.seen.StopAs, j.seen.Reason, j.seen.Retrying = job.Failed, got.Reason, 0
+	}
 	state := j.end(counters)
-	if want := j.dirty || state != j.state; changed != want {
+	if want := j.dirty || state != was; changed != want {
 		m.Fatalf("folding changed the job: %v, want %v", changed, want)
 	}
 	if changed {
 		j.seen.Counters, j.seen.IngestDone, j.seen.State = counters, j.up.Finished, state
 		j.seen.Revision++
-		j.state, j.dirty, j.bare = state, false, true
+		j.state, j.dirty, j.bare, j.faulty = state, false, true, false
 		if started := counters.BatchesTotal() > counters.Batches[job.BatchPending]; j.seen.StartedAt.IsZero() && started {
 			j.seen.StartedAt = got.StartedAt
 			if got.StartedAt.IsZero() {
@@ -201,9 +216,10 @@ func (m *model) foldJob(c *coordinator, j *knownJob) {
 		}
 	}
 	m.look(j, got)
-	if got.ItemsEnded() < before.ItemsEnded() && got.Run == before.Run {
+	if got.ItemsEnded() < before.ItemsEnded() && !j.moving {
 		m.Errorf("%d items have ended after %d", got.ItemsEnded(), before.ItemsEnded())
 	}
+	j.moving = j.moving && j.retrying != 0
 }
 
 // look compares a job's row with what it was when it was last seen, and what the steps since made of it.

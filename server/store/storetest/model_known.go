@@ -19,6 +19,12 @@ type knownJob struct {
 	found    []finding     // at ingest
 	deleted  bool
 
+	retry     string     // request id of the last retry by hand
+	retrying  job.States // that it still moves
+	retryFrom int32      // ordinal
+	moving    bool       // what a retry takes back is not all counted yet
+	faulty    bool       // an item ended since the last fold as a strict job does not allow
+
 	seen  job.Job // its row, as of the last look
 	dirty bool    // what is counted has changed since the last fold
 	bare  bool    // the row itself was changed since the last look
@@ -117,15 +123,21 @@ func (b *knownBatch) find(list []store.Finding, from, to int32) {
 	}
 }
 
+// add adds outcomes.
+func (b *knownBatch) add(list []job.Outcome) {
+	b.outcomes = append(b.outcomes, list...)
+	b.job.faulty = b.job.faulty || slices.ContainsFunc(list, func(o job.Outcome) bool { return !o.Good() && o != job.ItemCancelled })
+}
+
 // end ends the live attempt, as package job decides.
 func (b *knownBatch) end(e job.End, news []job.Outcome, findings []store.Finding) store.Ended {
 	before := b.done()
-	b.outcomes = append(b.outcomes, news...)
+	b.add(news)
 	d := job.Decide(&job.Batch{
 		ItemCount: b.cut.Items, DoneItems: b.done(), Failures: b.failures, Crashes: b.crashes, Losses: b.losses,
 	}, e.Kind, e.Retryable, b.job.state, b.job.header.Policy)
 	for d.State.Ended() && b.done() < b.cut.Items {
-		b.outcomes = append(b.outcomes, d.Undone)
+		b.add([]job.Outcome{d.Undone})
 	}
 	b.find(findings, before, b.done())
 	b.crashed = b.crashed || e.Kind.Crashed()
@@ -178,6 +190,13 @@ func (j *knownJob) counters() job.Counters {
 	return c
 }
 
+// limited tells whether a limit of the job's policy stops it when its deltas are folded.
+func (j *knownJob) limited(c job.Counters) bool {
+	p := j.header.Policy
+	bad := c.ItemOutcomes[job.ItemFailed] + c.ItemOutcomes[job.ItemCrashed] - j.seen.ForgivenBad
+	return !j.state.Stopping() && (p.Strict && j.faulty || j.retrying == 0 && p.MaxBadItems > 0 && bad > p.MaxBadItems)
+}
+
 // end is the state that a job whose deltas are all folded must be in.
 func (j *knownJob) end(c job.Counters) job.State {
 	switch {
@@ -185,7 +204,7 @@ func (j *knownJob) end(c job.Counters) job.State {
 		return j.state
 	case j.state == job.Cancelling:
 		return j.seen.StopAs
-	case !j.up.Finished:
+	case !j.up.Finished || j.retrying != 0:
 		return j.state
 	}
 	good := c.ItemOutcomes[job.Stored] + c.ItemOutcomes[job.StoredWarnings] + c.ItemOutcomes[job.Skipped]
@@ -197,7 +216,7 @@ func (j *knownJob) end(c job.Counters) job.State {
 
 // stop makes a running job cancelling.
 func (j *knownJob) stop(as job.State, reason string) {
-	j.state, j.bare = job.Cancelling, true
+	j.state, j.bare, j.retrying, j.seen.Retrying = job.Cancelling, true, 0, 0
 	j.seen.State, j.seen.StopAs, j.seen.Reason = job.Cancelling, as, reason
 	j.seen.Revision++
 }

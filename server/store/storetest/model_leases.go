@@ -85,7 +85,7 @@ func (m *model) beatThese(c *coordinator, lease time.Duration, beats []store.Bea
 		}
 		if news, fits := b.news(beat.From, beat.Outcomes); fits && len(news) > 0 {
 			before := b.done()
-			b.outcomes = append(b.outcomes, news...)
+			b.add(news)
 			b.find(beat.Findings, before, b.done())
 			b.job.dirty = true
 		}

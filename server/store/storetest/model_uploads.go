@@ -42,6 +42,8 @@ func (m *model) upload(t *rapid.T) {
 		}
 	}
 	h.Policy.MaxAttempts = int32(dice(t, 3, "attempts"))
+	h.Policy.MaxBadItems = int64(max(dice(t, 8, "most bad items")-3, 0))
+	h.Policy.Strict = dice(t, 12, "strict") == 0
 	j := &knownJob{header: h, state: job.Running}
 	up, err := c.OpenUpload(c.ctx, h)
 	m.must(err)
@@ -154,6 +156,7 @@ func (m *model) grow(s *uploadStream, g store.IngestGroup) {
 	}
 	for _, r := range g.Rejected {
 		j.rejected += int64(r.Items)
+		j.faulty = true
 	}
 	for _, f := range g.Findings {
 		j.found = append(j.found, finding{0, f.Item, f.Message})

@@ -1,0 +1,155 @@
+package storetest
+
+import (
+	"slices"
+
+	"pgregory.net/rapid"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
+)
+
+// retryOne retries a job by hand: all that ended badly, some states, or some batches, which may not be its own; or it
+// repeats a request that may have been answered.
+func (m *model) retryOne(t *rapid.T) {
+	c, j := pick(t, m.coordinators, "coordinator"), pick(t, m.jobs, "job")
+	r := store.Retry{RequestID: m.name("retry")}
+	if j.retry != "" && dice(t, 5, "repeated") == 0 {
+		r.RequestID = j.retry
+	}
+	for _, s := range []job.BatchState{job.BatchFailed, job.BatchCrashed, job.BatchCancelled} {
+		if dice(t, 4, "state") == 0 {
+			r.States = append(r.States, s)
+		}
+	}
+	if dice(t, 3, "named") == 0 {
+		of := pick(t, m.jobs, "batches of")
+		for _, b := range of.batches {
+			if dice(t, 2, "this") == 0 {
+				r.Batches = append(r.Batches, b.id)
+			}
+		}
+	}
+	m.send(t, c, func() { m.retryThis(c, j, r) })
+}
+
+func (m *model) retryThis(c *coordinator, j *knownJob, r store.Retry) {
+	got, err := c.RetryJob(c.ctx, j.id, r)
+	var named []*knownBatch
+	found := false
+	for _, b := range j.batches {
+		if !r.Set().Has(b.state) {
+			continue
+		}
+		found = found || len(r.Batches) == 0
+		if slices.Contains(r.Batches, b.id) {
+			named = append(named, b)
+		}
+	}
+	resumable := j.state.Ended() && !j.up.Finished && len(r.Batches)+len(r.States) == 0
+	switch {
+	case j.deleted:
+		m.wantError("retry a deleted job", err, store.ErrNotFound)
+		return
+	case r.RequestID == j.retry:
+		m.must(err)
+		m.look(j, got)
+		return
+	case j.state == job.Cancelling:
+		m.wantError("retry a job that is being stopped", err, store.ErrJobOpen)
+		return
+	case !found && len(named) == 0 && !resumable:
+		m.wantError("retry a job that has nothing to retry", err, store.ErrNothingToRetry)
+		return
+	}
+	m.must(err)
+	var retried job.States
+	if found {
+		retried, j.retryFrom = r.Set(), 0
+	}
+	// What is neither moved now nor later is forgiven.
+	bad := j.counters()
+	j.seen.ForgivenBad = 0
+	for _, b := range named {
+		bad.ItemOutcomes[job.ItemFailed] -= b.count(job.ItemFailed)
+		bad.ItemOutcomes[job.ItemCrashed] -= b.count(job.ItemCrashed)
+	}
+	left := retried | j.retrying
+	if !left.Has(job.BatchFailed) {
+		j.seen.ForgivenBad += bad.ItemOutcomes[job.ItemFailed]
+	}
+	if !left.Has(job.BatchCrashed) {
+		j.seen.ForgivenBad += bad.ItemOutcomes[job.ItemCrashed]
+	}
+	for _, b := range named {
+		m.reopen(b)
+	}
+	j.retrying |= retried
+	j.moving = true
+	j.retry = r.RequestID
+	if j.state.Ended() {
+		j.state = job.Running
+	}
+	if !got.RetriedAt.After(j.seen.RetriedAt) {
+		m.Errorf("retried at %v after %v", got.RetriedAt, j.seen.RetriedAt)
+	}
+	j.seen.State, j.seen.StopAs, j.seen.Reason, j.seen.EndedAt, j.seen.RetriedAt = j.state, "", "", got.EndedAt, got.RetriedAt
+	j.seen.Retrying = j.retrying
+	j.seen.Run++
+	j.seen.Revision++
+	j.bare = true
+	m.look(j, got)
+}
+
+// reopen has a batch that ended badly pending, with what handlers gave.
+func (m *model) reopen(b *knownBatch) {
+	m.touch(b, touched{settled: true})
+	for n := len(b.outcomes); n > 0 && !b.outcomes[n-1].ByHandler(); n-- {
+		b.outcomes = b.outcomes[:n-1]
+	}
+	b.state, b.failures, b.crashes, b.losses, b.crashed = job.BatchPending, 0, 0, 0, false
+	b.returned, b.job.dirty = true, true
+}
+
+func (b *knownBatch) count(o job.Outcome) (n int64) {
+	for _, is := range b.outcomes {
+		if is == o {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *model) retryStepOne(t *rapid.T) {
+	c, j := pick(t, m.coordinators, "coordinator"), pick(t, m.jobs, "job")
+	m.send(t, c, func() { m.retryStep(c, j) })
+}
+
+// retryStep looks at the next batch of a job that is being retried. One at a time: a step that takes long may be shorter
+// than was asked for.
+func (m *model) retryStep(c *coordinator, j *knownJob) {
+	list, err := c.RetryingJobs(c.ctx)
+	m.must(err)
+	if want := j.retrying != 0 && !j.deleted; slices.Contains(list, j.id) != want {
+		m.Fatalf("job %d is among those that are retried, %v: want %v", j.id, list, want)
+	}
+	moved, more, err := c.RetryStep(c.ctx, j.id, 1)
+	m.must(err)
+	wantMoved, wantMore := 0, false
+	if j.retrying != 0 && !j.deleted {
+		i := slices.IndexFunc(j.batches, func(b *knownBatch) bool { return b.ordinal >= j.retryFrom && job.Bad.Has(b.state) })
+		if wantMore = i >= 0; wantMore {
+			b := j.batches[i]
+			j.retryFrom = b.ordinal + 1
+			if j.retrying.Has(b.state) && !b.row.SettledAt.After(j.seen.RetriedAt) {
+				m.reopen(b)
+				wantMoved = 1
+			}
+		} else {
+			j.retrying, j.seen.Retrying = 0, 0
+		}
+	}
+	if moved != wantMoved || more != wantMore {
+		m.Fatalf("a step moved %d batches, and there may be more: %v, want %d, %v", moved, more, wantMoved, wantMore)
+	}
+}
