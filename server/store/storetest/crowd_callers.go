@@ -48,7 +48,7 @@ func (c *caller) step() {
 	}{
 		{14, c.claim}, {12, c.beat}, {12, c.settle}, {8, c.ingest}, {6, c.reap}, {6, c.fold}, {4, c.watch}, {2, c.sweepStep},
 		{1, c.register}, {1, c.deregister}, {2, c.openStream}, {2, c.breakStream}, {1, c.pause}, {1, c.abandon},
-		{1, c.remove}, {1, c.touch}, {1, c.silence},
+		{1, c.remove}, {1, c.touch}, {1, c.silence}, {2, c.retry}, {4, c.retryStep}, {1, c.excuse},
 	}
 	sum := 0
 	for _, s := range steps {
@@ -291,7 +291,8 @@ func (c *caller) watch() {
 	}
 	before := c.seen[got.ID]
 	c.seen[got.ID] = got
-	if got.Revision < before.Revision || got.Run == before.Run && got.ItemsEnded() < before.ItemsEnded() ||
+	// What a retry takes back is counted after its run has begun.
+	if got.Revision < before.Revision || got.Run == 1 && got.ItemsEnded() < before.ItemsEnded() ||
 		got.ItemsTotal < before.ItemsTotal || got.ItemsEnded() > got.ItemsTotal {
 		c.Errorf("a job was seen as %+v, then as %+v", before, got)
 	}
@@ -364,6 +365,28 @@ func (c *caller) remove() {
 	}
 	_, err := c.DeleteStep(c.ctx, 20)
 	c.fine("remove deleted jobs", err)
+}
+
+// retry retries a job by hand, all of it or batches that may be anyone's.
+func (c *caller) retry() {
+	r := store.Retry{RequestID: c.name()}
+	for range c.random.IntN(3) {
+		if g, ok := lately(c, &c.grants); ok {
+			r.Batches = append(r.Batches, g.BatchID)
+		}
+	}
+	_, err := c.RetryJob(c.ctx, c.someJob().id, r)
+	c.fine("retry job", err, store.ErrJobOpen, store.ErrNothingToRetry, store.ErrNotFound)
+}
+
+func (c *caller) retryStep() {
+	_, _, err := c.RetryStep(c.ctx, c.someJob().id, 1+c.random.IntN(3))
+	c.fine("move batches of a retry", err)
+}
+
+func (c *caller) excuse() {
+	s, _ := lately(c, &c.sessions)
+	c.fine("excuse stream", c.ExcuseStreams(c.ctx, []store.Stream{{SessionID: s, Epoch: 1}}))
 }
 
 func (c *caller) touch() {

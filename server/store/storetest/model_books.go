@@ -155,6 +155,9 @@ func (m *model) lookSession(c *coordinator, s *knownSession) {
 		return
 	}
 	m.must(err)
+	if got.DrainedAt.IsZero() == s.drained {
+		m.Errorf("session %d is drained: %v, and it says at %v", s.id, s.drained, got.DrainedAt)
+	}
 	if want := int64(len(m.running(s))); got.WorkerID != s.worker || got.Running != want {
 		m.Errorf("session %d of %s holds %d leases, want %d of %s", s.id, got.WorkerID, got.Running, want, s.worker)
 	}

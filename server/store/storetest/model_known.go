@@ -69,11 +69,15 @@ type knownSession struct {
 	id        int64
 	worker    string
 	over      bool
+	drained   bool  // is to take no more
 	epoch     int64 // of its newest stream
 	broken    bool  // and the worker's side closed that one
 	completed int64
 	crashed   int64
 }
+
+// takes tells whether the session may be granted batches.
+func (s *knownSession) takes() bool { return !s.over && !s.drained }
 
 // finding is what the model compares of one.
 type finding struct {

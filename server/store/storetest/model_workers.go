@@ -20,6 +20,9 @@ func (m *model) workerActions() []action {
 		{"open stream", 3, nil, m.openStream},
 		{"break stream", 3, func() bool { return len(m.served()) > 0 }, m.breakStream},
 		{"claim", 16, nil, m.claimSome},
+		{"drain worker", 1, nil, m.drain},
+		{"excuse stream", 1, func() bool { return slices.ContainsFunc(m.sessions, func(s *knownSession) bool { return s.broken }) }, m.excuse},
+		{"touch sessions", 1, nil, m.touchAll},
 		{"read payload", 1, m.granted, m.readFrame},
 	}
 }
@@ -122,6 +125,55 @@ func (m *model) breakStream(t *rapid.T) {
 	})
 }
 
+// drain asks a worker's session that lives to take no more.
+func (m *model) drain(t *rapid.T) {
+	c, worker := pick(t, m.coordinators, "coordinator"), m.process(t).worker
+	m.send(t, c, func() {
+		got, err := c.DrainSession(c.ctx, worker)
+		i := slices.IndexFunc(m.sessions, func(s *knownSession) bool { return s.worker == worker && !s.over })
+		if i < 0 {
+			m.wantError("drain a worker that is not there", err, store.ErrNotFound)
+			return
+		}
+		m.must(err)
+		s := m.sessions[i]
+		s.drained = true
+		if got.ID != s.id || got.DrainedAt.IsZero() {
+			m.Errorf("session %d of %s was drained at %v, want %d", got.ID, worker, got.DrainedAt, s.id)
+		}
+	})
+}
+
+// excuse takes back that a stream broke, when it is the newest.
+func (m *model) excuse(t *rapid.T) {
+	c, s := pick(t, m.coordinators, "coordinator"), pick(t, m.sessions, "session")
+	epoch := s.epoch
+	m.send(t, c, func() {
+		m.must(c.ExcuseStreams(c.ctx, []store.Stream{{SessionID: s.id, Epoch: epoch}}))
+		if !s.over && s.epoch == epoch {
+			s.broken = false
+		}
+	})
+}
+
+// touchAll notes that all processes beat, as they do that do not know that they were replaced, and learns who is drained.
+func (m *model) touchAll(t *rapid.T) {
+	c := pick(t, m.coordinators, "coordinator")
+	m.send(t, c, func() {
+		var all, want []int64
+		for _, s := range m.sessions {
+			all = append(all, s.id)
+			if s.drained && !s.over {
+				want = append(want, s.id)
+			}
+		}
+		got, err := c.TouchSessions(c.ctx, all)
+		m.must(err)
+		slices.Sort(got)
+		m.equal("sessions that are drained", got, want)
+	})
+}
+
 // claimSome asks for batches, sometimes for several callers together, under new request ids or ones of before.
 func (m *model) claimSome(t *rapid.T) {
 	c := pick(t, m.coordinators, "coordinator")
@@ -152,9 +204,14 @@ func (m *model) claimThese(c *coordinator, lease time.Duration, requests []store
 	got, err := c.Claim(c.ctx, lease, requests, turns)
 	m.must(err)
 	for i, r := range requests {
-		over := m.session(r.SessionID).over
-		if errors.Is(got.Errs[i], store.ErrSessionEnded) != over || !over && got.Errs[i] != nil {
-			m.Fatalf("claim for a session that has ended %v: %v", over, got.Errs[i])
+		var refused error
+		if s := m.session(r.SessionID); s.over {
+			refused = store.ErrSessionEnded
+		} else if s.drained && len(want[i]) == 0 {
+			refused = store.ErrSessionDrained
+		}
+		if !errors.Is(got.Errs[i], refused) {
+			m.Fatalf("claim for session %d: %v, want %v", r.SessionID, got.Errs[i], refused)
 		}
 		for k, g := range got.Grants[i] {
 			if g.Remaining < 0 || g.Remaining > long || !g.Repeated && g.Remaining != lease {
@@ -210,7 +267,7 @@ func (m *model) deal(requests []store.ClaimRequest, turns []store.Turn) ([][]sto
 					}
 				}
 			}
-			if first[k] == i && len(want[i]) == 0 && round < r.Max && !m.session(r.SessionID).over {
+			if first[k] == i && len(want[i]) == 0 && round < r.Max && m.session(r.SessionID).takes() {
 				open = append(open, i)
 			}
 		}
