@@ -97,6 +97,7 @@ func (m *migration) document(t *testing.T) *markdown {
 			m.sql(onSQLite, "119|60", "118|20")(t, b)
 		},
 
+		"sql retried": m.soon(m.rows, "123|pending|the worker was started again", "124|pending|the worker was started again"),
 		"sql deleted": m.sql(everywhere, "0"),
 
 		"sh submit":                 m.submit,
@@ -108,7 +109,7 @@ func (m *migration) document(t *testing.T) *markdown {
 		"python submit-python-grpc": m.program("python3", "grpc", "grpc_tools"),
 
 		"sh count-file": m.output("2\n"),
-		"sh count-here": m.output("job\tstate\tproject\titems\tended\n…\tsucceeded\tmy-corpus\t2\t2\n5\n"),
+		"sh count-here": m.soon(m.printed, "job\tstate\tproject\titems\tended\n…\tsucceeded\tmy-corpus\t2\t2\n9"),
 		"sh export": m.output(`{"sourcedb":"PMC",…
 `),
 	}
@@ -140,12 +141,34 @@ func (m *migration) sql(engines int, want ...string) example {
 		if m.postgres && engines&onPostgres == 0 || !m.postgres && engines&onSQLite == 0 {
 			return
 		}
-		var got []string
-		for _, row := range m.h.query(t, b.text) {
-			got = append(got, strings.Join(row, "|"))
+		if got := m.rows(t, b); !pattern(strings.Join(want, "\n") + "\n").MatchString(got) {
+			t.Errorf("rows:\n%s\nwant, with … for anything:\n%s", got, strings.Join(want, "\n"))
 		}
-		if !pattern(strings.Join(want, "\n") + "\n").MatchString(strings.Join(got, "\n") + "\n") {
-			t.Errorf("rows (-want +got):\n%s", cmp.Diff(want, got))
+	}
+}
+
+// rows and printed return what a query and a shell block show.
+func (m *migration) rows(t *testing.T, b block) string {
+	t.Helper()
+	var all strings.Builder
+	for _, row := range m.h.query(t, b.text) {
+		all.WriteString(strings.Join(row, "|") + "\n")
+	}
+	return all.String()
+}
+
+func (m *migration) printed(t *testing.T, b block) string {
+	t.Helper()
+	return m.doc.shell.run(t, b.text).stdout
+}
+
+// soon tests what comes to be shown a moment later.
+func (m *migration) soon(show func(t *testing.T, b block) string, want ...string) example {
+	return func(t *testing.T, b block) {
+		t.Helper()
+		expected, got := pattern(strings.Join(want, "\n")+"\n"), ""
+		if !within(jobTimeout, func() bool { got = show(t, b); return expected.MatchString(got) }) {
+			t.Errorf("shown:\n%s\nwant, with … for anything:\n%s", got, strings.Join(want, "\n"))
 		}
 	}
 }
