@@ -301,7 +301,7 @@ type Leases interface {
 	// ended lists the attempts ended now that did not complete.
 	Settle(ctx context.Context, settlements []Settlement) (answers []SettleAnswer, ended []Ended, err error)
 	// Reap ends leases that have expired: of the given batches, or with nil of all there are, at most limit. Rows that
-	// are locked are left for the next round. An expired lease whose session's stream is broken died; of others package
+	// are locked are left for the next round. An expired lease whose session's stream broke since it was granted died; of others package
 	// job decides, by what is known of the other sessions, whether they are lost.
 	Reap(ctx context.Context, batches []int64, limit int) (Reaped, error)
 }

@@ -46,9 +46,13 @@ type rule struct {
 // holder is what the end of an attempt needs to know of its session.
 type holder struct {
 	worker string
-	broken bool
+	broken time.Time     // when the worker's side closed its newest stream; zero while one is open
 	silent time.Duration // since it was last heard of
 }
+
+// died reports whether b's lease has run out since its session broke: one that was granted later shows that the worker
+// had come back.
+func (h holder) died(b *held) bool { return !h.broken.IsZero() && !h.broken.Before(b.ClaimedAt) }
 
 // papers is what an ended attempt's log line says of its batch.
 type papers struct {
@@ -73,7 +77,7 @@ type ending struct {
 const selectRules = `SELECT id, state, policy FROM jobs WHERE id = ANY ($1::bigint[])`
 
 const selectHolders = `
-SELECT id, worker_id, broken_at IS NOT NULL, greatest(clock_timestamp() - beat_at, interval '0')
+SELECT id, worker_id, broken_at, greatest(clock_timestamp() - beat_at, interval '0')
 FROM sessions WHERE id = ANY ($1::bigint[])`
 
 const selectPapers = `
@@ -125,10 +129,12 @@ func (e *ending) prepare(ctx context.Context, t *tx) error {
 	})
 	each(t.queue(selectHolders, sessions), func(row pgx.Rows) error {
 		var (
-			id int64
-			h  holder
+			id       int64
+			h        holder
+			brokenAt *time.Time
 		)
-		err := row.Scan(&id, &h.worker, &h.broken, &h.silent)
+		err := row.Scan(&id, &h.worker, &brokenAt, &h.silent)
+		h.broken = timeOf(brokenAt)
 		e.holder[id] = h
 		return err
 	})

@@ -43,7 +43,7 @@ FROM sessions WHERE ended_at IS NULL`
 func (e *ending) peers(ctx context.Context, t *tx) (peers, error) {
 	silent := false
 	for _, b := range e.held {
-		silent = silent || !e.holder[b.SessionID].broken
+		silent = silent || !e.holder[b.SessionID].died(b)
 	}
 	if !silent {
 		return nil, nil
@@ -100,7 +100,7 @@ func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Rea
 		}
 		e.endAll(func(b *held) (job.EndKind, string) {
 			h := e.holder[b.SessionID]
-			if h.broken {
+			if h.died(b) {
 				return job.EndDied, store.BrokenMessage
 			}
 			kind := b.Silence(h.silent, peers.without(b.SessionID))

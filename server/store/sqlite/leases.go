@@ -175,7 +175,7 @@ func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Rea
 // overdue is a batch whose lease has run out.
 type overdue struct {
 	held
-	broken bool          // its session's stream was closed by the worker's side
+	broken bool          // its session's stream was closed by the worker's side, after it was claimed
 	silent time.Duration // since its session was last heard of
 }
 
@@ -220,7 +220,7 @@ func (g *group) expired(batches []int64, limit int) ([]overdue, error) {
 	for i := range list {
 		var beat int64
 		err := each(g, func(row scanner) error { return row.Scan(&list[i].broken, &beat) },
-			"SELECT broken_at IS NOT NULL, beat_at FROM sessions WHERE id = ?", list[i].SessionID)
+			"SELECT coalesce(broken_at >= ?, 0), beat_at FROM sessions WHERE id = ?", list[i].claimed, list[i].SessionID)
 		if err != nil {
 			return nil, fmt.Errorf("read session %d: %w", list[i].SessionID, err)
 		}

@@ -85,7 +85,7 @@ func (m *model) reapThese(c *coordinator, batches []int64, limit int) {
 			continue
 		}
 		end := job.End{Kind: job.EndLost, Message: store.LostMessage}
-		if b.session.broken {
+		if b.deserted {
 			end = job.End{Kind: job.EndDied, Message: store.BrokenMessage}
 		} else if accused[b.lease()] {
 			if b.losses < 2 {

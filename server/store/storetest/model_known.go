@@ -46,6 +46,7 @@ type knownBatch struct {
 	session   *knownSession // while it runs
 	request   string        // under which it was claimed
 	expired   bool          // its lease has run out, and nobody has noticed
+	deserted  bool          // its session broke since it was claimed, and has not come back
 	returned  bool          // it is pending after an attempt
 	backedOff bool          // and is not to be claimed before somebody lets that time pass
 	ends      []knownEnd    // of all its attempts, in their order
@@ -154,7 +155,7 @@ func (b *knownBatch) end(e job.End, news []job.Outcome, findings []store.Finding
 	end := knownEnd{b.lease(), e.Kind, e.Message, b.session.worker, d.State}
 	b.ends = append(b.ends, end)
 	b.state, b.failures, b.crashes, b.losses = d.State, d.Failures, d.Crashes, d.Losses
-	b.session, b.request, b.expired = nil, "", false
+	b.session, b.request, b.expired, b.deserted = nil, "", false, false
 	b.returned = d.State == job.BatchPending
 	b.backedOff = d.Backoff > 0
 	b.job.dirty = true

@@ -77,12 +77,20 @@ func (m *model) openStream(t *rapid.T) {
 		}
 		m.must(err)
 		s.epoch++
-		s.broken = false
+		m.forgive(s)
 		if epoch != s.epoch {
 			m.Fatalf("stream %d was opened, want %d", epoch, s.epoch)
 		}
 		c.serves[s] = epoch
 	})
+}
+
+// forgive takes back that the newest stream of a session is broken.
+func (m *model) forgive(s *knownSession) {
+	s.broken = false
+	for _, b := range m.running(s) {
+		b.deserted = false
+	}
 }
 
 // heartbeats is a stream of a session that a coordinator reads, or believes that it does.
@@ -119,6 +127,7 @@ func (m *model) breakStream(t *rapid.T) {
 		s.broken = true
 		for _, b := range m.running(s) {
 			m.touch(b, touched{lease: true})
+			b.deserted = true
 			b.expired = b.expired || grace == brief
 		}
 		m.elapse(grace)
@@ -151,7 +160,7 @@ func (m *model) excuse(t *rapid.T) {
 	m.send(t, c, func() {
 		m.must(c.ExcuseStreams(c.ctx, []store.Stream{{SessionID: s.id, Epoch: epoch}}))
 		if !s.over && s.epoch == epoch {
-			s.broken = false
+			m.forgive(s)
 		}
 	})
 }

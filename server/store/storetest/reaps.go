@@ -89,6 +89,22 @@ var reaps = []scenario{
 		}
 		f.audit(id, 0)
 	}},
+	{"a lease that was granted after its session's stream broke shows that the worker lived", func(f *fixture) {
+		id := f.submit("a", 1, 1)
+		s := f.register("w")
+		epoch, err := f.OpenStream(f.ctx, s)
+		f.must(err)
+		before := f.claimOne(s, "before", long, id)
+		f.must(f.BreakStream(f.ctx, s, epoch, short))
+		f.expire(before)
+		after := f.claimOne(s, "after", short, id)
+		f.expire(after)
+		kinds := map[int64]job.EndKind{}
+		for _, e := range f.reap() {
+			kinds[e.BatchID] = e.Kind
+		}
+		f.equal("ends", kinds, map[int64]job.EndKind{before.BatchID: job.EndDied, after.BatchID: job.EndLost})
+	}},
 	{"a broken stream that came back is none", func(f *fixture) {
 		id := f.submit("a", 1)
 		s := f.register("w")
