@@ -19,8 +19,20 @@ func (m *model) leaseActions() []action {
 	}
 }
 
-// lease draws one that was granted: often a live one, otherwise any, most of which are over.
+// lease draws one that was granted: often a live one, otherwise any, most of which are over; seldom one that was granted
+// to somebody else, or that nobody has yet.
 func (m *model) lease(t *rapid.T) store.Grant {
+	g := m.grantedLease(t)
+	switch dice(t, 16, "forged") {
+	case 1:
+		g.SessionID = pick(t, m.sessions, "session").id
+	case 2:
+		g.Attempt++
+	}
+	return g
+}
+
+func (m *model) grantedLease(t *rapid.T) store.Grant {
 	if live := slices.DeleteFunc(slices.Clone(m.grants), func(g store.Grant) bool {
 		return !m.batches[g.BatchID].holds(g.Lease)
 	}); len(live) > 0 && dice(t, 3, "over") > 0 {
