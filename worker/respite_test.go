@@ -68,8 +68,11 @@ func TestUnavailableForOthers(t *testing.T) {
 		began := time.Now()
 		r := start(t, conn, h, worker.Config{Slots: 2})
 		<-time.After(100 * time.Millisecond)
-		if b.end.GetEnd() != pb.AttemptEnd_ATTEMPT_END_COMPLETED {
-			t.Errorf("after %v the batch has ended with %v, want that it is completed", time.Since(began), b.end)
+		c.mu.Lock()
+		end := b.end
+		c.mu.Unlock()
+		if end.GetEnd() != pb.AttemptEnd_ATTEMPT_END_COMPLETED {
+			t.Errorf("after %v the batch has ended with %v, want that it is completed", time.Since(began), end)
 		}
 		r.stop()
 		if err := r.wait(); err != nil {
