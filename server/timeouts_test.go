@@ -45,7 +45,7 @@ func TestAttemptsThatTakeTooLongFail(t *testing.T) {
 				return -1
 			}
 			return 0
-		}, 6 * time.Minute, "no item finished for 1m0s (stall_timeout)"},
+		}, 6*time.Minute - time.Second, "no item finished for 1m0s (stall_timeout)"}, // since the last beat that waited
 		{"takes too long", 0, 5 * time.Minute, func(d time.Duration) int32 { return int32(d / time.Second) }, 5 * time.Minute,
 			"not done after 5m0s (attempt_timeout)"},
 	} {
