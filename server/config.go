@@ -33,6 +33,10 @@ type Config struct {
 
 	MaxOpenUploads int // of one client at once; default 64, below 0 no limit
 
+	// MaxRunningPerProject is how many batches of one project run at the same time at most; 0 for no limit. It must be the
+	// same for all coordinators of a database.
+	MaxRunningPerProject int
+
 	Logger  *slog.Logger
 	Version string
 }
@@ -51,6 +55,9 @@ func (c *Config) Validate() error {
 		if d < 0 {
 			return fmt.Errorf("%s must not be negative", name)
 		}
+	}
+	if c.MaxRunningPerProject < 0 {
+		return errors.New("max-running-per-project must not be negative")
 	}
 	w := c.withDefaults()
 	if w.HeartbeatInterval > w.Lease/3 {

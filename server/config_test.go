@@ -36,6 +36,7 @@ func TestConfigValidate(t *testing.T) {
 		{"no port, insecure", Config{Database: db, Listen: "127.0.0.1", Insecure: true}, "listen address"},
 		{"negative lease", Config{Database: db, Lease: -1}, "lease must not be negative"},
 		{"negative drain", Config{Database: db, DrainTimeout: -1}, "drain-timeout must not be negative"},
+		{"negative limit", Config{Database: db, MaxRunningPerProject: -1}, "max-running-per-project must not be negative"},
 		{"beats too far apart", Config{Database: db, Lease: 10 * time.Second, HeartbeatInterval: 4 * time.Second}, "a third of lease"},
 		{"short lease", Config{Database: db, Lease: time.Second}, ""},
 		{"reader", Config{Database: db, Reader: ingest.ReaderConfig{MaxItem: -1}}, "max"},

@@ -85,6 +85,7 @@ func (s *Server) wire() {
 	e.folder = watch.NewFolder(s.store, e.hub, log, e.folded)
 	e.dispatcher = dispatch.New(dispatch.Config{
 		Store: s.store, Events: e, Logger: log, Lease: s.cfg.Lease, Interval: s.cfg.HeartbeatInterval,
+		MaxRunningPerProject: s.cfg.MaxRunningPerProject,
 	})
 	e.reaper = reaper.New(reaper.Config{
 		Store: s.store, Ledger: e.dispatcher.Ledger(), Events: e, Logger: log, Lease: s.cfg.Lease,

@@ -28,6 +28,16 @@ func serverLimits(flags *pflag.FlagSet, config *server.Config) {
 		"uploads that one client, known by its address, may have open at once; below 0 no limit (default 64)")
 	flags.Float64Var(&config.RateLimit.PerSecond, api.SettingRateLimit, 0,
 		"calls a second of one client, known by its address; below 0 no limit (default 10000)")
+	runningLimits(flags, &config.MaxRunningPerProject)
+}
+
+// runningPerProject is the name of the flag.
+const runningPerProject = "max-running-per-project"
+
+// runningLimits are those of what runs at the same time.
+func runningLimits(flags *pflag.FlagSet, perProject *int) {
+	flags.IntVar(perProject, runningPerProject, 0,
+		"batches of one project that run at the same time at most; the same at all coordinators (default: no limit)")
 }
 
 // workLimits are those of a worker.

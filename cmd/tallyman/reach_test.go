@@ -86,4 +86,14 @@ func TestLimitsAreFlags(t *testing.T) {
 			must(t, exitUsage, verb, path, "--data", data, "--"+limit, "-1")
 		}
 	}
+	for _, limit := range []string{"max-running", runningPerProject} {
+		data := filepath.Join(t.TempDir(), "data")
+		if r := must(t, exitUsage, "run", path, "--data", data, "--"+limit, "-1"); !strings.Contains(r.stderr, "--"+limit) {
+			t.Errorf("run --%s -1: %s", limit, r.stderr)
+		}
+		must(t, exitOK, "run", path, "--data", data, "--"+limit, "1")
+	}
+	if r := must(t, exitUsage, "serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--"+runningPerProject, "-1"); !strings.Contains(r.stderr, runningPerProject) {
+		t.Errorf("serve --"+runningPerProject+" -1: %s", r.stderr)
+	}
 }

@@ -22,6 +22,7 @@ func (p *program) runVerb() *cobra.Command {
 	var storeDSN string
 	var reader ingest.ReaderConfig
 	var maxPayload int64
+	var perProject int
 	verb := &cobra.Command{
 		Use:   "run FILE...",
 		Short: "Do everything in one process: take files in, store them, say what became of every item",
@@ -46,6 +47,9 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 			if err := reader.Validate(); err != nil {
 				return usageError("%w", err)
 			}
+			if perProject < 0 {
+				return usageError("--%s must not be negative", runningPerProject)
+			}
 			files, err := s.files(args)
 			if err != nil {
 				return err
@@ -68,7 +72,7 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 				return err
 			}
 			config := serverConfig(logger)
-			config.Reader = reader
+			config.Reader, config.MaxRunningPerProject = reader, perProject
 			working := worker.Config{Slots: workers, MaxPayloadBytes: maxPayload, Logger: workLogger}
 			return f.run(verb.Context(), config, storeDSN, working, files)
 		},
@@ -77,6 +81,7 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 	verb.Flags().IntVar(&workers, "workers", runtime.NumCPU(), "batches worked on at a time")
 	verb.Flags().StringVar(&storeDSN, "store", "", "annotation store (default: "+folder.Annotations+" in the data folder)")
 	readLimits(verb.Flags(), &reader)
+	runningLimits(verb.Flags(), &perProject)
 	workLimits(verb.Flags(), &maxPayload)
 	return verb
 }

@@ -16,6 +16,8 @@ type board struct {
 	jobs     map[int64]*seat
 	projects map[string]*project
 	rewound  time.Time // monotonic
+	// projectLimit is how many batches of one project may run at the same time; 0 for no limit.
+	projectLimit int
 }
 
 type project struct {
@@ -27,11 +29,12 @@ type seat struct {
 	served uint64
 	floor  int32 // no fresh batch lies before
 	dry    bool  // the last claim found fewer than it asked for: it is not asked until something happens
-	idle   bool  // it has given nothing since it was dry, or came
+	full   bool  // its limits left the last claim no room: it is not asked until a batch of its job or project may have ended
+	idle   bool  // it has given nothing since it was dry or full, or came
 }
 
-func newBoard() *board {
-	return &board{jobs: map[int64]*seat{}, projects: map[string]*project{}}
+func newBoard(projectLimit int) *board {
+	return &board{jobs: map[int64]*seat{}, projects: map[string]*project{}, projectLimit: projectLimit}
 }
 
 // refresh takes over which jobs are running. What is known of those that stay is kept.
@@ -56,6 +59,7 @@ func (b *board) refresh(running []job.Job) {
 
 // stir says that a job, or with 0 every one, may have batches again.
 func (b *board) stir(jobID int64) {
+	b.free(jobID)
 	if jobID != 0 {
 		if s := b.jobs[jobID]; s != nil {
 			s.dry = false
@@ -65,6 +69,28 @@ func (b *board) stir(jobID int64) {
 	for _, s := range b.jobs {
 		s.dry = false
 	}
+}
+
+// free says that batches of a job, or with 0 of any, may have ended: there may be room for others under its limits and
+// those of its project.
+func (b *board) free(jobID int64) {
+	from := b.jobs[jobID]
+	if from != nil && b.projectLimit == 0 {
+		from.full = false
+		return
+	}
+	for _, s := range b.jobs {
+		// A job that is not here may be of any project: it may have been paused, or is being stopped.
+		if from == nil || s.job.Project == from.job.Project {
+			s.full = false
+		}
+	}
+}
+
+// limited says whether something may wait for batches of a job to end.
+func (b *board) limited(jobID int64) bool {
+	s := b.jobs[jobID]
+	return b.projectLimit > 0 || s != nil && s.job.Policy.MaxRunning > 0
 }
 
 // rewind makes the next claims ask the jobs that were dry, from their start: a backoff may have passed, and batches below
@@ -77,6 +103,7 @@ func (b *board) rewind(polled bool, interval time.Duration) {
 	}
 	b.rewound = now
 	for _, s := range b.jobs {
+		s.full = false
 		if s.dry {
 			s.dry, s.floor = false, 0
 		}
@@ -91,7 +118,7 @@ const turnsMost = 128
 func (b *board) deal(kinds map[string]bool, want int) []store.Turn {
 	var seats []*seat
 	for _, s := range b.jobs {
-		if kinds[s.job.Kind] && !s.dry {
+		if kinds[s.job.Kind] && !s.dry && !s.full {
 			seats = append(seats, s)
 		}
 	}
@@ -113,11 +140,23 @@ func (b *board) deal(kinds map[string]bool, want int) []store.Turn {
 			n++
 		}
 		class := dealClass(seats[:n], want)
-		turns = append(turns, class[:min(len(class), turnsMost-len(turns))]...)
+		turns = append(turns, b.limit(class[:min(len(class), turnsMost-len(turns))])...)
 		if n > 1 {
 			break
 		}
 		seats = seats[n:]
+	}
+	return turns
+}
+
+// limit gives turns the limits of their jobs and projects. Jobs without a project share none.
+func (b *board) limit(turns []store.Turn) []store.Turn {
+	for i := range turns {
+		j := &b.jobs[turns[i].JobID].job
+		turns[i].JobLimit = int(j.Policy.MaxRunning)
+		if b.projectLimit > 0 && j.Project != "" {
+			turns[i].Project, turns[i].ProjectLimit = j.Project, b.projectLimit
+		}
 	}
 	return turns
 }
@@ -193,11 +232,16 @@ func (b *board) rejoin(s *seat, p *project) {
 	}
 }
 
-// dried notes the jobs that gave less than they were asked for while callers still wait.
+// dried notes the jobs that gave less than they were asked for while callers still wait. One that was held back by a limit
+// it shares, of which another left some, is neither dry nor full: it is asked again.
 func (b *board) dried(turns []store.Turn, took map[int64]store.Took) {
 	for _, t := range turns {
-		if s := b.jobs[t.JobID]; s != nil && took[t.JobID].Batches < t.Most {
-			s.dry, s.idle = true, true
+		s, got := b.jobs[t.JobID], took[t.JobID]
+		if s == nil || got.Batches == t.Most {
+			continue
 		}
+		s.dry = s.dry || got.Batches < t.Most-got.Held
+		s.full = s.full || got.Full
+		s.idle = s.idle || s.dry || s.full
 	}
 }

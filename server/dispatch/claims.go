@@ -18,9 +18,9 @@ type claims struct {
 	board *board
 
 	mu      sync.Mutex
-	waiting []*waiter // in order of arrival
-	stirred map[int64]struct{}
-	stale   bool // the board must be read again
+	waiting []*waiter      // in order of arrival
+	stirred map[int64]bool // jobs that something happened to; false: no more than that batches of them ended
+	stale   bool           // the board must be read again
 	closed  bool
 	wake    chan struct{}
 }
@@ -38,7 +38,7 @@ type waiter struct {
 }
 
 func newClaims(d *Dispatcher) *claims {
-	return &claims{d: d, board: newBoard(), stirred: map[int64]struct{}{}, stale: true, wake: make(chan struct{}, 1)}
+	return &claims{d: d, board: newBoard(d.cfg.MaxRunningPerProject), stirred: map[int64]bool{}, stale: true, wake: make(chan struct{}, 1)}
 }
 
 func (c *claims) signal() {
@@ -50,10 +50,24 @@ func (c *claims) signal() {
 
 func (c *claims) stir(jobID int64) {
 	c.mu.Lock()
-	c.stirred[jobID] = struct{}{}
+	c.stirred[jobID] = true
 	waiting := len(c.waiting) > 0
 	c.mu.Unlock()
 	if waiting {
+		c.signal()
+	}
+}
+
+// free says that batches of a job ended, which is nothing to jobs and projects without limits.
+func (c *claims) free(jobID int64) {
+	c.mu.Lock()
+	limited := c.board.limited(jobID)
+	if _, stirred := c.stirred[jobID]; limited && !stirred {
+		c.stirred[jobID] = false
+	}
+	waiting := len(c.waiting) > 0
+	c.mu.Unlock()
+	if waiting && limited {
 		c.signal()
 	}
 }
@@ -199,9 +213,9 @@ func (c *claims) back(groups [][]*waiter, err error) {
 func (c *claims) refresh(ctx context.Context, polled bool) error {
 	c.mu.Lock()
 	stirred, stale := c.stirred, c.stale || polled
-	c.stirred = map[int64]struct{}{}
-	for id := range stirred {
-		if id == 0 || c.board.jobs[id] == nil {
+	c.stirred = map[int64]bool{}
+	for id, more := range stirred {
+		if more && (id == 0 || c.board.jobs[id] == nil) {
 			stale = true
 		}
 	}
@@ -217,8 +231,12 @@ func (c *claims) refresh(ctx context.Context, polled bool) error {
 		c.mu.Unlock()
 	}
 	c.board.rewind(polled, c.d.cfg.Poll)
-	for id := range stirred {
-		c.board.stir(id)
+	for id, more := range stirred {
+		if more {
+			c.board.stir(id)
+		} else {
+			c.board.free(id)
+		}
 	}
 	return nil
 }

@@ -192,12 +192,12 @@ func TestBoardTakesTurns(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			b := newBoard()
+			b := newBoard(0)
 			b.refresh(test.jobs)
 			if diff := cmp.Diff(test.want, give(b, 12)); diff != "" {
 				t.Errorf("one at a time (-want +got):\n%s", diff)
 			}
-			b = newBoard()
+			b = newBoard(0)
 			b.refresh(test.jobs)
 			got := map[int64]int{}
 			for _, turn := range b.deal(map[string]bool{"k": true}, 12) {
@@ -220,7 +220,7 @@ func sum(counts map[int64]int) (n int) {
 }
 
 func TestBoardNewcomerNeitherWaitsNorCatchesUp(t *testing.T) {
-	b := newBoard()
+	b := newBoard(0)
 	old := job.Job{ID: 1, Project: "big"}
 	b.refresh(jobs(old))
 	give(b, 1000)
@@ -233,7 +233,7 @@ func TestBoardNewcomerNeitherWaitsNorCatchesUp(t *testing.T) {
 // A job that had nothing for a while, as of a slow upload, goes on where the others stand.
 func TestBoardIdleJobDoesNotCatchUp(t *testing.T) {
 	for _, projects := range [][2]string{{"a", "a"}, {"a", "b"}} {
-		b := newBoard()
+		b := newBoard(0)
 		slow, busy := job.Job{ID: 1, Project: projects[0]}, job.Job{ID: 2, Project: projects[1]}
 		b.refresh(jobs(slow, busy))
 		give(b, 10)
@@ -249,7 +249,7 @@ func TestBoardIdleJobDoesNotCatchUp(t *testing.T) {
 }
 
 func TestBoardAsksManyAtOnce(t *testing.T) {
-	b := newBoard()
+	b := newBoard(0)
 	var many []job.Job
 	for i := range int64(300) {
 		many = append(many, job.Job{ID: i + 1, Project: fmt.Sprint("p", i%7)})
@@ -278,7 +278,7 @@ func TestBoardAsksManyAtOnce(t *testing.T) {
 }
 
 func TestBoardAsksLowerPrioritiesWhenTheHigherAreDry(t *testing.T) {
-	b := newBoard()
+	b := newBoard(0)
 	b.refresh(jobs(job.Job{ID: 1, Project: "a", Priority: 5}, job.Job{ID: 2, Project: "b", Priority: 2},
 		job.Job{ID: 3, Project: "b", Priority: 2}, job.Job{ID: 4, Project: "c"}))
 	kinds := map[string]bool{"k": true}
@@ -298,7 +298,7 @@ func TestBoardAsksLowerPrioritiesWhenTheHigherAreDry(t *testing.T) {
 }
 
 func TestBoardOffersOnlyKindsServed(t *testing.T) {
-	b := newBoard()
+	b := newBoard(0)
 	b.refresh([]job.Job{{ID: 1, Kind: "other", State: job.Running}})
 	if turns := b.deal(map[string]bool{"k": true}, 4); len(turns) != 0 {
 		t.Errorf("turns %v", turns)

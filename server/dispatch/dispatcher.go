@@ -41,6 +41,8 @@ type Config struct {
 	Interval  time.Duration // between beats; default 5 s
 	Poll      time.Duration // between looks for work that nobody announced; default 1 s
 	GroupSize int           // most rows in one transaction; default 512
+
+	MaxRunningPerProject int // batches of one project that run at the same time; 0 for no limit
 }
 
 func (c *Config) defaults() {
@@ -281,11 +283,13 @@ func (d *Dispatcher) Returned(ended []store.Ended) {
 	d.cfg.Events.AttemptsEnded(ended)
 }
 
-// changed announces jobs; the value says whether batches went back to pending.
+// changed announces jobs of which batches ended; the value says whether some of these went back to pending.
 func (d *Dispatcher) changed(jobs map[int64]bool) {
 	for id, returned := range jobs {
 		if returned {
 			d.Wake(id)
+		} else {
+			d.claims.free(id)
 		}
 		d.cfg.Events.Changed(id, !returned && !d.ledger.Holds(id))
 	}

@@ -5,6 +5,7 @@
 // are no timers in this and no added delay.
 //
 //	ClaimBatches ──► waiters ──┐  woken by: a new waiter, committed batches, returned batches,
+//	                           │            the end of one under a limit,
 //	                           ▼            another coordinator's note, a poll once a second
 //	                  board: whose turn is it? ──► store.Claim ──► ledger ──► grants
 //

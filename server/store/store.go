@@ -193,6 +193,10 @@ type Turn struct {
 	JobID int64
 	Floor int32 // no fresh batch lies before this ordinal
 	Most  int   // most batches to take
+
+	JobLimit     int    // batches of the job that may run at the same time; 0 for no limit
+	Project      string // that ProjectLimit is about
+	ProjectLimit int    // the same of all jobs of the project; 0 for no limit
 }
 
 // Grant is a lease as it was granted.
@@ -214,12 +218,14 @@ type Claimed struct {
 	Took   map[int64]Took // by job id, for each turn with Most > 0
 }
 
-// Took says what a turn gave. That it is less than the turn's Most means that the job has no more, from the floor on,
-// only when requests were left unfilled.
+// Took says what a turn gave. That it is less than the turn's Most without what was Held means that the job has no more,
+// from the floor on, only when requests were left unfilled.
 type Took struct {
 	Batches int   // returned and fresh ones
 	Fresh   int   // of these, never claimed before
 	Last    int32 // ordinal of the last fresh one
+	Held    int   // of the turn's Most, those that its limits kept it from taking
+	Full    bool  // it has no room left under its limits, as far as could be seen without waiting for other claims
 }
 
 // Beat renews one lease, and may bring outcomes that have become final.
@@ -281,7 +287,8 @@ type Reaped struct {
 type Leases interface {
 	// Claim gives pending batches to the requests, in turns over the requests, so that callers waiting together share.
 	// Turn by turn, batches of the job that were returned come first, those that are available longest, then its fresh
-	// ones; only of jobs that are running. A request id that its session already used returns the leases it still holds
+	// ones; only of jobs that are running. At no moment do more batches run than the limits of turns say, whoever else
+	// claims with the same limits. A request id that its session already used returns the leases it still holds
 	// under that id, if any.
 	Claim(ctx context.Context, lease time.Duration, requests []ClaimRequest, turns []Turn) (Claimed, error)
 	// Payloads returns the frames of as many of the batches, from the first on, as have at most maxBytes together, by

@@ -16,6 +16,8 @@ import (
 const (
 	sessionLock = 7650_1 // a session's claims against its end, and one repeated claim against another
 	workerLock  = 7650_2 // registrations of one worker id
+	jobLock     = 7650_3 // claims of a job that has a limit
+	projectLock = 7650_4 // claims of a project that has one
 )
 
 const lockSessions = `
@@ -112,6 +114,7 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 		live   map[int64]bool // whether they are being drained
 		grants []granted
 		old    []granted
+		took   map[int64]store.Took
 	)
 	err := s.write(ctx, "claim batches", func(ctx context.Context, t *tx) error {
 		live, grants, old = map[int64]bool{}, nil, nil
@@ -132,7 +135,12 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 			old = append(old, g)
 			return err
 		})
-		each(t.queue(claimBatches, a.sessions, a.ids, a.most, from.jobs, from.floors, from.most, lease), func(row pgx.Rows) error {
+		rooms, err := t.rooms(ctx, turns)
+		if err != nil {
+			return err
+		}
+		allowed := from.allow(rooms)
+		each(t.queue(claimBatches, a.sessions, a.ids, a.most, from.jobs, from.floors, allowed, lease), func(row pgx.Rows) error {
 			g := granted{Grant: store.Grant{Remaining: lease}}
 			err := row.Scan(&g.request, &g.slot, &g.fresh, &g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal,
 				&g.FirstItem, &g.ItemCount, &g.DoneItems)
@@ -142,6 +150,7 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 		if err := t.send(ctx); err != nil {
 			return err
 		}
+		took = from.took(grants, rooms, allowed)
 		if len(grants) == 0 {
 			return errNothing
 		}
@@ -160,7 +169,7 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 	claimed := store.Claimed{
 		Grants: make([][]store.Grant, len(requests)),
 		Errs:   make([]error, len(requests)),
-		Took:   from.took(grants),
+		Took:   took,
 	}
 	byAsked := deal(len(a.ids), grants, old)
 	for i, r := range requests {
@@ -239,29 +248,39 @@ func ask(requests []store.ClaimRequest) asking {
 	return a
 }
 
-// turnArrays is a list of turns as arrays.
+// turnArrays is a list of turns, also as arrays.
 type turnArrays struct {
+	turns  []store.Turn
 	jobs   []int64
 	floors []int32
-	most   []int32
 }
 
 func newTurns(turns []store.Turn) turnArrays {
-	var a turnArrays
+	a := turnArrays{turns: turns}
 	for _, t := range turns {
 		a.jobs = append(a.jobs, t.JobID)
 		a.floors = append(a.floors, t.Floor)
-		a.most = append(a.most, int32(max(t.Most, 0)))
 	}
 	return a
 }
 
-// took says what each turn that could give batches gave.
-func (a turnArrays) took(grants []granted) map[int64]store.Took {
+// allow returns how many batches each turn may take, in which turns of one project share its room in their order.
+func (a turnArrays) allow(rooms *store.Rooms) []int32 {
+	allowed := make([]int32, len(a.turns))
+	for i, t := range a.turns {
+		n := rooms.Allowed(t)
+		rooms.Take(t, n)
+		allowed[i] = int32(n)
+	}
+	return allowed
+}
+
+// took says what each turn that could give batches gave, of those that it was allowed.
+func (a turnArrays) took(grants []granted, rooms *store.Rooms, allowed []int32) map[int64]store.Took {
 	took := map[int64]store.Took{}
-	for i, id := range a.jobs {
-		if a.most[i] > 0 {
-			took[id] = store.Took{}
+	for i, t := range a.turns {
+		if t.Most > 0 {
+			took[t.JobID] = store.Took{Held: t.Most - int(allowed[i])}
 		}
 	}
 	for _, g := range grants {
@@ -272,6 +291,15 @@ func (a turnArrays) took(grants []granted) map[int64]store.Took {
 			t.Last = max(t.Last, g.Ordinal)
 		}
 		took[g.JobID] = t
+	}
+	for i, t := range a.turns {
+		rooms.Take(t, took[t.JobID].Batches-int(allowed[i]))
+	}
+	for _, t := range a.turns {
+		if g, ok := took[t.JobID]; ok {
+			g.Full = rooms.Full(t)
+			took[t.JobID] = g
+		}
 	}
 	return took
 }

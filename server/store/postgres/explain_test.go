@@ -157,6 +157,12 @@ func TestPlans(t *testing.T) {
 		{"repeated claim", selectRepeated, "", func(n int) []string {
 			return []string{series("bigint", 1, 1, n), series("text", 1, 1, n)}
 		}, []string{"batches_running"}},
+		{"limits", selectRunning, "jobs", func(n int) []string {
+			return []string{series("bigint", 2, 1, n), "'{project}'"}
+		}, []string{"jobs_open", "jobs_pkey"}},
+		{"limits: deltas", selectRunning, "job_deltas", func(n int) []string {
+			return []string{series("bigint", 2, 1, n), "'{project}'"}
+		}, []string{"job_deltas_job"}},
 		{"settle", completeBatches, "", func(n int) []string {
 			return append(leases(n), same("integer", "0", n), same("integer", "10", n), same("bytea", `'\x0a01'`, n))
 		}, primary},

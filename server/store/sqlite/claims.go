@@ -20,6 +20,7 @@ type claim struct {
 	open     []int // requests that may still get batches, in their order
 	next     int   // index in open of the one whose turn it is
 	wanted   int   // batches that all of them together may still get
+	rooms    *store.Rooms
 }
 
 // requestKey is what makes a request the same as another.
@@ -42,9 +43,18 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 		if err != nil {
 			return err
 		}
+		if c.rooms, err = t.rooms(turns); err != nil {
+			return err
+		}
 		for _, turn := range turns {
 			if err := c.turn(turn); err != nil {
 				return err
+			}
+		}
+		for _, turn := range turns {
+			if took, ok := c.claimed.Took[turn.JobID]; ok {
+				took.Full = c.rooms.Full(turn)
+				c.claimed.Took[turn.JobID] = took
 			}
 		}
 		for i, first := range same {
@@ -150,9 +160,13 @@ func (c *claim) turn(turn store.Turn) error {
 	if turn.Most <= 0 {
 		return nil
 	}
-	took := store.Took{}
-	defer func() { c.claimed.Took[turn.JobID] = took }()
-	most := min(turn.Most, c.wanted)
+	allowed := c.rooms.Allowed(turn)
+	took := store.Took{Held: turn.Most - allowed}
+	defer func() {
+		c.rooms.Take(turn, took.Batches)
+		c.claimed.Took[turn.JobID] = took
+	}()
+	most := min(allowed, c.wanted)
 	if most == 0 {
 		return nil
 	}

@@ -50,6 +50,9 @@ func exercise(t *testing.T, s *Store) {
 	must(err)
 	_, err = s.Reap(t.Context(), nil, 1)
 	must(err)
+	_, err = s.Claim(t.Context(), time.Minute, []store.ClaimRequest{{SessionID: session, RequestID: "limited"}},
+		[]store.Turn{{JobID: jobID, Most: 1, JobLimit: 1, Project: "p", ProjectLimit: 1}})
+	must(err)
 	claimed(t, s, jobID, time.Minute) // also registers the worker again, and takes returned batches
 	_, err = s.TouchSessions(t.Context(), []int64{session})
 	must(err)
@@ -142,6 +145,9 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		{"fresh", "ORDER BY b.ordinal LIMIT ?", []string{"SEARCH b USING INDEX batches_fresh (job_id=? AND ordinal>?)"}},
 		{"returned", "ORDER BY b.available_at, b.id LIMIT ?", []string{"SEARCH b USING INDEX batches_returned (job_id=? AND available_at>? AND available_at<?)"}},
 		{"repeated claim", "claim_request_id = ? ORDER BY id", []string{"SEARCH batches USING INDEX batches_running (session_id=? AND claim_request_id=?)"}},
+		{"limits: job", "batches_running FROM jobs WHERE id = ?", []string{"SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"}},
+		{"limits: project", "FROM jobs INDEXED BY jobs_open", []string{"SEARCH jobs USING INDEX jobs_open (state=?)"}},
+		{"limits: deltas", "SELECT delta FROM job_deltas", []string{"SEARCH job_deltas USING INDEX job_deltas_job (job_id=?)"}},
 		{"grant", "SET state = 1, attempt", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"beat", "SET lease_expires_at = ? WHERE id", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"settle: read", "FROM batches WHERE id = ?", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},

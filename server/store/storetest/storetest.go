@@ -32,6 +32,7 @@ func Test(t *testing.T, open Open) {
 		{"uploads", uploads},
 		{"ingest", ingest},
 		{"claims", claims},
+		{"running", running},
 		{"beats", beats},
 		{"settles", settles},
 		{"decisions", decisions},
