@@ -42,7 +42,10 @@ func TestItemsGoOnAfterACut(t *testing.T) {
 	if diff := cmp.Diff([]int64{0, 2, 4}, after); diff != "" {
 		t.Errorf("asked for items after (-want +got):\n%s", diff)
 	}
-	for range c.Items(t.Context(), &tallymanv1.ExportItemsRequest{JobId: 7}) {
+	for _, err := range c.Items(t.Context(), &tallymanv1.ExportItemsRequest{JobId: 7}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // nobody wants more
 	}
 }

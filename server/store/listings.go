@@ -1,0 +1,106 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/tallyman-dev/tallyman/server/job"
+)
+
+// JobFilter narrows a list of jobs; zero values narrow nothing.
+type JobFilter struct {
+	Project string
+	Kind    string
+	States  []job.State
+}
+
+// Page bounds a list. After is the sort key of the last entry already seen, 0 for the first page. A Size below 1 is 1.
+type Page struct {
+	Size  int
+	After int64
+}
+
+// BatchRow is a batch with what lists show of it.
+type BatchRow struct {
+	job.Batch
+	WorkerID  string
+	Documents []string // at most ten
+	Total     int      // distinct documents
+}
+
+// BatchFilter narrows a list of batches; zero values narrow nothing.
+type BatchFilter struct {
+	JobID    int64
+	States   []job.BatchState
+	Document string // batches that hold this document, across jobs when JobID is 0
+	Slowest  bool   // the slowest first, a bounded number; needs JobID, no paging
+}
+
+// Attempt is one ended attempt that did not complete.
+type Attempt struct {
+	BatchID   int64
+	Attempt   int32
+	SessionID int64
+	WorkerID  string
+	Kind      job.EndKind
+	Message   string
+	ClaimedAt time.Time
+	EndedAt   time.Time
+	State     job.BatchState // that the batch got
+}
+
+// FindingFilter narrows a list of findings; zero values narrow nothing but JobID, which is needed.
+type FindingFilter struct {
+	JobID    int64
+	BatchID  int64
+	Item     int64
+	Code     string
+	Severity Severity
+}
+
+// StatisticsFilter narrows statistics; zero values narrow nothing. Window reaches back from now.
+type StatisticsFilter struct {
+	Window  time.Duration
+	JobID   int64
+	Project string
+}
+
+// Statistics over a window, from the start of its first minute on, of jobs that are not deleted; the batches as of the
+// last folds.
+type Statistics struct {
+	Ended     [6]int64 // batches that ended, by job.BatchState
+	Crashed   int64    // of those, without the cancelled ones, with at least one crashed (not lost) attempt
+	Durations job.Histogram
+	Slowest   []BatchRow     // slowest first, at most 20
+	Failures  []FailureGroup // attempts that failed, died or were lost, most frequent first, at most 20 groups
+}
+
+// FailureGroup counts attempts that ended with the same message.
+type FailureGroup struct {
+	Message string
+	Kind    job.EndKind
+	Count   int64
+	Example int64 // a batch id
+	LastAt  time.Time
+}
+
+// Listings is what people look at. All are paged and none counts rows.
+type Listings interface {
+	// ListBatches returns batches by ordinal within a job (Page.After is ordinal+1 of the last), or newest first by id
+	// across jobs (Page.After is the id of the last).
+	ListBatches(ctx context.Context, f BatchFilter, page Page) ([]BatchRow, error)
+	// GetBatch returns one batch with its ended attempts, oldest first. ErrNotFound.
+	GetBatch(ctx context.Context, id int64) (BatchRow, []Attempt, error)
+	// ListFindings returns findings by item number, then in the order they were recorded. The token is opaque.
+	ListFindings(ctx context.Context, f FindingFilter, size int, token string) (findings []Finding, next string, err error)
+	// ItemBatches returns batches of a job from an ordinal on, in order, at most size, with what says how their items ended:
+	// ID, Ordinal, FirstItem, ItemCount and Outcomes. With bad only those that ended badly.
+	ItemBatches(ctx context.Context, jobID int64, from int32, bad bool, size int) ([]job.Batch, error)
+	// RejectedItems returns the frame of items rejected at ingest that may hold an item, if there is one, and those after it,
+	// in order, at most size.
+	RejectedItems(ctx context.Context, jobID, item int64, size int) ([]RejectedItems, error)
+	// GetStatistics adds up what ended in a window.
+	GetStatistics(ctx context.Context, f StatisticsFilter) (Statistics, error)
+	// LastCrashes returns the last attempts of a job that crashed, newest first, at most limit.
+	LastCrashes(ctx context.Context, jobID int64, limit int) ([]Attempt, error)
+}

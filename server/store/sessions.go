@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Session is one life of a worker process.
+type Session struct {
+	ID           int64
+	WorkerID     string
+	Host         string
+	PID          int32
+	Version      string
+	Kinds        []string
+	Slots        int32
+	RegisteredAt time.Time
+	BeatAt       time.Time // last beat known to the database
+	DrainedAt    time.Time // when it was asked to take no more and to end; zero unless it was
+	EndedAt      time.Time // zero while it lives
+	EndReason    string
+	Running      int64 // leases held
+	Completed    int64 // batches completed
+	Crashed      int64 // attempts that died or were lost
+}
+
+// Stream is a heartbeat stream that a session opened.
+type Stream struct {
+	SessionID int64
+	Epoch     int64
+}
+
+// Sessions is what worker sessions need.
+type Sessions interface {
+	// RegisterSession starts a session and ends an earlier one of the same worker id: what that one held has died.
+	RegisterSession(ctx context.Context, s Session) (id int64, ended []Ended, err error)
+	// GetSession returns a live session. ErrSessionEnded or ErrNotFound otherwise.
+	GetSession(ctx context.Context, id int64) (Session, error)
+	// OpenStream notes that a session has opened a heartbeat stream and returns its number, which only grows. A
+	// reconnect grace that runs is called off. ErrSessionEnded.
+	OpenStream(ctx context.Context, session int64) (epoch int64, err error)
+	// BreakStream notes that the worker's side closed the stream: the session's leases are shortened to end in grace,
+	// unless it has opened a newer stream than epoch. It lengthens none, and is nothing for a session that has ended.
+	BreakStream(ctx context.Context, session, epoch int64, grace time.Duration) error
+	// ExcuseStreams takes back that streams broke, each unless its session has opened a newer one: leases that run out
+	// because of it, as soon as they did with it, are lost, and nobody has died.
+	ExcuseStreams(ctx context.Context, streams []Stream) error
+	// TouchSessions notes that sessions have beaten, and returns those of them that are being drained. Not waited for by
+	// anybody.
+	TouchSessions(ctx context.Context, sessions []int64) (drained []int64, err error)
+	// DrainSession notes that a worker's live session is to take no more and to end: it is granted nothing any more. Of
+	// one that is being drained nothing changes. ErrNotFound.
+	DrainSession(ctx context.Context, workerID string) (Session, error)
+	// EndSession ends a session that deregistered: what it still holds is released.
+	EndSession(ctx context.Context, session int64, reason string) ([]Ended, error)
+	// EndSilentSessions ends sessions of which nothing was heard for so long; what they still hold, if anything, is
+	// lost.
+	EndSilentSessions(ctx context.Context, silent time.Duration) ([]Ended, error)
+	// ListSessions returns live sessions, and with all also those that ended and are still kept, newest first.
+	ListSessions(ctx context.Context, all bool, page Page) ([]Session, error)
+}
