@@ -28,7 +28,7 @@ type cuts struct {
 type cutConn struct {
 	net.Conn
 	mu  sync.Mutex
-	err error // of every further Read
+	err error // of every further Read and Write
 }
 
 func (l *cuts) Accept() (net.Conn, error) {
@@ -56,6 +56,16 @@ func (l *cuts) cut(err error) {
 
 func (c *cutConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	return c.ended(n, err)
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return c.ended(n, err)
+}
+
+// ended puts the error that the connection was cut with in the place of what the pipe says.
+func (c *cutConn) ended(n int, err error) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
