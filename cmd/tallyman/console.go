@@ -103,3 +103,15 @@ func quoted(s string) string {
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
+
+// namedJob returns the job that an argument or --job names, 0 when neither does, and refuses two different ones.
+func namedJob(args []string, flag int64) (int64, error) {
+	ids, err := parseIDs("job", args)
+	if err != nil || len(ids) == 0 {
+		return flag, err
+	}
+	if flag != 0 && flag != ids[0] {
+		return 0, usageError("job %d and --job %d: name one", ids[0], flag)
+	}
+	return ids[0], nil
+}

@@ -29,15 +29,8 @@ func (p *program) findingsVerb() *cobra.Command {
 			if len(parsed) == 1 { // both are the same as none
 				request.Severity = parsed[0]
 			}
-			ids, err := parseIDs("job", args)
-			if err != nil {
+			if request.JobId, err = namedJob(args, request.GetJobId()); err != nil {
 				return err
-			}
-			if len(ids) > 0 {
-				if request.JobId != 0 && request.JobId != ids[0] {
-					return usageError("job %d and --job %d: name one", ids[0], request.JobId)
-				}
-				request.JobId = ids[0]
 			}
 			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
 				if request.JobId, err = p.jobOrNewest(ctx, c, request.GetJobId()); err != nil {

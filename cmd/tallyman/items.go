@@ -38,15 +38,8 @@ kept, and listed on standard error.`,
 				return usageError("--outcome: %w", err)
 			}
 			request.Outcomes = parsed
-			ids, err := parseIDs("job", args)
-			if err != nil {
+			if request.JobId, err = namedJob(args, request.GetJobId()); err != nil {
 				return err
-			}
-			if len(ids) > 0 {
-				if request.JobId != 0 && request.JobId != ids[0] {
-					return usageError("job %d and --job %d: name one", ids[0], request.JobId)
-				}
-				request.JobId = ids[0]
 			}
 			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
 				if request.JobId, err = p.jobOrNewest(ctx, c, request.GetJobId()); err != nil {
