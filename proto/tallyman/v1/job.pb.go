@@ -112,10 +112,12 @@ const (
 	BatchState_BATCH_STATE_COMPLETED BatchState = 3
 	// Its last attempt failed; items without an outcome of their own ended as failed.
 	BatchState_BATCH_STATE_FAILED BatchState = 4
-	// Its attempts crashed too often; items without an outcome of their own ended as crashed.
+	// Its item killed its worker, again and alone: the culprit. Items without an outcome of their own ended as crashed.
 	BatchState_BATCH_STATE_CRASHED BatchState = 5
 	// Its job was stopped; items without an outcome of their own ended as cancelled.
 	BatchState_BATCH_STATE_CANCELLED BatchState = 6
+	// It crashed and was replaced by smaller batches, to find the guilty item. Its items are counted in these.
+	BatchState_BATCH_STATE_SPLIT BatchState = 7
 )
 
 // Enum value maps for BatchState.
@@ -128,6 +130,7 @@ var (
 		4: "BATCH_STATE_FAILED",
 		5: "BATCH_STATE_CRASHED",
 		6: "BATCH_STATE_CANCELLED",
+		7: "BATCH_STATE_SPLIT",
 	}
 	BatchState_value = map[string]int32{
 		"BATCH_STATE_UNSPECIFIED": 0,
@@ -137,6 +140,7 @@ var (
 		"BATCH_STATE_FAILED":      4,
 		"BATCH_STATE_CRASHED":     5,
 		"BATCH_STATE_CANCELLED":   6,
+		"BATCH_STATE_SPLIT":       7,
 	}
 )
 
@@ -185,7 +189,7 @@ const (
 	Outcome_OUTCOME_DOCUMENT_MISSING Outcome = 5
 	// Its batch's last attempt failed before it was done.
 	Outcome_OUTCOME_FAILED Outcome = 6
-	// Its batch's attempts crashed before it was done.
+	// It killed its worker; or it was left in a batch that did, when no more batches were to be split.
 	Outcome_OUTCOME_CRASHED Outcome = 7
 	// Not attempted, or interrupted, because its job was stopped.
 	Outcome_OUTCOME_CANCELLED Outcome = 8
@@ -258,8 +262,8 @@ const (
 	AttemptEnd_ATTEMPT_END_RELEASED AttemptEnd = 3
 	// The worker stopped because the job is being stopped.
 	AttemptEnd_ATTEMPT_END_CANCELLED AttemptEnd = 4
-	// The worker is known to be dead: its connection closed and it did not come back, or it registered anew. Shown to
-	// people as crashed.
+	// The worker is known to be dead: its connection closed and it did not come back, or it registered anew. Or it lives,
+	// and says that the process died in which it handled the batch. Shown to people as crashed.
 	AttemptEnd_ATTEMPT_END_DIED AttemptEnd = 5
 	// Nothing was heard until the lease ran out. Shown to people as crashed.
 	AttemptEnd_ATTEMPT_END_LOST AttemptEnd = 6
@@ -317,7 +321,7 @@ func (AttemptEnd) EnumDescriptor() ([]byte, []int) {
 // Policy is what a submitter may choose of how a job is cut and retried. Zero values mean the defaults.
 type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Attempts at a batch that may fail, or crash, before the batch ends so. Default 3, at most 100.
+	// Attempts at a batch that may fail before the batch ends so. Default 3, at most 100.
 	MaxAttempts int32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// Annotations after which a batch closes where the next item is of another document. Default 500.
 	BatchWeight int32 `protobuf:"varint,2,opt,name=batch_weight,json=batchWeight,proto3" json:"batch_weight,omitempty"`
@@ -340,7 +344,10 @@ type Policy struct {
 	// ended: above 0 to 100; 0 for no limit.
 	MaxBadPercent float64 `protobuf:"fixed64,10,opt,name=max_bad_percent,json=maxBadPercent,proto3" json:"max_bad_percent,omitempty"`
 	// The first item that is neither stored nor skipped stops the job as failed.
-	Strict        bool `protobuf:"varint,11,opt,name=strict,proto3" json:"strict,omitempty"`
+	Strict bool `protobuf:"varint,11,opt,name=strict,proto3" json:"strict,omitempty"`
+	// Batches that may be split to find items that kill workers. Past it a batch that would be split ends as crashed with
+	// all its open items. Default 1,000; a negative one allows none.
+	MaxSplits     int32 `protobuf:"varint,12,opt,name=max_splits,json=maxSplits,proto3" json:"max_splits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -450,6 +457,13 @@ func (x *Policy) GetStrict() bool {
 		return x.Strict
 	}
 	return false
+}
+
+func (x *Policy) GetMaxSplits() int32 {
+	if x != nil {
+		return x.MaxSplits
+	}
+	return 0
 }
 
 // Job is one upload and everything that happens to it: a snapshot as of one revision.
@@ -989,7 +1003,15 @@ type Batch struct {
 	// While running: when the lease ends unless renewed.
 	LeaseExpiresAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=lease_expires_at,json=leaseExpiresAt,proto3" json:"lease_expires_at,omitempty"`
 	// While pending: not claimed before; absent when it may be claimed now.
-	AvailableAt   *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=available_at,json=availableAt,proto3" json:"available_at,omitempty"`
+	AvailableAt *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=available_at,json=availableAt,proto3" json:"available_at,omitempty"`
+	// Of a part of a split batch: the batch that ingest cut; 0 of others.
+	RootId int64 `protobuf:"varint,23,opt,name=root_id,json=rootId,proto3" json:"root_id,omitempty"`
+	// Of a part of a split batch: the batch that was split into it; 0 of others.
+	ParentId int64 `protobuf:"varint,24,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
+	// It killed its worker's process before: it is granted only to a session that holds nothing else.
+	Solo bool `protobuf:"varint,25,opt,name=solo,proto3" json:"solo,omitempty"`
+	// Number of the item that its last crash accuses; 0 for none.
+	SuspectItem   int64 `protobuf:"varint,26,opt,name=suspect_item,json=suspectItem,proto3" json:"suspect_item,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1178,6 +1200,34 @@ func (x *Batch) GetAvailableAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Batch) GetRootId() int64 {
+	if x != nil {
+		return x.RootId
+	}
+	return 0
+}
+
+func (x *Batch) GetParentId() int64 {
+	if x != nil {
+		return x.ParentId
+	}
+	return 0
+}
+
+func (x *Batch) GetSolo() bool {
+	if x != nil {
+		return x.Solo
+	}
+	return false
+}
+
+func (x *Batch) GetSuspectItem() int64 {
+	if x != nil {
+		return x.SuspectItem
+	}
+	return 0
+}
+
 // OutcomeRun is a stretch of consecutive items of a batch that ended alike.
 type OutcomeRun struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1253,7 +1303,13 @@ type Attempt struct {
 	// When it ended.
 	EndedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// What became of the batch.
-	BatchState    BatchState `protobuf:"varint,9,opt,name=batch_state,json=batchState,proto3,enum=tallyman.v1.BatchState" json:"batch_state,omitempty"`
+	BatchState BatchState `protobuf:"varint,9,opt,name=batch_state,json=batchState,proto3,enum=tallyman.v1.BatchState" json:"batch_state,omitempty"`
+	// What is known of the death of a process; absent otherwise.
+	Crash *Crash `protobuf:"bytes,10,opt,name=crash,proto3" json:"crash,omitempty"`
+	// What was decided about the batch and why, for people; empty when there was nothing to decide.
+	Decision string `protobuf:"bytes,11,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Beats that renewed its lease.
+	Beats         int32 `protobuf:"varint,12,opt,name=beats,proto3" json:"beats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1351,11 +1407,123 @@ func (x *Attempt) GetBatchState() BatchState {
 	return BatchState_BATCH_STATE_UNSPECIFIED
 }
 
+func (x *Attempt) GetCrash() *Crash {
+	if x != nil {
+		return x.Crash
+	}
+	return nil
+}
+
+func (x *Attempt) GetDecision() string {
+	if x != nil {
+		return x.Decision
+	}
+	return ""
+}
+
+func (x *Attempt) GetBeats() int32 {
+	if x != nil {
+		return x.Beats
+	}
+	return 0
+}
+
+// Crash is what a worker knows of the death of a process in which it handled a batch.
+type Crash struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Position in the batch, from 0, of the item that the process had at hand; absent when that is not known.
+	SuspectPosition *int32 `protobuf:"varint,1,opt,name=suspect_position,json=suspectPosition,proto3,oneof" json:"suspect_position,omitempty"`
+	// The signal that ended it, such as SIGSEGV; empty when it exited by itself.
+	Signal string `protobuf:"bytes,2,opt,name=signal,proto3" json:"signal,omitempty"`
+	// The code with which it exited; 0 with a signal.
+	ExitCode int32 `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	// The most memory that it held, in bytes; 0 when unknown.
+	PeakMemoryBytes int64 `protobuf:"varint,4,opt,name=peak_memory_bytes,json=peakMemoryBytes,proto3" json:"peak_memory_bytes,omitempty"`
+	// The end of what it wrote to standard error; at most 8 KiB are kept.
+	Stderr string `protobuf:"bytes,5,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	// Groups like crashes, across jobs; at most 64 bytes, empty when nothing is known.
+	Fingerprint   string `protobuf:"bytes,6,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Crash) Reset() {
+	*x = Crash{}
+	mi := &file_tallyman_v1_job_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Crash) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Crash) ProtoMessage() {}
+
+func (x *Crash) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Crash.ProtoReflect.Descriptor instead.
+func (*Crash) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Crash) GetSuspectPosition() int32 {
+	if x != nil && x.SuspectPosition != nil {
+		return *x.SuspectPosition
+	}
+	return 0
+}
+
+func (x *Crash) GetSignal() string {
+	if x != nil {
+		return x.Signal
+	}
+	return ""
+}
+
+func (x *Crash) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *Crash) GetPeakMemoryBytes() int64 {
+	if x != nil {
+		return x.PeakMemoryBytes
+	}
+	return 0
+}
+
+func (x *Crash) GetStderr() string {
+	if x != nil {
+		return x.Stderr
+	}
+	return ""
+}
+
+func (x *Crash) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
 var File_tallyman_v1_job_proto protoreflect.FileDescriptor
 
 const file_tallyman_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x15tallyman/v1/job.proto\x12\vtallyman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x03\n" +
+	"\x15tallyman/v1/job.proto\x12\vtallyman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n" +
 	"\x06Policy\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\x05R\vmaxAttempts\x12!\n" +
 	"\fbatch_weight\x18\x02 \x01(\x05R\vbatchWeight\x12\x1f\n" +
@@ -1371,7 +1539,9 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	"\rmax_bad_items\x18\t \x01(\x03R\vmaxBadItems\x12&\n" +
 	"\x0fmax_bad_percent\x18\n" +
 	" \x01(\x01R\rmaxBadPercent\x12\x16\n" +
-	"\x06strict\x18\v \x01(\bR\x06strict\"\xbf\a\n" +
+	"\x06strict\x18\v \x01(\bR\x06strict\x12\x1d\n" +
+	"\n" +
+	"max_splits\x18\f \x01(\x05R\tmaxSplits\"\xbf\a\n" +
 	"\x03Job\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12\x1b\n" +
 	"\tupload_id\x18\x02 \x01(\tR\buploadId\x12\x18\n" +
@@ -1431,7 +1601,7 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	"\x05items\x18\x02 \x01(\x03R\x05items\"Z\n" +
 	"\x0fBatchStateCount\x12-\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x17.tallyman.v1.BatchStateR\x05state\x12\x18\n" +
-	"\abatches\x18\x02 \x01(\x03R\abatches\"\xa6\x06\n" +
+	"\abatches\x18\x02 \x01(\x03R\abatches\"\x93\a\n" +
 	"\x05Batch\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\x03R\x05jobId\x12\x18\n" +
@@ -1461,11 +1631,15 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"settled_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tsettledAt\x12D\n" +
 	"\x10lease_expires_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\x0eleaseExpiresAt\x12=\n" +
-	"\favailable_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\vavailableAt\"R\n" +
+	"\favailable_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\vavailableAt\x12\x17\n" +
+	"\aroot_id\x18\x17 \x01(\x03R\x06rootId\x12\x1b\n" +
+	"\tparent_id\x18\x18 \x01(\x03R\bparentId\x12\x12\n" +
+	"\x04solo\x18\x19 \x01(\bR\x04solo\x12!\n" +
+	"\fsuspect_item\x18\x1a \x01(\x03R\vsuspectItem\"R\n" +
 	"\n" +
 	"OutcomeRun\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x05R\x05count\x12.\n" +
-	"\aoutcome\x18\x02 \x01(\x0e2\x14.tallyman.v1.OutcomeR\aoutcome\"\xeb\x02\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\x14.tallyman.v1.OutcomeR\aoutcome\"\xc7\x03\n" +
 	"\aAttempt\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x1d\n" +
@@ -1478,7 +1652,19 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	"claimed_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tclaimedAt\x125\n" +
 	"\bended_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x128\n" +
 	"\vbatch_state\x18\t \x01(\x0e2\x17.tallyman.v1.BatchStateR\n" +
-	"batchState*\xd9\x01\n" +
+	"batchState\x12(\n" +
+	"\x05crash\x18\n" +
+	" \x01(\v2\x12.tallyman.v1.CrashR\x05crash\x12\x1a\n" +
+	"\bdecision\x18\v \x01(\tR\bdecision\x12\x14\n" +
+	"\x05beats\x18\f \x01(\x05R\x05beats\"\xe7\x01\n" +
+	"\x05Crash\x12.\n" +
+	"\x10suspect_position\x18\x01 \x01(\x05H\x00R\x0fsuspectPosition\x88\x01\x01\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x1b\n" +
+	"\texit_code\x18\x03 \x01(\x05R\bexitCode\x12*\n" +
+	"\x11peak_memory_bytes\x18\x04 \x01(\x03R\x0fpeakMemoryBytes\x12\x16\n" +
+	"\x06stderr\x18\x05 \x01(\tR\x06stderr\x12 \n" +
+	"\vfingerprint\x18\x06 \x01(\tR\vfingerprintB\x13\n" +
+	"\x11_suspect_position*\xd9\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_RUNNING\x10\x01\x12\x18\n" +
@@ -1487,7 +1673,7 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	"\x13JOB_STATE_SUCCEEDED\x10\x03\x12#\n" +
 	"\x1fJOB_STATE_COMPLETED_WITH_ERRORS\x10\x04\x12\x14\n" +
 	"\x10JOB_STATE_FAILED\x10\x05\x12\x17\n" +
-	"\x13JOB_STATE_CANCELLED\x10\x06*\xc2\x01\n" +
+	"\x13JOB_STATE_CANCELLED\x10\x06*\xd9\x01\n" +
 	"\n" +
 	"BatchState\x12\x1b\n" +
 	"\x17BATCH_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -1496,7 +1682,8 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	"\x15BATCH_STATE_COMPLETED\x10\x03\x12\x16\n" +
 	"\x12BATCH_STATE_FAILED\x10\x04\x12\x17\n" +
 	"\x13BATCH_STATE_CRASHED\x10\x05\x12\x19\n" +
-	"\x15BATCH_STATE_CANCELLED\x10\x06*\xe1\x01\n" +
+	"\x15BATCH_STATE_CANCELLED\x10\x06\x12\x15\n" +
+	"\x11BATCH_STATE_SPLIT\x10\a*\xe1\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eOUTCOME_STORED\x10\x01\x12 \n" +
@@ -1530,7 +1717,7 @@ func file_tallyman_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_tallyman_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_tallyman_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_tallyman_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_tallyman_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: tallyman.v1.JobState
 	(BatchState)(0),               // 1: tallyman.v1.BatchState
@@ -1544,45 +1731,47 @@ var file_tallyman_v1_job_proto_goTypes = []any{
 	(*Batch)(nil),                 // 9: tallyman.v1.Batch
 	(*OutcomeRun)(nil),            // 10: tallyman.v1.OutcomeRun
 	(*Attempt)(nil),               // 11: tallyman.v1.Attempt
-	nil,                           // 12: tallyman.v1.Job.ParametersEntry
-	nil,                           // 13: tallyman.v1.Job.LabelsEntry
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*Crash)(nil),                 // 12: tallyman.v1.Crash
+	nil,                           // 13: tallyman.v1.Job.ParametersEntry
+	nil,                           // 14: tallyman.v1.Job.LabelsEntry
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
 }
 var file_tallyman_v1_job_proto_depIdxs = []int32{
-	14, // 0: tallyman.v1.Policy.stall_timeout:type_name -> google.protobuf.Duration
-	14, // 1: tallyman.v1.Policy.attempt_timeout:type_name -> google.protobuf.Duration
-	12, // 2: tallyman.v1.Job.parameters:type_name -> tallyman.v1.Job.ParametersEntry
-	13, // 3: tallyman.v1.Job.labels:type_name -> tallyman.v1.Job.LabelsEntry
+	15, // 0: tallyman.v1.Policy.stall_timeout:type_name -> google.protobuf.Duration
+	15, // 1: tallyman.v1.Policy.attempt_timeout:type_name -> google.protobuf.Duration
+	13, // 2: tallyman.v1.Job.parameters:type_name -> tallyman.v1.Job.ParametersEntry
+	14, // 3: tallyman.v1.Job.labels:type_name -> tallyman.v1.Job.LabelsEntry
 	4,  // 4: tallyman.v1.Job.policy:type_name -> tallyman.v1.Policy
 	0,  // 5: tallyman.v1.Job.state:type_name -> tallyman.v1.JobState
 	6,  // 6: tallyman.v1.Job.progress:type_name -> tallyman.v1.Progress
-	15, // 7: tallyman.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
-	15, // 8: tallyman.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	15, // 9: tallyman.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	16, // 7: tallyman.v1.Job.submitted_at:type_name -> google.protobuf.Timestamp
+	16, // 8: tallyman.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	16, // 9: tallyman.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	11, // 10: tallyman.v1.Job.last_crashes:type_name -> tallyman.v1.Attempt
-	15, // 11: tallyman.v1.Job.retried_at:type_name -> google.protobuf.Timestamp
+	16, // 11: tallyman.v1.Job.retried_at:type_name -> google.protobuf.Timestamp
 	7,  // 12: tallyman.v1.Progress.items_by_outcome:type_name -> tallyman.v1.OutcomeCount
 	8,  // 13: tallyman.v1.Progress.batches_by_state:type_name -> tallyman.v1.BatchStateCount
-	14, // 14: tallyman.v1.Progress.eta:type_name -> google.protobuf.Duration
+	15, // 14: tallyman.v1.Progress.eta:type_name -> google.protobuf.Duration
 	2,  // 15: tallyman.v1.OutcomeCount.outcome:type_name -> tallyman.v1.Outcome
 	1,  // 16: tallyman.v1.BatchStateCount.state:type_name -> tallyman.v1.BatchState
 	1,  // 17: tallyman.v1.Batch.state:type_name -> tallyman.v1.BatchState
 	10, // 18: tallyman.v1.Batch.outcomes:type_name -> tallyman.v1.OutcomeRun
-	15, // 19: tallyman.v1.Batch.claimed_at:type_name -> google.protobuf.Timestamp
-	15, // 20: tallyman.v1.Batch.settled_at:type_name -> google.protobuf.Timestamp
-	15, // 21: tallyman.v1.Batch.lease_expires_at:type_name -> google.protobuf.Timestamp
-	15, // 22: tallyman.v1.Batch.available_at:type_name -> google.protobuf.Timestamp
+	16, // 19: tallyman.v1.Batch.claimed_at:type_name -> google.protobuf.Timestamp
+	16, // 20: tallyman.v1.Batch.settled_at:type_name -> google.protobuf.Timestamp
+	16, // 21: tallyman.v1.Batch.lease_expires_at:type_name -> google.protobuf.Timestamp
+	16, // 22: tallyman.v1.Batch.available_at:type_name -> google.protobuf.Timestamp
 	2,  // 23: tallyman.v1.OutcomeRun.outcome:type_name -> tallyman.v1.Outcome
 	3,  // 24: tallyman.v1.Attempt.end:type_name -> tallyman.v1.AttemptEnd
-	15, // 25: tallyman.v1.Attempt.claimed_at:type_name -> google.protobuf.Timestamp
-	15, // 26: tallyman.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
+	16, // 25: tallyman.v1.Attempt.claimed_at:type_name -> google.protobuf.Timestamp
+	16, // 26: tallyman.v1.Attempt.ended_at:type_name -> google.protobuf.Timestamp
 	1,  // 27: tallyman.v1.Attempt.batch_state:type_name -> tallyman.v1.BatchState
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	12, // 28: tallyman.v1.Attempt.crash:type_name -> tallyman.v1.Crash
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_job_proto_init() }
@@ -1590,13 +1779,14 @@ func file_tallyman_v1_job_proto_init() {
 	if File_tallyman_v1_job_proto != nil {
 		return
 	}
+	file_tallyman_v1_job_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallyman_v1_job_proto_rawDesc), len(file_tallyman_v1_job_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

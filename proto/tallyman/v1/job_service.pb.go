@@ -1648,7 +1648,10 @@ type GetBatchResponse struct {
 	// The batch.
 	Batch *Batch `protobuf:"bytes,1,opt,name=batch,proto3" json:"batch,omitempty"`
 	// Its ended attempts that did not complete, oldest first.
-	Attempts      []*Attempt `protobuf:"bytes,2,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts []*Attempt `protobuf:"bytes,2,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	// Of a batch that was split, or is a part of one: the whole family from the batch that ingest cut, each after its parent,
+	// at most 1,000; empty of others.
+	Family        []*Batch `protobuf:"bytes,3,rep,name=family,proto3" json:"family,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1693,6 +1696,13 @@ func (x *GetBatchResponse) GetBatch() *Batch {
 func (x *GetBatchResponse) GetAttempts() []*Attempt {
 	if x != nil {
 		return x.Attempts
+	}
+	return nil
+}
+
+func (x *GetBatchResponse) GetFamily() []*Batch {
+	if x != nil {
+		return x.Family
 	}
 	return nil
 }
@@ -2107,10 +2117,11 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\"\x13\n" +
 	"\x11DeleteJobResponse\",\n" +
 	"\x0fGetBatchRequest\x12\x19\n" +
-	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\"n\n" +
+	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\"\x9a\x01\n" +
 	"\x10GetBatchResponse\x12(\n" +
 	"\x05batch\x18\x01 \x01(\v2\x12.tallyman.v1.BatchR\x05batch\x120\n" +
-	"\battempts\x18\x02 \x03(\v2\x14.tallyman.v1.AttemptR\battempts\"\xce\x01\n" +
+	"\battempts\x18\x02 \x03(\v2\x14.tallyman.v1.AttemptR\battempts\x12*\n" +
+	"\x06family\x18\x03 \x03(\v2\x12.tallyman.v1.BatchR\x06family\"\xce\x01\n" +
 	"\x12ListBatchesRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12/\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x17.tallyman.v1.BatchStateR\x06states\x12\x1a\n" +
@@ -2231,43 +2242,44 @@ var file_tallyman_v1_job_service_proto_depIdxs = []int32{
 	38, // 18: tallyman.v1.ExportedItem.outcome:type_name -> tallyman.v1.Outcome
 	39, // 19: tallyman.v1.GetBatchResponse.batch:type_name -> tallyman.v1.Batch
 	40, // 20: tallyman.v1.GetBatchResponse.attempts:type_name -> tallyman.v1.Attempt
-	37, // 21: tallyman.v1.ListBatchesRequest.states:type_name -> tallyman.v1.BatchState
-	39, // 22: tallyman.v1.ListBatchesResponse.batches:type_name -> tallyman.v1.Batch
-	41, // 23: tallyman.v1.ListFindingsRequest.severity:type_name -> tallyman.v1.Severity
-	42, // 24: tallyman.v1.ListFindingsResponse.findings:type_name -> tallyman.v1.Finding
-	0,  // 25: tallyman.v1.JobService.SubmitUpload:input_type -> tallyman.v1.SubmitUploadRequest
-	5,  // 26: tallyman.v1.JobService.GetUpload:input_type -> tallyman.v1.GetUploadRequest
-	7,  // 27: tallyman.v1.JobService.GetJob:input_type -> tallyman.v1.GetJobRequest
-	9,  // 28: tallyman.v1.JobService.ListJobs:input_type -> tallyman.v1.ListJobsRequest
-	11, // 29: tallyman.v1.JobService.WatchJob:input_type -> tallyman.v1.WatchJobRequest
-	13, // 30: tallyman.v1.JobService.CancelJob:input_type -> tallyman.v1.CancelJobRequest
-	15, // 31: tallyman.v1.JobService.PauseJob:input_type -> tallyman.v1.PauseJobRequest
-	17, // 32: tallyman.v1.JobService.ResumeJob:input_type -> tallyman.v1.ResumeJobRequest
-	19, // 33: tallyman.v1.JobService.RetryJob:input_type -> tallyman.v1.RetryJobRequest
-	21, // 34: tallyman.v1.JobService.ExportItems:input_type -> tallyman.v1.ExportItemsRequest
-	24, // 35: tallyman.v1.JobService.DeleteJob:input_type -> tallyman.v1.DeleteJobRequest
-	26, // 36: tallyman.v1.JobService.GetBatch:input_type -> tallyman.v1.GetBatchRequest
-	28, // 37: tallyman.v1.JobService.ListBatches:input_type -> tallyman.v1.ListBatchesRequest
-	30, // 38: tallyman.v1.JobService.ListFindings:input_type -> tallyman.v1.ListFindingsRequest
-	4,  // 39: tallyman.v1.JobService.SubmitUpload:output_type -> tallyman.v1.SubmitUploadResponse
-	6,  // 40: tallyman.v1.JobService.GetUpload:output_type -> tallyman.v1.GetUploadResponse
-	8,  // 41: tallyman.v1.JobService.GetJob:output_type -> tallyman.v1.GetJobResponse
-	10, // 42: tallyman.v1.JobService.ListJobs:output_type -> tallyman.v1.ListJobsResponse
-	12, // 43: tallyman.v1.JobService.WatchJob:output_type -> tallyman.v1.WatchJobResponse
-	14, // 44: tallyman.v1.JobService.CancelJob:output_type -> tallyman.v1.CancelJobResponse
-	16, // 45: tallyman.v1.JobService.PauseJob:output_type -> tallyman.v1.PauseJobResponse
-	18, // 46: tallyman.v1.JobService.ResumeJob:output_type -> tallyman.v1.ResumeJobResponse
-	20, // 47: tallyman.v1.JobService.RetryJob:output_type -> tallyman.v1.RetryJobResponse
-	22, // 48: tallyman.v1.JobService.ExportItems:output_type -> tallyman.v1.ExportItemsResponse
-	25, // 49: tallyman.v1.JobService.DeleteJob:output_type -> tallyman.v1.DeleteJobResponse
-	27, // 50: tallyman.v1.JobService.GetBatch:output_type -> tallyman.v1.GetBatchResponse
-	29, // 51: tallyman.v1.JobService.ListBatches:output_type -> tallyman.v1.ListBatchesResponse
-	31, // 52: tallyman.v1.JobService.ListFindings:output_type -> tallyman.v1.ListFindingsResponse
-	39, // [39:53] is the sub-list for method output_type
-	25, // [25:39] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	39, // 21: tallyman.v1.GetBatchResponse.family:type_name -> tallyman.v1.Batch
+	37, // 22: tallyman.v1.ListBatchesRequest.states:type_name -> tallyman.v1.BatchState
+	39, // 23: tallyman.v1.ListBatchesResponse.batches:type_name -> tallyman.v1.Batch
+	41, // 24: tallyman.v1.ListFindingsRequest.severity:type_name -> tallyman.v1.Severity
+	42, // 25: tallyman.v1.ListFindingsResponse.findings:type_name -> tallyman.v1.Finding
+	0,  // 26: tallyman.v1.JobService.SubmitUpload:input_type -> tallyman.v1.SubmitUploadRequest
+	5,  // 27: tallyman.v1.JobService.GetUpload:input_type -> tallyman.v1.GetUploadRequest
+	7,  // 28: tallyman.v1.JobService.GetJob:input_type -> tallyman.v1.GetJobRequest
+	9,  // 29: tallyman.v1.JobService.ListJobs:input_type -> tallyman.v1.ListJobsRequest
+	11, // 30: tallyman.v1.JobService.WatchJob:input_type -> tallyman.v1.WatchJobRequest
+	13, // 31: tallyman.v1.JobService.CancelJob:input_type -> tallyman.v1.CancelJobRequest
+	15, // 32: tallyman.v1.JobService.PauseJob:input_type -> tallyman.v1.PauseJobRequest
+	17, // 33: tallyman.v1.JobService.ResumeJob:input_type -> tallyman.v1.ResumeJobRequest
+	19, // 34: tallyman.v1.JobService.RetryJob:input_type -> tallyman.v1.RetryJobRequest
+	21, // 35: tallyman.v1.JobService.ExportItems:input_type -> tallyman.v1.ExportItemsRequest
+	24, // 36: tallyman.v1.JobService.DeleteJob:input_type -> tallyman.v1.DeleteJobRequest
+	26, // 37: tallyman.v1.JobService.GetBatch:input_type -> tallyman.v1.GetBatchRequest
+	28, // 38: tallyman.v1.JobService.ListBatches:input_type -> tallyman.v1.ListBatchesRequest
+	30, // 39: tallyman.v1.JobService.ListFindings:input_type -> tallyman.v1.ListFindingsRequest
+	4,  // 40: tallyman.v1.JobService.SubmitUpload:output_type -> tallyman.v1.SubmitUploadResponse
+	6,  // 41: tallyman.v1.JobService.GetUpload:output_type -> tallyman.v1.GetUploadResponse
+	8,  // 42: tallyman.v1.JobService.GetJob:output_type -> tallyman.v1.GetJobResponse
+	10, // 43: tallyman.v1.JobService.ListJobs:output_type -> tallyman.v1.ListJobsResponse
+	12, // 44: tallyman.v1.JobService.WatchJob:output_type -> tallyman.v1.WatchJobResponse
+	14, // 45: tallyman.v1.JobService.CancelJob:output_type -> tallyman.v1.CancelJobResponse
+	16, // 46: tallyman.v1.JobService.PauseJob:output_type -> tallyman.v1.PauseJobResponse
+	18, // 47: tallyman.v1.JobService.ResumeJob:output_type -> tallyman.v1.ResumeJobResponse
+	20, // 48: tallyman.v1.JobService.RetryJob:output_type -> tallyman.v1.RetryJobResponse
+	22, // 49: tallyman.v1.JobService.ExportItems:output_type -> tallyman.v1.ExportItemsResponse
+	25, // 50: tallyman.v1.JobService.DeleteJob:output_type -> tallyman.v1.DeleteJobResponse
+	27, // 51: tallyman.v1.JobService.GetBatch:output_type -> tallyman.v1.GetBatchResponse
+	29, // 52: tallyman.v1.JobService.ListBatches:output_type -> tallyman.v1.ListBatchesResponse
+	31, // 53: tallyman.v1.JobService.ListFindings:output_type -> tallyman.v1.ListFindingsResponse
+	40, // [40:54] is the sub-list for method output_type
+	26, // [26:40] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_job_service_proto_init() }

@@ -462,8 +462,15 @@ type Grant struct {
 	DoneItems int32 `protobuf:"varint,10,opt,name=done_items,json=doneItems,proto3" json:"done_items,omitempty"`
 	// What is left of the lease, counted from the time of sending plus waited.
 	Remaining *durationpb.Duration `protobuf:"bytes,11,opt,name=remaining,proto3" json:"remaining,omitempty"`
-	// The payload, a frame of package payload; empty when it must be fetched by ReadBatch.
-	Payload       []byte `protobuf:"bytes,12,opt,name=payload,proto3" json:"payload,omitempty"`
+	// The payload, a frame of package payload; empty when it must be fetched by ReadBatch. Of a part of a split batch it is
+	// that of the batch which ingest cut: the item numbered first_item, and those after it, are the batch's.
+	Payload []byte `protobuf:"bytes,12,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Number of the first item in the upload.
+	FirstItem int64 `protobuf:"varint,13,opt,name=first_item,json=firstItem,proto3" json:"first_item,omitempty"`
+	// The batches that this one was split from, the last one first: none of their attempts may write any more.
+	Ancestors []int64 `protobuf:"varint,14,rep,packed,name=ancestors,proto3" json:"ancestors,omitempty"`
+	// The batch killed a worker's process before: the session holds nothing else, and is granted nothing else meanwhile.
+	Solo          bool `protobuf:"varint,15,opt,name=solo,proto3" json:"solo,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -580,6 +587,27 @@ func (x *Grant) GetPayload() []byte {
 		return x.Payload
 	}
 	return nil
+}
+
+func (x *Grant) GetFirstItem() int64 {
+	if x != nil {
+		return x.FirstItem
+	}
+	return 0
+}
+
+func (x *Grant) GetAncestors() []int64 {
+	if x != nil {
+		return x.Ancestors
+	}
+	return nil
+}
+
+func (x *Grant) GetSolo() bool {
+	if x != nil {
+		return x.Solo
+	}
+	return false
 }
 
 // ReadBatchRequest names a lease.
@@ -771,8 +799,11 @@ type LeaseBeat struct {
 	Findings []*ItemFinding `protobuf:"bytes,5,rep,name=findings,proto3" json:"findings,omitempty"`
 	// Items of the batch that are finished, durable or not, those of earlier attempts included: a batch of which this does
 	// not grow for stall_timeout has stalled.
-	// Below 0 while it waits in the worker for its handler to begin: no batch stalls by waiting.
+	// Below 0 while it waits in the worker for its handler to begin: no batch stalls by waiting, and none is accused when
+	// the worker dies.
 	FinishedItems int32 `protobuf:"varint,6,opt,name=finished_items,json=finishedItems,proto3" json:"finished_items,omitempty"`
+	// The handler finishes all items at once: the batch does not stall.
+	Opaque        bool `protobuf:"varint,7,opt,name=opaque,proto3" json:"opaque,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -847,6 +878,13 @@ func (x *LeaseBeat) GetFinishedItems() int32 {
 		return x.FinishedItems
 	}
 	return 0
+}
+
+func (x *LeaseBeat) GetOpaque() bool {
+	if x != nil {
+		return x.Opaque
+	}
+	return false
 }
 
 // ItemFinding is a finding and the item it belongs to.
@@ -1112,7 +1150,7 @@ type Settlement struct {
 	BatchId int64 `protobuf:"varint,1,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
 	// The fencing token.
 	Attempt int32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// Completed, failed, released or cancelled.
+	// Completed, failed, released or cancelled; or died, when the process died in which the worker handled the batch.
 	End AttemptEnd `protobuf:"varint,3,opt,name=end,proto3,enum=tallyman.v1.AttemptEnd" json:"end,omitempty"`
 	// Of a failure: whether another attempt may succeed.
 	Retryable bool `protobuf:"varint,4,opt,name=retryable,proto3" json:"retryable,omitempty"`
@@ -1123,7 +1161,9 @@ type Settlement struct {
 	// Outcomes that no beat has had acknowledged; a completed batch must have one for each item.
 	Outcomes []*OutcomeRun `protobuf:"bytes,7,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	// Findings of those items.
-	Findings      []*ItemFinding `protobuf:"bytes,8,rep,name=findings,proto3" json:"findings,omitempty"`
+	Findings []*ItemFinding `protobuf:"bytes,8,rep,name=findings,proto3" json:"findings,omitempty"`
+	// Of an attempt that died: what is known of it.
+	Crash         *Crash `protobuf:"bytes,9,opt,name=crash,proto3" json:"crash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1210,6 +1250,13 @@ func (x *Settlement) GetOutcomes() []*OutcomeRun {
 func (x *Settlement) GetFindings() []*ItemFinding {
 	if x != nil {
 		return x.Findings
+	}
+	return nil
+}
+
+func (x *Settlement) GetCrash() *Crash {
+	if x != nil {
+		return x.Crash
 	}
 	return nil
 }
@@ -1454,7 +1501,7 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"maxBatches\"u\n" +
 	"\x14ClaimBatchesResponse\x12*\n" +
 	"\x06grants\x18\x01 \x03(\v2\x12.tallyman.v1.GrantR\x06grants\x121\n" +
-	"\x06waited\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06waited\"\xd4\x03\n" +
+	"\x06waited\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06waited\"\xa5\x04\n" +
 	"\x05Grant\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x15\n" +
@@ -1472,7 +1519,11 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"done_items\x18\n" +
 	" \x01(\x05R\tdoneItems\x127\n" +
 	"\tremaining\x18\v \x01(\v2\x19.google.protobuf.DurationR\tremaining\x12\x18\n" +
-	"\apayload\x18\f \x01(\fR\apayload\x1a=\n" +
+	"\apayload\x18\f \x01(\fR\apayload\x12\x1d\n" +
+	"\n" +
+	"first_item\x18\r \x01(\x03R\tfirstItem\x12\x1c\n" +
+	"\tancestors\x18\x0e \x03(\x03R\tancestors\x12\x12\n" +
+	"\x04solo\x18\x0f \x01(\bR\x04solo\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +
@@ -1487,14 +1538,15 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\x03R\tsessionId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12.\n" +
-	"\x06leases\x18\x03 \x03(\v2\x16.tallyman.v1.LeaseBeatR\x06leases\"\xef\x01\n" +
+	"\x06leases\x18\x03 \x03(\v2\x16.tallyman.v1.LeaseBeatR\x06leases\"\x87\x02\n" +
 	"\tLeaseBeat\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x1b\n" +
 	"\tfrom_item\x18\x03 \x01(\x05R\bfromItem\x123\n" +
 	"\boutcomes\x18\x04 \x03(\v2\x17.tallyman.v1.OutcomeRunR\boutcomes\x124\n" +
 	"\bfindings\x18\x05 \x03(\v2\x18.tallyman.v1.ItemFindingR\bfindings\x12%\n" +
-	"\x0efinished_items\x18\x06 \x01(\x05R\rfinishedItems\"Y\n" +
+	"\x0efinished_items\x18\x06 \x01(\x05R\rfinishedItems\x12\x16\n" +
+	"\x06opaque\x18\a \x01(\bR\x06opaque\"Y\n" +
 	"\vItemFinding\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x05R\bposition\x12.\n" +
 	"\afinding\x18\x02 \x01(\v2\x14.tallyman.v1.FindingR\afinding\"\xb7\x01\n" +
@@ -1511,7 +1563,7 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\x14SettleBatchesRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\x03R\tsessionId\x129\n" +
-	"\vsettlements\x18\x02 \x03(\v2\x17.tallyman.v1.SettlementR\vsettlements\"\xac\x02\n" +
+	"\vsettlements\x18\x02 \x03(\v2\x17.tallyman.v1.SettlementR\vsettlements\"\xd6\x02\n" +
 	"\n" +
 	"Settlement\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
@@ -1521,7 +1573,8 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12\x1b\n" +
 	"\tfrom_item\x18\x06 \x01(\x05R\bfromItem\x123\n" +
 	"\boutcomes\x18\a \x03(\v2\x17.tallyman.v1.OutcomeRunR\boutcomes\x124\n" +
-	"\bfindings\x18\b \x03(\v2\x18.tallyman.v1.ItemFindingR\bfindings\"L\n" +
+	"\bfindings\x18\b \x03(\v2\x18.tallyman.v1.ItemFindingR\bfindings\x12(\n" +
+	"\x05crash\x18\t \x01(\v2\x12.tallyman.v1.CrashR\x05crash\"L\n" +
 	"\x15SettleBatchesResponse\x123\n" +
 	"\aanswers\x18\x01 \x03(\v2\x19.tallyman.v1.SettleAnswerR\aanswers\"\xb0\x01\n" +
 	"\fSettleAnswer\x12\x19\n" +
@@ -1595,7 +1648,8 @@ var file_tallyman_v1_worker_service_proto_goTypes = []any{
 	(*OutcomeRun)(nil),               // 22: tallyman.v1.OutcomeRun
 	(*Finding)(nil),                  // 23: tallyman.v1.Finding
 	(AttemptEnd)(0),                  // 24: tallyman.v1.AttemptEnd
-	(BatchState)(0),                  // 25: tallyman.v1.BatchState
+	(*Crash)(nil),                    // 25: tallyman.v1.Crash
+	(BatchState)(0),                  // 26: tallyman.v1.BatchState
 }
 var file_tallyman_v1_worker_service_proto_depIdxs = []int32{
 	21, // 0: tallyman.v1.RegisterWorkerResponse.heartbeat_interval:type_name -> google.protobuf.Duration
@@ -1615,26 +1669,27 @@ var file_tallyman_v1_worker_service_proto_depIdxs = []int32{
 	24, // 14: tallyman.v1.Settlement.end:type_name -> tallyman.v1.AttemptEnd
 	22, // 15: tallyman.v1.Settlement.outcomes:type_name -> tallyman.v1.OutcomeRun
 	11, // 16: tallyman.v1.Settlement.findings:type_name -> tallyman.v1.ItemFinding
-	17, // 17: tallyman.v1.SettleBatchesResponse.answers:type_name -> tallyman.v1.SettleAnswer
-	1,  // 18: tallyman.v1.SettleAnswer.status:type_name -> tallyman.v1.SettleStatus
-	25, // 19: tallyman.v1.SettleAnswer.batch_state:type_name -> tallyman.v1.BatchState
-	2,  // 20: tallyman.v1.WorkerService.RegisterWorker:input_type -> tallyman.v1.RegisterWorkerRequest
-	4,  // 21: tallyman.v1.WorkerService.ClaimBatches:input_type -> tallyman.v1.ClaimBatchesRequest
-	7,  // 22: tallyman.v1.WorkerService.ReadBatch:input_type -> tallyman.v1.ReadBatchRequest
-	9,  // 23: tallyman.v1.WorkerService.Heartbeat:input_type -> tallyman.v1.HeartbeatRequest
-	14, // 24: tallyman.v1.WorkerService.SettleBatches:input_type -> tallyman.v1.SettleBatchesRequest
-	18, // 25: tallyman.v1.WorkerService.DeregisterWorker:input_type -> tallyman.v1.DeregisterWorkerRequest
-	3,  // 26: tallyman.v1.WorkerService.RegisterWorker:output_type -> tallyman.v1.RegisterWorkerResponse
-	5,  // 27: tallyman.v1.WorkerService.ClaimBatches:output_type -> tallyman.v1.ClaimBatchesResponse
-	8,  // 28: tallyman.v1.WorkerService.ReadBatch:output_type -> tallyman.v1.ReadBatchResponse
-	12, // 29: tallyman.v1.WorkerService.Heartbeat:output_type -> tallyman.v1.HeartbeatResponse
-	16, // 30: tallyman.v1.WorkerService.SettleBatches:output_type -> tallyman.v1.SettleBatchesResponse
-	19, // 31: tallyman.v1.WorkerService.DeregisterWorker:output_type -> tallyman.v1.DeregisterWorkerResponse
-	26, // [26:32] is the sub-list for method output_type
-	20, // [20:26] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	25, // 17: tallyman.v1.Settlement.crash:type_name -> tallyman.v1.Crash
+	17, // 18: tallyman.v1.SettleBatchesResponse.answers:type_name -> tallyman.v1.SettleAnswer
+	1,  // 19: tallyman.v1.SettleAnswer.status:type_name -> tallyman.v1.SettleStatus
+	26, // 20: tallyman.v1.SettleAnswer.batch_state:type_name -> tallyman.v1.BatchState
+	2,  // 21: tallyman.v1.WorkerService.RegisterWorker:input_type -> tallyman.v1.RegisterWorkerRequest
+	4,  // 22: tallyman.v1.WorkerService.ClaimBatches:input_type -> tallyman.v1.ClaimBatchesRequest
+	7,  // 23: tallyman.v1.WorkerService.ReadBatch:input_type -> tallyman.v1.ReadBatchRequest
+	9,  // 24: tallyman.v1.WorkerService.Heartbeat:input_type -> tallyman.v1.HeartbeatRequest
+	14, // 25: tallyman.v1.WorkerService.SettleBatches:input_type -> tallyman.v1.SettleBatchesRequest
+	18, // 26: tallyman.v1.WorkerService.DeregisterWorker:input_type -> tallyman.v1.DeregisterWorkerRequest
+	3,  // 27: tallyman.v1.WorkerService.RegisterWorker:output_type -> tallyman.v1.RegisterWorkerResponse
+	5,  // 28: tallyman.v1.WorkerService.ClaimBatches:output_type -> tallyman.v1.ClaimBatchesResponse
+	8,  // 29: tallyman.v1.WorkerService.ReadBatch:output_type -> tallyman.v1.ReadBatchResponse
+	12, // 30: tallyman.v1.WorkerService.Heartbeat:output_type -> tallyman.v1.HeartbeatResponse
+	16, // 31: tallyman.v1.WorkerService.SettleBatches:output_type -> tallyman.v1.SettleBatchesResponse
+	19, // 32: tallyman.v1.WorkerService.DeregisterWorker:output_type -> tallyman.v1.DeregisterWorkerResponse
+	27, // [27:33] is the sub-list for method output_type
+	21, // [21:27] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_worker_service_proto_init() }
