@@ -69,7 +69,7 @@ func (c *coordinator) answer(m *pb.HeartbeatRequest) *pb.HeartbeatResponse {
 	for _, l := range m.GetLeases() {
 		a := &pb.LeaseAnswer{BatchId: l.GetBatchId(), Attempt: l.GetAttempt(), Verdict: pb.LeaseVerdict_LEASE_VERDICT_LOST}
 		if b := c.find(l.GetBatchId(), l.GetAttempt()); b != nil {
-			c.record(b, l.GetFromItem(), l.GetOutcomes(), l.GetFindings())
+			c.record(b, l)
 			c.mu.Lock()
 			b.expires = time.Now().Add(leaseTime)
 			a.Verdict, a.AcknowledgedItems = pb.LeaseVerdict_LEASE_VERDICT_CONTINUE, int32(len(b.outcomes))

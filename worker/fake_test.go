@@ -43,6 +43,7 @@ type batch struct {
 	lost     bool      // its lease was taken away
 	outcomes []pb.Outcome
 	findings []*pb.ItemFinding
+	results  []*pb.ItemResult
 	end      *pb.Settlement // the last
 	ends     int
 }
@@ -270,15 +271,23 @@ func (c *coordinator) expired(b *batch) bool {
 	return c.reaps && b.held && !time.Now().Before(b.expires)
 }
 
-// record adds what is new of outcomes and findings, and returns false if they leave a gap or pass the end.
-func (c *coordinator) record(b *batch, from int32, runs []*pb.OutcomeRun, findings []*pb.ItemFinding) bool {
+// report is what a beat and a settlement have in common.
+type report interface {
+	GetFromItem() int32
+	GetOutcomes() []*pb.OutcomeRun
+	GetFindings() []*pb.ItemFinding
+	GetResults() []*pb.ItemResult
+}
+
+// record adds what is new of outcomes, findings and results, and returns false if they leave a gap or pass the end.
+func (c *coordinator) record(b *batch, m report) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	position, known := int(from), len(b.outcomes)
+	position, known := int(m.GetFromItem()), len(b.outcomes)
 	if position > known {
 		return false
 	}
-	for _, run := range runs {
+	for _, run := range m.GetOutcomes() {
 		for range run.GetCount() {
 			if position++; position > b.items {
 				return false
@@ -288,9 +297,14 @@ func (c *coordinator) record(b *batch, from int32, runs []*pb.OutcomeRun, findin
 			}
 		}
 	}
-	for _, f := range findings {
+	for _, f := range m.GetFindings() {
 		if int(f.GetPosition()) >= known {
 			b.findings = append(b.findings, f)
+		}
+	}
+	for _, r := range m.GetResults() {
+		if int(r.GetPosition()) >= known {
+			b.results = append(b.results, r)
 		}
 	}
 	return true
@@ -328,7 +342,7 @@ func (c *coordinator) settle(s *pb.Settlement) pb.SettleStatus {
 		}
 		return pb.SettleStatus_SETTLE_STATUS_LEASE_LOST
 	}
-	covered := c.record(b, s.GetFromItem(), s.GetOutcomes(), s.GetFindings())
+	covered := c.record(b, s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !covered || (s.GetEnd() == pb.AttemptEnd_ATTEMPT_END_COMPLETED && len(b.outcomes) < b.items) {

@@ -74,10 +74,15 @@ func (b *Batch) Deadline() time.Time { return b.deadline() }
 // Report says that the next items, in order, have become durable with these results: their effect is committed where it
 // belongs and will not be handled again. It never blocks for long. It may be called from any goroutine, one at a time,
 // and does nothing once Handle has returned. More results than items, or an outcome that is none, make the batch fail.
-func (b *Batch) Report(results ...Result) { b.progress.report(results) }
+func (b *Batch) Report(results ...Result) { b.progress.report(false, results) }
+
+// ReportRest says of all items that are left what Report says of one, for a handler that has one answer for all of them:
+// they end with r's outcome, r's findings are about the first of them, and r's value is what was made of all together. It
+// becomes durable as a whole. Otherwise it is as Report.
+func (b *Batch) ReportRest(r Result) { b.progress.report(true, []Result{r}) }
 
 // Try runs a handler on a batch without a coordinator, as a worker would, for tests of handlers. It returns what was
-// reported, and the error with which the batch would have failed. The lease lasts until ctx's deadline or, without one,
+// reported, by item, and the error with which the batch would have failed. The lease lasts until ctx's deadline or, without one,
 // for an hour. To try what a handler does when its lease is lost, end ctx with that cause.
 func Try(ctx context.Context, h Handler, b Batch) ([]Result, error) {
 	if b.Done < 0 || b.Done > len(b.Items) {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	beatBytes = 1 << 20     // of outcomes and findings in a beat
+	beatBytes = 1 << 20     // of outcomes, findings and results in a beat
 	beatPause = time.Second // between beats, at least, for the sake of new reports alone
 
 	// refusedBeats is how many beats in a row may bring outcomes of a lease without having any acknowledged.
@@ -163,12 +163,13 @@ func (s *session) nothingNew(sent time.Time) bool {
 	return true
 }
 
-// flushing reports whether a batch waits for beats before it can be settled, and they bring it on.
+// flushing reports whether beats bring something on that should not wait: a batch that cannot be settled before, or more of
+// what was reported of one than fits into a beat.
 func (s *session) flushing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.held {
-		if l.stage == flushing && !l.stalled {
+		if !l.stalled && (l.stage == flushing || l.stage == handling && l.progress != nil && l.progress.unacknowledged() > beatBytes) {
 			return true
 		}
 	}
@@ -192,7 +193,7 @@ func (s *session) makeBeat(sequence int64) *pb.HeartbeatRequest {
 		if l.progress != nil && l.stage != settling {
 			e := l.progress.first(room)
 			room -= e.bytes
-			m.FromItem, m.Outcomes, m.Findings = e.from, e.outcomes, e.findings
+			m.FromItem, m.Outcomes, m.Findings, m.Results = e.from, e.outcomes, e.findings, e.results
 			if l.progress.unacknowledged() > e.bytes {
 				s.reported.Store(true) // the rest goes with the next beat
 			}

@@ -19,44 +19,74 @@ type progress struct {
 	mu      sync.Mutex
 	acked   int      // items whose outcomes the coordinator has recorded
 	pending []report // of the items after them
+	waiting int      // items that pending is about
 	bytes   int      // that pending takes in a message, at most
 	closed  bool
 	misuse  error // what the handler did wrong
 }
 
-// report is what was reported of one item.
+// report is what was reported of one item, or of several together: these go in one message.
 type report struct {
+	items    int
 	outcome  pb.Outcome
 	findings []*pb.ItemFinding
+	result   *pb.ItemResult // nil without one
 	bytes    int
 }
 
-// runBytes is the most that one more run of outcomes takes in a message.
-const runBytes = 2 + 1 + 6 + 2
+const (
+	// runBytes is the most that one more run of outcomes takes in a message.
+	runBytes = 2 + 1 + 6 + 2
+	// resultBytes is the most that a result takes there beside its value.
+	resultBytes = 6 + 2*6 + 6
+)
 
 func newProgress(items []payload.Item, done int, cancel context.CancelCauseFunc, reported func([]Result)) *progress {
 	return &progress{items: items, acked: done, cancel: cancel, reported: reported}
 }
 
-func (p *progress) report(results []Result) {
+// report takes what the handler says of the next items: a result each or, together, one for all that are left.
+func (p *progress) report(together bool, results []Result) {
 	p.mu.Lock()
+	position := p.acked + p.waiting
+	left := len(p.items) - position
+	if together {
+		results = spread(results[0], left)
+	}
 	if p.closed || p.misuse != nil || len(results) == 0 {
 		p.mu.Unlock()
 		return
 	}
-	if err := p.add(results); err != nil {
+	if err := p.judge(results, position, left); err != nil {
 		p.misuse = err
 		p.mu.Unlock()
 		p.cancel(err)
 		return
 	}
+	if together {
+		p.add(results[0], position, left)
+	} else {
+		for i, r := range results {
+			p.add(r, position+i, 1)
+		}
+	}
 	p.mu.Unlock()
 	p.reported(results)
 }
 
-func (p *progress) add(results []Result) error {
-	position := p.acked + len(p.pending)
-	if left := len(p.items) - position; len(results) > left {
+// spread returns a result of n items as n results, the first of which has what is said only once.
+func spread(r Result, n int) []Result {
+	results := make([]Result, n)
+	for i := range results {
+		results[i].Outcome = r.Outcome
+	}
+	copy(results, []Result{r})
+	return results
+}
+
+// judge returns what is wrong with what was reported of the items from a position on.
+func (p *progress) judge(results []Result, position, left int) error {
+	if len(results) > left {
 		return fmt.Errorf("the handler reported %d items where %d of the batch's %d were left", len(results), left, len(p.items))
 	}
 	for i, r := range results {
@@ -65,13 +95,24 @@ func (p *progress) add(results []Result) error {
 				r.Outcome, position+i+1)
 		}
 	}
-	for i, r := range results {
-		findings, size := wire(r.Findings, &p.items[position+i], position+i)
-		size += runBytes
-		p.pending = append(p.pending, report{outcome: pb.Outcome(r.Outcome), findings: findings, bytes: size})
-		p.bytes += size
-	}
 	return nil
+}
+
+// add keeps what was reported of the items from a position on. The lock must be held.
+func (p *progress) add(r Result, position, items int) {
+	value, r := r.value()
+	findings, size := wire(r.Findings, &p.items[position], position)
+	kept := report{items: items, outcome: pb.Outcome(r.Outcome), findings: findings, bytes: size + runBytes}
+	if value != nil {
+		kept.result = &pb.ItemResult{Position: int32(position), Value: value}
+		if items > 1 {
+			kept.result.Items = int32(items)
+		}
+		kept.bytes += len(value) + resultBytes
+	}
+	p.pending = append(p.pending, kept)
+	p.waiting += items
+	p.bytes += kept.bytes
 }
 
 // close ends reporting: nothing changes what has been reported any more.
@@ -85,7 +126,7 @@ func (p *progress) close() {
 func (p *progress) standing() (done int, misuse error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.acked + len(p.pending), p.misuse
+	return p.acked + p.waiting, p.misuse
 }
 
 // unacknowledged returns the bytes that the outcomes which the coordinator does not know yet take in a message.
@@ -100,6 +141,7 @@ type excerpt struct {
 	from     int32
 	outcomes []*pb.OutcomeRun
 	findings []*pb.ItemFinding
+	results  []*pb.ItemResult
 	bytes    int
 }
 
@@ -115,11 +157,14 @@ func (p *progress) first(limit int) excerpt {
 		}
 		e.bytes += r.bytes
 		e.findings = append(e.findings, r.findings...)
+		if r.result != nil {
+			e.results = append(e.results, r.result)
+		}
 		if n := len(e.outcomes); n > 0 && e.outcomes[n-1].Outcome == r.outcome {
-			e.outcomes[n-1].Count++
+			e.outcomes[n-1].Count += int32(r.items)
 			continue
 		}
-		e.outcomes = append(e.outcomes, &pb.OutcomeRun{Count: 1, Outcome: r.outcome})
+		e.outcomes = append(e.outcomes, &pb.OutcomeRun{Count: int32(r.items), Outcome: r.outcome})
 	}
 	return e
 }
@@ -129,14 +174,20 @@ func (p *progress) first(limit int) excerpt {
 func (p *progress) acknowledge(n int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	news := min(int(n)-p.acked, len(p.pending))
-	if news <= 0 {
-		return false
-	}
-	for _, r := range p.pending[:news] {
+	whole, items := 0, 0 // reports, of which all items are recorded
+	for _, r := range p.pending {
+		if p.acked+items+r.items > int(n) {
+			break
+		}
+		whole++
+		items += r.items
 		p.bytes -= r.bytes
 	}
-	p.acked += news
-	p.pending = append([]report(nil), p.pending[news:]...)
+	if whole == 0 {
+		return false
+	}
+	p.acked += items
+	p.waiting -= items
+	p.pending = append([]report(nil), p.pending[whole:]...)
 	return true
 }

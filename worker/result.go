@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -55,6 +56,11 @@ type Finding struct {
 type Result struct {
 	Outcome  Outcome
 	Findings []Finding
+
+	// Value is what the handler made of the item, to be kept with it and given back by `tallyman results`: any JSON of at
+	// most MaxValue bytes, or empty for nothing. It is copied. An item whose value is larger, or is not JSON, is rejected,
+	// with a finding RESULT_TOO_LARGE or RESULT_NOT_JSON.
+	Value json.RawMessage
 }
 
 // The bounds of what is told about one item.

@@ -69,7 +69,8 @@ func (s *session) forward(l *lease) {
 	if l.progress != nil {
 		// The coordinator knows a settlement that is repeated by its being the same: it does not change any more.
 		e := l.progress.first(settleBytes)
-		l.settlement.FromItem, l.settlement.Outcomes, l.settlement.Findings = e.from, e.outcomes, e.findings
+		l.settlement.FromItem, l.settlement.Outcomes = e.from, e.outcomes
+		l.settlement.Findings, l.settlement.Results = e.findings, e.results
 	}
 	s.queue = append(s.queue, l)
 	poke(s.settle)

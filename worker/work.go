@@ -75,8 +75,9 @@ func (s *session) load(l *lease) (*Batch, error) {
 		return nil, fmt.Errorf("unpack batch: the payload has %d items, the grant speaks of %d with %d done",
 			len(items), g.GetItemCount(), done)
 	}
-	p := newProgress(items, int(g.GetDoneItems()), l.cancel, func([]Result) {
-		if !s.reported.Swap(true) {
+	var p *progress
+	p = newProgress(items, int(g.GetDoneItems()), l.cancel, func([]Result) {
+		if !s.reported.Swap(true) || p.unacknowledged() > beatBytes {
 			poke(s.beat)
 		}
 	})

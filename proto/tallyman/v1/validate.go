@@ -66,6 +66,8 @@ const (
 
 	MaxRetryBatches = 1000 // named in one RetryJob
 
+	MaxResult = 1 << 20 // bytes of the value of an ItemResult
+
 	maxMapEntries = 64 // of parameters and labels
 	maxMapBytes   = 16 << 10
 	maxFileName   = 4096
@@ -320,52 +322,6 @@ func (m *ReadBatchRequest) Validate() error {
 	v.id("session_id", m.GetSessionId())
 	v.id("batch_id", m.GetBatchId())
 	v.within("attempt", int64(m.GetAttempt()), 1, 1<<31-1)
-	return v.err()
-}
-
-func (v *violations) report(at string, batch int64, attempt, from int32, runs []*OutcomeRun, findings []*ItemFinding) {
-	v.id(at+".batch_id", batch)
-	v.within(at+".attempt", int64(attempt), 1, 1<<31-1)
-	v.check(from >= 0, at+".from_item", "must not be negative")
-	total := int64(from)
-	for i, r := range runs {
-		v.check(r.GetCount() > 0, fmt.Sprintf("%s.outcomes[%d].count", at, i), "must be at least 1")
-		v.check(r.GetOutcome() >= Outcome_OUTCOME_STORED && r.GetOutcome() <= Outcome_OUTCOME_DOCUMENT_MISSING,
-			fmt.Sprintf("%s.outcomes[%d].outcome", at, i), "must be one that a handler decides")
-		total += int64(r.GetCount())
-	}
-	v.check(total <= 1<<30, at+".outcomes", "cover more than %d items", 1<<30)
-	for i, f := range findings {
-		v.check(f.GetFinding() != nil && f.GetPosition() >= from && int64(f.GetPosition()) < total,
-			fmt.Sprintf("%s.findings[%d]", at, i), "must belong to an item that outcomes cover")
-		s := f.GetFinding().GetSeverity()
-		v.check(s == Severity_SEVERITY_WARNING || s == Severity_SEVERITY_ERROR,
-			fmt.Sprintf("%s.findings[%d].finding.severity", at, i), "must be warning or error")
-	}
-}
-
-// Validate reports what is wrong with the beat.
-func (m *HeartbeatRequest) Validate() error {
-	var v violations
-	v.id("session_id", m.GetSessionId())
-	v.check(len(m.GetLeases()) <= MaxLeases, "leases", "must be at most %d", MaxLeases)
-	for i, l := range m.GetLeases() {
-		v.report(fmt.Sprintf("leases[%d]", i), l.GetBatchId(), l.GetAttempt(), l.GetFromItem(), l.GetOutcomes(), l.GetFindings())
-	}
-	return v.err()
-}
-
-// Validate reports what is wrong with the request.
-func (m *SettleBatchesRequest) Validate() error {
-	var v violations
-	v.id("session_id", m.GetSessionId())
-	v.check(len(m.GetSettlements()) <= MaxSettlements, "settlements", "must be at most %d", MaxSettlements)
-	for i, s := range m.GetSettlements() {
-		at := fmt.Sprintf("settlements[%d]", i)
-		v.report(at, s.GetBatchId(), s.GetAttempt(), s.GetFromItem(), s.GetOutcomes(), s.GetFindings())
-		v.check(s.GetEnd() >= AttemptEnd_ATTEMPT_END_COMPLETED && s.GetEnd() <= AttemptEnd_ATTEMPT_END_CANCELLED, at+".end",
-			"must be completed, failed, released or cancelled")
-	}
 	return v.err()
 }
 

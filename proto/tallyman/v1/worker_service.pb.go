@@ -803,7 +803,9 @@ type LeaseBeat struct {
 	// the worker dies.
 	FinishedItems int32 `protobuf:"varint,6,opt,name=finished_items,json=finishedItems,proto3" json:"finished_items,omitempty"`
 	// The handler finishes all items at once: the batch does not stall.
-	Opaque        bool `protobuf:"varint,7,opt,name=opaque,proto3" json:"opaque,omitempty"`
+	Opaque bool `protobuf:"varint,7,opt,name=opaque,proto3" json:"opaque,omitempty"`
+	// Results of those items, by position.
+	Results       []*ItemResult `protobuf:"bytes,8,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -887,6 +889,13 @@ func (x *LeaseBeat) GetOpaque() bool {
 	return false
 }
 
+func (x *LeaseBeat) GetResults() []*ItemResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
 // ItemFinding is a finding and the item it belongs to.
 type ItemFinding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -942,6 +951,72 @@ func (x *ItemFinding) GetFinding() *Finding {
 	return nil
 }
 
+// ItemResult is what a handler made of an item, or of several items together. It is kept when the outcome of the item at
+// its position becomes final, once, however often it is reported; JobService.ExportResults gives it back.
+type ItemResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Position of the item in the batch, from 0; of several items that of the first.
+	Position int32 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	// Any JSON in UTF-8 on one line, at most 1 MiB.
+	Value []byte `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// How many items it is the result of, those after the first included; 0 is 1. The outcomes of all of them come in the
+	// same message, and no other result is about any of them.
+	Items         int32 `protobuf:"varint,3,opt,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ItemResult) Reset() {
+	*x = ItemResult{}
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ItemResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ItemResult) ProtoMessage() {}
+
+func (x *ItemResult) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ItemResult.ProtoReflect.Descriptor instead.
+func (*ItemResult) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ItemResult) GetPosition() int32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *ItemResult) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *ItemResult) GetItems() int32 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
 // HeartbeatResponse answers a beat, or is sent by the coordinator of its own accord.
 type HeartbeatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -959,7 +1034,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[10]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1046,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[10]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1059,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{10}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HeartbeatResponse) GetSequence() int64 {
@@ -1032,7 +1107,7 @@ type LeaseAnswer struct {
 
 func (x *LeaseAnswer) Reset() {
 	*x = LeaseAnswer{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[11]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1119,7 @@ func (x *LeaseAnswer) String() string {
 func (*LeaseAnswer) ProtoMessage() {}
 
 func (x *LeaseAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[11]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1132,7 @@ func (x *LeaseAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseAnswer.ProtoReflect.Descriptor instead.
 func (*LeaseAnswer) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{11}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LeaseAnswer) GetBatchId() int64 {
@@ -1101,7 +1176,7 @@ type SettleBatchesRequest struct {
 
 func (x *SettleBatchesRequest) Reset() {
 	*x = SettleBatchesRequest{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[12]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1188,7 @@ func (x *SettleBatchesRequest) String() string {
 func (*SettleBatchesRequest) ProtoMessage() {}
 
 func (x *SettleBatchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[12]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1201,7 @@ func (x *SettleBatchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleBatchesRequest.ProtoReflect.Descriptor instead.
 func (*SettleBatchesRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{12}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SettleBatchesRequest) GetSessionId() int64 {
@@ -1163,14 +1238,16 @@ type Settlement struct {
 	// Findings of those items.
 	Findings []*ItemFinding `protobuf:"bytes,8,rep,name=findings,proto3" json:"findings,omitempty"`
 	// Of an attempt that died: what is known of it.
-	Crash         *Crash `protobuf:"bytes,9,opt,name=crash,proto3" json:"crash,omitempty"`
+	Crash *Crash `protobuf:"bytes,9,opt,name=crash,proto3" json:"crash,omitempty"`
+	// Results of those items, by position.
+	Results       []*ItemResult `protobuf:"bytes,10,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[13]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1259,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[13]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1272,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{13}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Settlement) GetBatchId() int64 {
@@ -1261,6 +1338,13 @@ func (x *Settlement) GetCrash() *Crash {
 	return nil
 }
 
+func (x *Settlement) GetResults() []*ItemResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
 // SettleBatchesResponse answers in the order of the request.
 type SettleBatchesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1272,7 +1356,7 @@ type SettleBatchesResponse struct {
 
 func (x *SettleBatchesResponse) Reset() {
 	*x = SettleBatchesResponse{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[14]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1368,7 @@ func (x *SettleBatchesResponse) String() string {
 func (*SettleBatchesResponse) ProtoMessage() {}
 
 func (x *SettleBatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[14]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1381,7 @@ func (x *SettleBatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleBatchesResponse.ProtoReflect.Descriptor instead.
 func (*SettleBatchesResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{14}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SettleBatchesResponse) GetAnswers() []*SettleAnswer {
@@ -1324,7 +1408,7 @@ type SettleAnswer struct {
 
 func (x *SettleAnswer) Reset() {
 	*x = SettleAnswer{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[15]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1420,7 @@ func (x *SettleAnswer) String() string {
 func (*SettleAnswer) ProtoMessage() {}
 
 func (x *SettleAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[15]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1433,7 @@ func (x *SettleAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleAnswer.ProtoReflect.Descriptor instead.
 func (*SettleAnswer) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{15}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SettleAnswer) GetBatchId() int64 {
@@ -1393,7 +1477,7 @@ type DeregisterWorkerRequest struct {
 
 func (x *DeregisterWorkerRequest) Reset() {
 	*x = DeregisterWorkerRequest{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[16]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1489,7 @@ func (x *DeregisterWorkerRequest) String() string {
 func (*DeregisterWorkerRequest) ProtoMessage() {}
 
 func (x *DeregisterWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[16]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1502,7 @@ func (x *DeregisterWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeregisterWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DeregisterWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{16}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeregisterWorkerRequest) GetSessionId() int64 {
@@ -1444,7 +1528,7 @@ type DeregisterWorkerResponse struct {
 
 func (x *DeregisterWorkerResponse) Reset() {
 	*x = DeregisterWorkerResponse{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[17]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1540,7 @@ func (x *DeregisterWorkerResponse) String() string {
 func (*DeregisterWorkerResponse) ProtoMessage() {}
 
 func (x *DeregisterWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[17]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1553,7 @@ func (x *DeregisterWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeregisterWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DeregisterWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{17}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{18}
 }
 
 var File_tallyman_v1_worker_service_proto protoreflect.FileDescriptor
@@ -1538,7 +1622,7 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\x03R\tsessionId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12.\n" +
-	"\x06leases\x18\x03 \x03(\v2\x16.tallyman.v1.LeaseBeatR\x06leases\"\x87\x02\n" +
+	"\x06leases\x18\x03 \x03(\v2\x16.tallyman.v1.LeaseBeatR\x06leases\"\xba\x02\n" +
 	"\tLeaseBeat\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x1b\n" +
@@ -1546,10 +1630,16 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\boutcomes\x18\x04 \x03(\v2\x17.tallyman.v1.OutcomeRunR\boutcomes\x124\n" +
 	"\bfindings\x18\x05 \x03(\v2\x18.tallyman.v1.ItemFindingR\bfindings\x12%\n" +
 	"\x0efinished_items\x18\x06 \x01(\x05R\rfinishedItems\x12\x16\n" +
-	"\x06opaque\x18\a \x01(\bR\x06opaque\"Y\n" +
+	"\x06opaque\x18\a \x01(\bR\x06opaque\x121\n" +
+	"\aresults\x18\b \x03(\v2\x17.tallyman.v1.ItemResultR\aresults\"Y\n" +
 	"\vItemFinding\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x05R\bposition\x12.\n" +
-	"\afinding\x18\x02 \x01(\v2\x14.tallyman.v1.FindingR\afinding\"\xb7\x01\n" +
+	"\afinding\x18\x02 \x01(\v2\x14.tallyman.v1.FindingR\afinding\"T\n" +
+	"\n" +
+	"ItemResult\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\x05R\bposition\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x14\n" +
+	"\x05items\x18\x03 \x01(\x05R\x05items\"\xb7\x01\n" +
 	"\x11HeartbeatResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x120\n" +
 	"\x06leases\x18\x02 \x03(\v2\x18.tallyman.v1.LeaseAnswerR\x06leases\x12>\n" +
@@ -1563,7 +1653,7 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\x14SettleBatchesRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\x03R\tsessionId\x129\n" +
-	"\vsettlements\x18\x02 \x03(\v2\x17.tallyman.v1.SettlementR\vsettlements\"\xd6\x02\n" +
+	"\vsettlements\x18\x02 \x03(\v2\x17.tallyman.v1.SettlementR\vsettlements\"\x89\x03\n" +
 	"\n" +
 	"Settlement\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
@@ -1574,7 +1664,9 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\tfrom_item\x18\x06 \x01(\x05R\bfromItem\x123\n" +
 	"\boutcomes\x18\a \x03(\v2\x17.tallyman.v1.OutcomeRunR\boutcomes\x124\n" +
 	"\bfindings\x18\b \x03(\v2\x18.tallyman.v1.ItemFindingR\bfindings\x12(\n" +
-	"\x05crash\x18\t \x01(\v2\x12.tallyman.v1.CrashR\x05crash\"L\n" +
+	"\x05crash\x18\t \x01(\v2\x12.tallyman.v1.CrashR\x05crash\x121\n" +
+	"\aresults\x18\n" +
+	" \x03(\v2\x17.tallyman.v1.ItemResultR\aresults\"L\n" +
 	"\x15SettleBatchesResponse\x123\n" +
 	"\aanswers\x18\x01 \x03(\v2\x19.tallyman.v1.SettleAnswerR\aanswers\"\xb0\x01\n" +
 	"\fSettleAnswer\x12\x19\n" +
@@ -1621,7 +1713,7 @@ func file_tallyman_v1_worker_service_proto_rawDescGZIP() []byte {
 }
 
 var file_tallyman_v1_worker_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tallyman_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_tallyman_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_tallyman_v1_worker_service_proto_goTypes = []any{
 	(LeaseVerdict)(0),                // 0: tallyman.v1.LeaseVerdict
 	(SettleStatus)(0),                // 1: tallyman.v1.SettleStatus
@@ -1635,61 +1727,64 @@ var file_tallyman_v1_worker_service_proto_goTypes = []any{
 	(*HeartbeatRequest)(nil),         // 9: tallyman.v1.HeartbeatRequest
 	(*LeaseBeat)(nil),                // 10: tallyman.v1.LeaseBeat
 	(*ItemFinding)(nil),              // 11: tallyman.v1.ItemFinding
-	(*HeartbeatResponse)(nil),        // 12: tallyman.v1.HeartbeatResponse
-	(*LeaseAnswer)(nil),              // 13: tallyman.v1.LeaseAnswer
-	(*SettleBatchesRequest)(nil),     // 14: tallyman.v1.SettleBatchesRequest
-	(*Settlement)(nil),               // 15: tallyman.v1.Settlement
-	(*SettleBatchesResponse)(nil),    // 16: tallyman.v1.SettleBatchesResponse
-	(*SettleAnswer)(nil),             // 17: tallyman.v1.SettleAnswer
-	(*DeregisterWorkerRequest)(nil),  // 18: tallyman.v1.DeregisterWorkerRequest
-	(*DeregisterWorkerResponse)(nil), // 19: tallyman.v1.DeregisterWorkerResponse
-	nil,                              // 20: tallyman.v1.Grant.ParametersEntry
-	(*durationpb.Duration)(nil),      // 21: google.protobuf.Duration
-	(*OutcomeRun)(nil),               // 22: tallyman.v1.OutcomeRun
-	(*Finding)(nil),                  // 23: tallyman.v1.Finding
-	(AttemptEnd)(0),                  // 24: tallyman.v1.AttemptEnd
-	(*Crash)(nil),                    // 25: tallyman.v1.Crash
-	(BatchState)(0),                  // 26: tallyman.v1.BatchState
+	(*ItemResult)(nil),               // 12: tallyman.v1.ItemResult
+	(*HeartbeatResponse)(nil),        // 13: tallyman.v1.HeartbeatResponse
+	(*LeaseAnswer)(nil),              // 14: tallyman.v1.LeaseAnswer
+	(*SettleBatchesRequest)(nil),     // 15: tallyman.v1.SettleBatchesRequest
+	(*Settlement)(nil),               // 16: tallyman.v1.Settlement
+	(*SettleBatchesResponse)(nil),    // 17: tallyman.v1.SettleBatchesResponse
+	(*SettleAnswer)(nil),             // 18: tallyman.v1.SettleAnswer
+	(*DeregisterWorkerRequest)(nil),  // 19: tallyman.v1.DeregisterWorkerRequest
+	(*DeregisterWorkerResponse)(nil), // 20: tallyman.v1.DeregisterWorkerResponse
+	nil,                              // 21: tallyman.v1.Grant.ParametersEntry
+	(*durationpb.Duration)(nil),      // 22: google.protobuf.Duration
+	(*OutcomeRun)(nil),               // 23: tallyman.v1.OutcomeRun
+	(*Finding)(nil),                  // 24: tallyman.v1.Finding
+	(AttemptEnd)(0),                  // 25: tallyman.v1.AttemptEnd
+	(*Crash)(nil),                    // 26: tallyman.v1.Crash
+	(BatchState)(0),                  // 27: tallyman.v1.BatchState
 }
 var file_tallyman_v1_worker_service_proto_depIdxs = []int32{
-	21, // 0: tallyman.v1.RegisterWorkerResponse.heartbeat_interval:type_name -> google.protobuf.Duration
-	21, // 1: tallyman.v1.RegisterWorkerResponse.lease_duration:type_name -> google.protobuf.Duration
+	22, // 0: tallyman.v1.RegisterWorkerResponse.heartbeat_interval:type_name -> google.protobuf.Duration
+	22, // 1: tallyman.v1.RegisterWorkerResponse.lease_duration:type_name -> google.protobuf.Duration
 	6,  // 2: tallyman.v1.ClaimBatchesResponse.grants:type_name -> tallyman.v1.Grant
-	21, // 3: tallyman.v1.ClaimBatchesResponse.waited:type_name -> google.protobuf.Duration
-	20, // 4: tallyman.v1.Grant.parameters:type_name -> tallyman.v1.Grant.ParametersEntry
-	21, // 5: tallyman.v1.Grant.remaining:type_name -> google.protobuf.Duration
+	22, // 3: tallyman.v1.ClaimBatchesResponse.waited:type_name -> google.protobuf.Duration
+	21, // 4: tallyman.v1.Grant.parameters:type_name -> tallyman.v1.Grant.ParametersEntry
+	22, // 5: tallyman.v1.Grant.remaining:type_name -> google.protobuf.Duration
 	10, // 6: tallyman.v1.HeartbeatRequest.leases:type_name -> tallyman.v1.LeaseBeat
-	22, // 7: tallyman.v1.LeaseBeat.outcomes:type_name -> tallyman.v1.OutcomeRun
+	23, // 7: tallyman.v1.LeaseBeat.outcomes:type_name -> tallyman.v1.OutcomeRun
 	11, // 8: tallyman.v1.LeaseBeat.findings:type_name -> tallyman.v1.ItemFinding
-	23, // 9: tallyman.v1.ItemFinding.finding:type_name -> tallyman.v1.Finding
-	13, // 10: tallyman.v1.HeartbeatResponse.leases:type_name -> tallyman.v1.LeaseAnswer
-	21, // 11: tallyman.v1.HeartbeatResponse.next_interval:type_name -> google.protobuf.Duration
-	0,  // 12: tallyman.v1.LeaseAnswer.verdict:type_name -> tallyman.v1.LeaseVerdict
-	15, // 13: tallyman.v1.SettleBatchesRequest.settlements:type_name -> tallyman.v1.Settlement
-	24, // 14: tallyman.v1.Settlement.end:type_name -> tallyman.v1.AttemptEnd
-	22, // 15: tallyman.v1.Settlement.outcomes:type_name -> tallyman.v1.OutcomeRun
-	11, // 16: tallyman.v1.Settlement.findings:type_name -> tallyman.v1.ItemFinding
-	25, // 17: tallyman.v1.Settlement.crash:type_name -> tallyman.v1.Crash
-	17, // 18: tallyman.v1.SettleBatchesResponse.answers:type_name -> tallyman.v1.SettleAnswer
-	1,  // 19: tallyman.v1.SettleAnswer.status:type_name -> tallyman.v1.SettleStatus
-	26, // 20: tallyman.v1.SettleAnswer.batch_state:type_name -> tallyman.v1.BatchState
-	2,  // 21: tallyman.v1.WorkerService.RegisterWorker:input_type -> tallyman.v1.RegisterWorkerRequest
-	4,  // 22: tallyman.v1.WorkerService.ClaimBatches:input_type -> tallyman.v1.ClaimBatchesRequest
-	7,  // 23: tallyman.v1.WorkerService.ReadBatch:input_type -> tallyman.v1.ReadBatchRequest
-	9,  // 24: tallyman.v1.WorkerService.Heartbeat:input_type -> tallyman.v1.HeartbeatRequest
-	14, // 25: tallyman.v1.WorkerService.SettleBatches:input_type -> tallyman.v1.SettleBatchesRequest
-	18, // 26: tallyman.v1.WorkerService.DeregisterWorker:input_type -> tallyman.v1.DeregisterWorkerRequest
-	3,  // 27: tallyman.v1.WorkerService.RegisterWorker:output_type -> tallyman.v1.RegisterWorkerResponse
-	5,  // 28: tallyman.v1.WorkerService.ClaimBatches:output_type -> tallyman.v1.ClaimBatchesResponse
-	8,  // 29: tallyman.v1.WorkerService.ReadBatch:output_type -> tallyman.v1.ReadBatchResponse
-	12, // 30: tallyman.v1.WorkerService.Heartbeat:output_type -> tallyman.v1.HeartbeatResponse
-	16, // 31: tallyman.v1.WorkerService.SettleBatches:output_type -> tallyman.v1.SettleBatchesResponse
-	19, // 32: tallyman.v1.WorkerService.DeregisterWorker:output_type -> tallyman.v1.DeregisterWorkerResponse
-	27, // [27:33] is the sub-list for method output_type
-	21, // [21:27] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	12, // 9: tallyman.v1.LeaseBeat.results:type_name -> tallyman.v1.ItemResult
+	24, // 10: tallyman.v1.ItemFinding.finding:type_name -> tallyman.v1.Finding
+	14, // 11: tallyman.v1.HeartbeatResponse.leases:type_name -> tallyman.v1.LeaseAnswer
+	22, // 12: tallyman.v1.HeartbeatResponse.next_interval:type_name -> google.protobuf.Duration
+	0,  // 13: tallyman.v1.LeaseAnswer.verdict:type_name -> tallyman.v1.LeaseVerdict
+	16, // 14: tallyman.v1.SettleBatchesRequest.settlements:type_name -> tallyman.v1.Settlement
+	25, // 15: tallyman.v1.Settlement.end:type_name -> tallyman.v1.AttemptEnd
+	23, // 16: tallyman.v1.Settlement.outcomes:type_name -> tallyman.v1.OutcomeRun
+	11, // 17: tallyman.v1.Settlement.findings:type_name -> tallyman.v1.ItemFinding
+	26, // 18: tallyman.v1.Settlement.crash:type_name -> tallyman.v1.Crash
+	12, // 19: tallyman.v1.Settlement.results:type_name -> tallyman.v1.ItemResult
+	18, // 20: tallyman.v1.SettleBatchesResponse.answers:type_name -> tallyman.v1.SettleAnswer
+	1,  // 21: tallyman.v1.SettleAnswer.status:type_name -> tallyman.v1.SettleStatus
+	27, // 22: tallyman.v1.SettleAnswer.batch_state:type_name -> tallyman.v1.BatchState
+	2,  // 23: tallyman.v1.WorkerService.RegisterWorker:input_type -> tallyman.v1.RegisterWorkerRequest
+	4,  // 24: tallyman.v1.WorkerService.ClaimBatches:input_type -> tallyman.v1.ClaimBatchesRequest
+	7,  // 25: tallyman.v1.WorkerService.ReadBatch:input_type -> tallyman.v1.ReadBatchRequest
+	9,  // 26: tallyman.v1.WorkerService.Heartbeat:input_type -> tallyman.v1.HeartbeatRequest
+	15, // 27: tallyman.v1.WorkerService.SettleBatches:input_type -> tallyman.v1.SettleBatchesRequest
+	19, // 28: tallyman.v1.WorkerService.DeregisterWorker:input_type -> tallyman.v1.DeregisterWorkerRequest
+	3,  // 29: tallyman.v1.WorkerService.RegisterWorker:output_type -> tallyman.v1.RegisterWorkerResponse
+	5,  // 30: tallyman.v1.WorkerService.ClaimBatches:output_type -> tallyman.v1.ClaimBatchesResponse
+	8,  // 31: tallyman.v1.WorkerService.ReadBatch:output_type -> tallyman.v1.ReadBatchResponse
+	13, // 32: tallyman.v1.WorkerService.Heartbeat:output_type -> tallyman.v1.HeartbeatResponse
+	17, // 33: tallyman.v1.WorkerService.SettleBatches:output_type -> tallyman.v1.SettleBatchesResponse
+	20, // 34: tallyman.v1.WorkerService.DeregisterWorker:output_type -> tallyman.v1.DeregisterWorkerResponse
+	29, // [29:35] is the sub-list for method output_type
+	23, // [23:29] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_worker_service_proto_init() }
@@ -1705,7 +1800,7 @@ func file_tallyman_v1_worker_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallyman_v1_worker_service_proto_rawDesc), len(file_tallyman_v1_worker_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
