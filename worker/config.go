@@ -41,6 +41,10 @@ type Config struct {
 	DrainTimeout time.Duration // for which handlers may go on when Run is told to stop; default 10 s
 	StopTimeout  time.Duration // for handlers to return once their context has ended; default 5 s
 
+	// ForgetInterval is how often handlers that are Forgetters are asked to forget jobs that have been deleted; negative:
+	// never. The first time is soon after the start. Default 1 h.
+	ForgetInterval time.Duration
+
 	MaxPayloadBytes int64 // that a batch's payload may decompress to; default payload.DefaultLimit
 
 	Logger *slog.Logger // default: none
@@ -105,6 +109,7 @@ func (c Config) withDefaults() Config {
 	c.Slots = cmp.Or(c.Slots, min(runtime.GOMAXPROCS(0), pb.MaxSlots))
 	c.ClaimWait = cmp.Or(c.ClaimWait, wait)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
+	c.ForgetInterval = cmp.Or(c.ForgetInterval, time.Hour)
 	c.StopTimeout = cmp.Or(c.StopTimeout, 5*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -68,5 +68,6 @@
 //	the payload is damaged          the batch is settled as failed
 //	the session has ended           handlers are told ErrLeaseLost, nothing is settled, Run returns ErrSessionEnded
 //	Run is told to stop             handlers may finish for a while; then ErrDraining, and what is left is given back
+//	jobs are deleted                handlers that keep records of them are told so, ten leases later
 //	the process is killed           the coordinator sees the stream break and has the batches done again
 package worker

@@ -61,6 +61,7 @@ type coordinator struct {
 	answers func(*pb.LeaseAnswer)                  // changes an answer to a beat
 	settled func(*pb.Settlement, *pb.SettleAnswer) // changes an answer to a settle
 	beaten  func(*pb.HeartbeatRequest)             // sees a beat
+	unknown func(job int64) error                  // what GetJob says of a job; nil: it is there
 
 	mu           sync.Mutex
 	calls        map[string]int
@@ -87,6 +88,7 @@ func serve(t *testing.T) (*coordinator, grpc.ClientConnInterface) {
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(8<<20), grpc.WaitForHandlers(true))
 	pb.RegisterWorkerServiceServer(server, c)
+	pb.RegisterJobServiceServer(server, jobs{c: c})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	conn, err := grpc.NewClient("passthrough:///bufconn",
@@ -364,10 +366,33 @@ func (c *coordinator) DeregisterWorker(context.Context, *pb.DeregisterWorkerRequ
 	return &pb.DeregisterWorkerResponse{}, c.leave("deregister", n)
 }
 
+// jobs is what a coordinator knows of jobs.
+type jobs struct {
+	pb.UnimplementedJobServiceServer
+	c *coordinator
+}
+
+func (j jobs) GetJob(_ context.Context, r *pb.GetJobRequest) (*pb.GetJobResponse, error) {
+	if _, err := j.c.enter("get job"); err != nil {
+		return nil, err
+	}
+	if j.c.unknown != nil {
+		if err := j.c.unknown(r.GetJobId()); err != nil {
+			return nil, err
+		}
+	}
+	return &pb.GetJobResponse{Job: &pb.Job{JobId: r.GetJobId()}}, nil
+}
+
 // refusal is an error as a coordinator gives it.
 func refusal(t *testing.T, code codes.Code, reason string) error {
 	t.Helper()
-	s, err := status.New(code, reason).WithDetails(&errdetails.ErrorInfo{Domain: "tallyman", Reason: reason})
+	return refusalWith(t, code, reason, nil)
+}
+
+func refusalWith(t *testing.T, code codes.Code, reason string, metadata map[string]string) error {
+	t.Helper()
+	s, err := status.New(code, reason).WithDetails(&errdetails.ErrorInfo{Domain: "tallyman", Reason: reason, Metadata: metadata})
 	if err != nil {
 		t.Fatal(err)
 	}

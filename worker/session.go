@@ -124,6 +124,7 @@ func (s *session) run(ctx context.Context, hurry <-chan struct{}) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { s.beatLoop(working) })
 	loops.Go(func() { s.settleLoop(working) })
+	loops.Go(func() { s.forgetLoop(claiming) })
 	select {
 	case <-ctx.Done():
 	case <-claimed:

@@ -129,8 +129,13 @@ type Writer interface {
 	// what it is becomes Rejected and its neighbors are stored.
 	Store(ctx context.Context, lease Lease, job Job, entries []Entry, durable func([]Result)) error
 
+	// Jobs returns, in order, the numbers of jobs for which something is kept that Forget would remove: at most limit of
+	// those above after. It reads little more than it returns, however much there is of each.
+	Jobs(ctx context.Context, after int64, limit int) ([]int64, error)
+
 	// Forget removes what is only kept for jobs that may still write: the fences and the first answers of those named, which
-	// must be gone for good. What they have stored stays where it is. One call removes about limit rows, a fraction of a
+	// must be gone for good. A fence is also what tells an attempt that its time is over, so no attempt of these jobs may
+	// still hold a lease by its own clock. What they have stored stays where it is. One call removes about limit rows, a fraction of a
 	// second's work for a thousand, and reports whether there are more. It may be repeated, also after an error.
 	//
 	// The text of a document that other jobs compose together with a forgotten one is final from then on.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,6 +21,7 @@ type serving struct {
 	workers    int
 	store      string
 	maxPayload int64
+	forget     time.Duration
 }
 
 func (s *serving) flags(flags *pflag.FlagSet) {
@@ -40,6 +42,7 @@ func (s *serving) flags(flags *pflag.FlagSet) {
 	spanVar(flags, &s.config.RetentionWithErrors, "retention-with-errors", 30*day,
 		"for how long jobs that ended otherwise are kept; 0 for ever")
 	serverLimits(flags, &s.config)
+	forgetInterval(flags, &s.forget)
 	workLimits(flags, &s.maxPayload)
 }
 
@@ -107,8 +110,10 @@ func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordi
 	var idle chan struct{} // never closed
 	if s.workers > 0 {
 		var err error
-		work, err = startWork(context.WithoutCancel(ctx), s.store,
-			worker.Config{Conn: c.conn, WorkerID: c.workerID(), Slots: s.workers, MaxPayloadBytes: s.maxPayload, Logger: logger})
+		work, err = startWork(context.WithoutCancel(ctx), s.store, worker.Config{
+			Conn: c.conn, WorkerID: c.workerID(), Slots: s.workers, MaxPayloadBytes: s.maxPayload, ForgetInterval: s.forget,
+			Logger: logger,
+		})
 		if err != nil {
 			return err
 		}

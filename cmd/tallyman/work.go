@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -31,7 +32,14 @@ func (w *working) flags(flags *pflag.FlagSet) {
 	flags.BoolVar(&w.config.ExitWhenIdle, "exit-when-idle", false, "end when there is nothing to do")
 	flags.DurationVar(&w.config.DrainTimeout, "drain-timeout", 0,
 		"for batches in hand when the worker stops (default 10s)")
+	forgetInterval(flags, &w.config.ForgetInterval)
 	workLimits(flags, &w.config.MaxPayloadBytes)
+}
+
+// forgetInterval is the flag of whoever has workers for long.
+func forgetInterval(flags *pflag.FlagSet, interval *time.Duration) {
+	flags.DurationVar(interval, "forget-interval", 0,
+		"how often the annotation store is cleared of records of jobs that were deleted; negative never (default 1h)")
 }
 
 func (p *program) workVerb() *cobra.Command {

@@ -31,7 +31,7 @@ func fail(code codes.Code, reason pb.ErrorReason, format string, args ...any) *a
 	return &apiError{code: code, reason: reason, message: fmt.Sprintf(format, args...)}
 }
 
-func jobNotFound(id int64) error {
+func jobNotFound(id int64) *apiError {
 	return fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_JOB_NOT_FOUND, "there is no job %d", id)
 }
 

@@ -24,10 +24,24 @@ var _ pb.JobServiceServer = (*jobService)(nil)
 func (s *jobService) GetJob(ctx context.Context, r *pb.GetJobRequest) (*pb.GetJobResponse, error) {
 	s.cfg.Events.Current(ctx, r.GetJobId())
 	snapshot, err := s.cfg.Hub.Look(ctx, r.GetJobId())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, s.unknownJob(ctx, r.GetJobId())
+	}
 	if err != nil {
-		return nil, asJob(r.GetJobId(), err)
+		return nil, err
 	}
 	return &pb.GetJobResponse{Job: toSnapshot(snapshot)}, nil
+}
+
+// unknownJob says which database does not know a job: workers forget what they have recorded of it.
+func (s *jobService) unknownJob(ctx context.Context, id int64) error {
+	cluster, err := s.cfg.Store.ClusterID(ctx)
+	if err != nil {
+		return err
+	}
+	unknown := jobNotFound(id)
+	unknown.metadata = map[string]string{pb.MetadataClusterID: cluster}
+	return unknown
 }
 
 func (s *jobService) ListJobs(ctx context.Context, r *pb.ListJobsRequest) (*pb.ListJobsResponse, error) {

@@ -37,8 +37,9 @@ type Handler struct {
 }
 
 var (
-	_ worker.Handler  = (*Handler)(nil)
-	_ worker.Preparer = (*Handler)(nil)
+	_ worker.Handler   = (*Handler)(nil)
+	_ worker.Preparer  = (*Handler)(nil)
+	_ worker.Forgetter = (*Handler)(nil)
 )
 
 // New returns a handler that stores in st. It is closed before st.

@@ -42,9 +42,13 @@ func clientOf(t *testing.T, conn *grpc.ClientConn) *client.Client {
 // coordinator returns a connection to a real coordinator.
 func coordinator(ctx context.Context, t *testing.T) *grpc.ClientConn {
 	t.Helper()
-	opened, err := server.Open(ctx, server.Config{
-		Database: "sqlite:" + filepath.Join(t.TempDir(), "coordinator.db"), Migrate: true, Logger: logger(t),
-	})
+	return coordinatorOf(ctx, t, server.Config{Database: "sqlite:" + filepath.Join(t.TempDir(), "coordinator.db")})
+}
+
+func coordinatorOf(ctx context.Context, t *testing.T, config server.Config) *grpc.ClientConn {
+	t.Helper()
+	config.Migrate, config.Logger = true, logger(t)
+	opened, err := server.Open(ctx, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,12 +79,16 @@ func logger(t *testing.T) *slog.Logger {
 // work has two workers handle batches until the test ends.
 func work(ctx context.Context, t *testing.T, conn *grpc.ClientConn, h worker.Handler) {
 	t.Helper()
+	workAs(ctx, t, worker.Config{Conn: conn, Handlers: map[string]worker.Handler{pb.KindAnnotations: h}})
+}
+
+func workAs(ctx context.Context, t *testing.T, config worker.Config) {
+	t.Helper()
 	working, stopWorking := context.WithCancel(ctx)
+	config.Slots, config.Logger = 2, logger(t)
 	var workers sync.WaitGroup
 	for range 2 {
-		w, err := worker.New(worker.Config{
-			Conn: conn, Handlers: map[string]worker.Handler{pb.KindAnnotations: h}, Slots: 2, Logger: logger(t),
-		})
+		w, err := worker.New(config)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,18 @@ import (
 )
 
 const (
+	// Of each job one entry of an index is read, whatever number the job has.
+	sqlJobs = `
+WITH RECURSIVE kept (job, number) AS (
+	SELECT $1::bigint, 0
+	UNION ALL
+	SELECT least(
+		(SELECT job_id FROM fences WHERE job_id > k.job ORDER BY job_id LIMIT 1),
+		(SELECT job_id FROM store_items WHERE job_id > k.job ORDER BY job_id LIMIT 1),
+		(SELECT job_id FROM store_skips WHERE job_id > k.job ORDER BY job_id LIMIT 1)), k.number + 1
+	FROM kept k WHERE k.job IS NOT NULL AND k.number < $2)
+SELECT job FROM kept WHERE number > 0 AND job IS NOT NULL`
+
 	sqlForgetFences = `
 DELETE FROM fences WHERE batch_id IN (SELECT batch_id FROM fences WHERE job_id = ANY($1::bigint[]) ORDER BY batch_id LIMIT $2)`
 
@@ -63,6 +75,23 @@ const (
 	OFFSET 0) x
 WHERE a.project_document_id = x.home AND a.id = x.id`
 )
+
+// Jobs implements [write.Engine].
+func (e *engine) Jobs(ctx context.Context, after int64, limit int) ([]int64, error) {
+	tx, err := e.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	var jobs []int64
+	var job int64
+	b := &pgx.Batch{}
+	b.Queue("begin read only")
+	b.Queue(sqlSettings, e.limits.settings()...)
+	each(b, sqlJobs, []any{after, limit}, []any{&job}, func() { jobs = append(jobs, job) })
+	b.Queue("commit")
+	return jobs, tx.send(ctx, b)
+}
 
 // Forget implements [write.Engine]. Without its fence nobody writes for a batch any more, so fences go first.
 func (e *engine) Forget(ctx context.Context, jobs []int64, limit int) (bool, error) {

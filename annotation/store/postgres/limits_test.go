@@ -170,6 +170,7 @@ func TestPlans(t *testing.T) {
 		"lock": sqlLock, "documents": sqlDocuments, "decided": sqlDecided, "anchors": sqlAnchors,
 		"skips": sqlSkips, "all anchors": sqlAllAnchors, "merging": sqlMerging, "move": sqlMove, "spans": sqlContentSpans,
 		"relations": sqlContentRelations, "attributes": sqlContentAttributes, "settle": sqlSettleSpans, "forget": sqlForgetItems,
+		"jobs": sqlJobs,
 	} {
 		tx, err := conn.Begin(t.Context())
 		if err != nil {

@@ -9,6 +9,19 @@ import (
 )
 
 const (
+	// Of each job one entry of an index is read, whatever number the job has. 9223372036854775807 stands for none.
+	sqlJobs = `
+WITH RECURSIVE kept (job, number) AS (
+	SELECT ?1, 0
+	UNION ALL
+	SELECT min(
+		coalesce((SELECT job_id FROM fences WHERE job_id > k.job ORDER BY job_id LIMIT 1), 9223372036854775807),
+		coalesce((SELECT job_id FROM store_items WHERE job_id > k.job ORDER BY job_id LIMIT 1), 9223372036854775807),
+		coalesce((SELECT job_id FROM store_skips WHERE job_id > k.job ORDER BY job_id LIMIT 1), 9223372036854775807)),
+		k.number + 1
+	FROM kept k WHERE k.job < 9223372036854775807 AND k.number < ?2)
+SELECT job FROM kept WHERE number > 0 AND job < 9223372036854775807`
+
 	sqlForgetFences = `
 DELETE FROM fences WHERE batch_id IN (SELECT batch_id FROM fences WHERE job_id = ? LIMIT ?)`
 
@@ -38,6 +51,17 @@ WHERE project_document_id = ? AND job_id = ? AND item = ? AND traits > 1`
 UPDATE annotation_attributes SET traits = traits & 1, given_subj = NULL
 WHERE project_document_id = ? AND job_id = ? AND item = ? AND traits > 1`
 )
+
+// Jobs implements [write.Engine]. It waits for no transaction.
+func (e *engine) Jobs(ctx context.Context, after int64, limit int) ([]int64, error) {
+	rows, err := e.reading.QueryContext(ctx, sqlJobs, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	var jobs []int64
+	var job int64
+	return jobs, scan(rows, []any{&job}, func() { jobs = append(jobs, job) })
+}
 
 // Forget implements [write.Engine]. Without its fence nobody writes for a batch any more, so fences go first.
 func (e *engine) Forget(ctx context.Context, jobs []int64, limit int) (bool, error) {

@@ -72,7 +72,7 @@ func (s *Store) open(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	s.writing = newEngine(conn)
+	s.writing = newEngine(conn, s.reading)
 	return nil
 }
 

@@ -13,16 +13,21 @@ import (
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 )
 
-// engine is a [write.Engine]: one connection, which one transaction has at a time, and its prepared statements.
+// engine is a [write.Engine]: one connection, which one transaction has at a time, and its prepared statements. What
+// writes nothing is read by other connections.
 type engine struct {
 	turn       chan struct{} // holds a token while a transaction has the connection
 	closed     chan struct{}
 	conn       *sql.Conn
+	reading    *sql.DB
 	statements map[string]*sql.Stmt
 }
 
-func newEngine(conn *sql.Conn) *engine {
-	return &engine{turn: make(chan struct{}, 1), closed: make(chan struct{}), conn: conn, statements: make(map[string]*sql.Stmt)}
+func newEngine(conn *sql.Conn, reading *sql.DB) *engine {
+	return &engine{
+		turn: make(chan struct{}, 1), closed: make(chan struct{}), conn: conn, reading: reading,
+		statements: make(map[string]*sql.Stmt),
+	}
 }
 
 var errClosed = errors.New("the annotation store is closed")

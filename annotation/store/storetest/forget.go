@@ -3,7 +3,11 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
+
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/annotation/store"
@@ -148,4 +152,94 @@ func testForgetComposer(f *fixture) {
 	mismatch := parse(t, `{"sourcedb":"D","sourceid":"1","text":"words"}`+"\n"+labeled("1", "O"))
 	f.wantOutcomes(f.put(always(job(4, "fourth")), mismatch), annotation.Rejected, annotation.Stored)
 	f.wantExport("fifth", labeled("1", "O"))
+}
+
+// Jobs are listed for as long as there is anything to forget of them, whatever it is.
+func testJobs(f *fixture) {
+	t := f.T
+	for _, id := range []int64{7, 3, 1 << 40} {
+		f.put(job(id, "jobs"), parse(t, word("ab", "T1")+word("cd", "T2")))
+	}
+	lease := newLease()
+	lease.Job = 5
+	if err := f.writer.Begin(t.Context(), lease); err != nil { // it has a fence, and no more
+		t.Fatal(err)
+	}
+	f.put(in(store.ModeSkip, 8, "jobs"), parse(t, word("ab", "T1")))
+	list := func(after int64, limit int) []int64 {
+		t.Helper()
+		jobs, err := f.writer.Jobs(t.Context(), after, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return jobs
+	}
+	want := func(what string, got []int64, want ...int64) {
+		t.Helper()
+		if diff := gocmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	want("all", list(0, 10), 3, 5, 7, 8, 1<<40)
+	want("exactly all", list(0, 5), 3, 5, 7, 8, 1<<40)
+	want("the first two", list(0, 2), 3, 5)
+	want("the next two", list(5, 2), 7, 8)
+	want("those behind one that is not there", list(4, 1), 5)
+	want("the last", list(8, 1), 1<<40)
+	want("behind the last", list(1<<40, 10))
+	for {
+		if _, err := f.writer.Forget(t.Context(), []int64{8}, 1); err != nil {
+			t.Fatal(err)
+		}
+		left := f.kept(8)
+		if left == "0 0 0" {
+			break
+		}
+		want("with "+left+" rows", list(7, 1), 8)
+	}
+	f.forget(100, 3, 5)
+	want("what is not forgotten", list(0, 10), 7, 1<<40)
+	f.forget(100, 7, 1<<40)
+	want("nothing", list(0, 10))
+	for _, page := range [][2]int64{{0, 0}, {-1, 10}} {
+		if _, err := f.writer.Jobs(t.Context(), page[0], int(page[1])); err == nil {
+			t.Errorf("%d after %d: no error", page[1], page[0])
+		}
+	}
+}
+
+// Several forget the same jobs, while another job writes into the same documents.
+func testForgetAtOnce(f *fixture) {
+	t := f.T
+	var lines strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&lines, `{"sourcedb":"D","sourceid":"%d","text":"words","denotations":[{"id":"T1","span":{"begin":0,"end":5},"obj":"Word"}]}`+"\n", i)
+	}
+	entries := parse(t, lines.String())
+	for id := range int64(3) {
+		f.put(in(store.ModeSkip, id+1, "gone"), entries)
+		f.put(in(store.ModeAdd, id+1, "gone"), entries)
+	}
+	before := f.export("gone")
+	var all sync.WaitGroup
+	for range 4 {
+		w := f.newWriter(f.again())
+		all.Go(func() {
+			for more := true; more; {
+				var err error
+				if more, err = w.Forget(t.Context(), []int64{1, 2, 3}, 7); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	f.wantOutcomes(f.put(in(store.ModeAdd, 4, "stays"), entries), slices.Repeat([]annotation.Outcome{annotation.Stored}, 40)...)
+	all.Wait()
+	for id := range int64(3) {
+		f.wantKept(id+1, "0 0 0")
+	}
+	f.wantKept(4, "1 40 0")
+	if diff := diffItems(before, f.export("gone")); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
 }

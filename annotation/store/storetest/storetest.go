@@ -69,6 +69,8 @@ func Test(t *testing.T, engine Engine) {
 		"RealModes":           testRealModes,
 		"Forget":              testForget,
 		"ForgetComposer":      testForgetComposer,
+		"ForgetAtOnce":        testForgetAtOnce,
+		"Jobs":                testJobs,
 		"Views":               testViews,
 		"ExportPages":         testExportPages,
 		"ExportEnds":          testExportEnds,

@@ -52,7 +52,8 @@ type JobServiceClient interface {
 	SubmitUpload(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitUploadRequest, SubmitUploadResponse], error)
 	// GetUpload tells where an upload stands: what a stream that resumes it would be told. UPLOAD_NOT_FOUND.
 	GetUpload(ctx context.Context, in *GetUploadRequest, opts ...grpc.CallOption) (*GetUploadResponse, error)
-	// GetJob returns a job as it is now. JOB_NOT_FOUND.
+	// GetJob returns a job as it is now. JOB_NOT_FOUND, with the id of the database that does not know it as cluster_id
+	// in the metadata of its ErrorInfo.
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
 	// ListJobs returns jobs, newest first.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
@@ -280,7 +281,8 @@ type JobServiceServer interface {
 	SubmitUpload(grpc.BidiStreamingServer[SubmitUploadRequest, SubmitUploadResponse]) error
 	// GetUpload tells where an upload stands: what a stream that resumes it would be told. UPLOAD_NOT_FOUND.
 	GetUpload(context.Context, *GetUploadRequest) (*GetUploadResponse, error)
-	// GetJob returns a job as it is now. JOB_NOT_FOUND.
+	// GetJob returns a job as it is now. JOB_NOT_FOUND, with the id of the database that does not know it as cluster_id
+	// in the metadata of its ErrorInfo.
 	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)
 	// ListJobs returns jobs, newest first.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)

@@ -22,13 +22,22 @@ func (r ErrorReason) Info(metadata map[string]string) *errdetails.ErrorInfo {
 	}
 }
 
+// MetadataClusterID is the key under which an error says which database does not know what was asked for: that of
+// RegisterWorkerResponse.cluster_id.
+const MetadataClusterID = "cluster_id"
+
+// InfoOf returns what a coordinator said about the status in err's tree, nil when it said nothing.
+func InfoOf(err error) *errdetails.ErrorInfo {
+	for _, detail := range status.Convert(err).Details() {
+		if d, ok := detail.(*errdetails.ErrorInfo); ok && d.GetDomain() == ErrorDomain {
+			return d
+		}
+	}
+	return nil
+}
+
 // ReasonOf returns the reason that a coordinator gave with the status in err's tree, unspecified when it gave none, as
 // when it was not reached, or one that this program does not know.
 func ReasonOf(err error) ErrorReason {
-	for _, detail := range status.Convert(err).Details() {
-		if d, ok := detail.(*errdetails.ErrorInfo); ok && d.GetDomain() == ErrorDomain {
-			return ErrorReason(ErrorReason_value[errorPrefix+d.GetReason()])
-		}
-	}
-	return ErrorReason_ERROR_REASON_UNSPECIFIED
+	return ErrorReason(ErrorReason_value[errorPrefix+InfoOf(err).GetReason()])
 }

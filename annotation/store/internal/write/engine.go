@@ -18,6 +18,9 @@ type Engine interface {
 	// Raise raises the fence of the lease's batch to its attempt and closes those of its ancestors, in one transaction.
 	Raise(ctx context.Context, lease store.Lease) error
 
+	// Jobs returns, in order, up to limit numbers above after of jobs that Forget would find something of.
+	Jobs(ctx context.Context, after int64, limit int) ([]int64, error)
+
 	// Forget removes up to limit rows that are kept for jobs, fences first, in one transaction, and reports whether there
 	// may be more.
 	Forget(ctx context.Context, jobs []int64, limit int) (bool, error)

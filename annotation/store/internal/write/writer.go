@@ -228,6 +228,25 @@ func (s storing) refuse(ctx context.Context, e store.Entry, reason string) error
 	return nil
 }
 
+// Jobs implements [store.Writer].
+func (w *Writer) Jobs(ctx context.Context, after int64, limit int) ([]int64, error) {
+	if after < 0 || limit <= 0 {
+		return nil, fmt.Errorf("list %d jobs after job %d: not a page", limit, after)
+	}
+	var jobs []int64
+	err := Retry(ctx, w.fault, func(ctx context.Context) (err error) {
+		if w.closed.Load() {
+			return errClosed
+		}
+		jobs, err = w.engine.Jobs(ctx, after, limit)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list jobs: %w", err)
+	}
+	return jobs, nil
+}
+
 // Forget implements [store.Writer].
 func (w *Writer) Forget(ctx context.Context, jobs []int64, limit int) (bool, error) {
 	if len(jobs) == 0 {
