@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tallyman-dev/tallyman/server/job"
@@ -12,6 +13,11 @@ type JobFilter struct {
 	Project string
 	Kind    string
 	States  []job.State
+}
+
+// Open reports whether f asks for open jobs only: there are few of them, however many have ended.
+func (f JobFilter) Open() bool {
+	return len(f.States) > 0 && !slices.ContainsFunc(f.States, job.State.Ended)
 }
 
 // Page bounds a list. After is the sort key of the last entry already seen, 0 for the first page. A Size below 1 is 1.

@@ -205,6 +205,15 @@ func TestPlans(t *testing.T) {
 		{"old jobs", listEndedJobs, "jobs", func(n int) []string {
 			return []string{"'{succeeded,failed}'", "interval '7 days'", "'-infinity'", "0", strconv.Itoa(n)}
 		}, []string{"jobs_ended", "jobs_pkey"}},
+		{"open jobs", listOpenJobs, "jobs", func(n int) []string {
+			return []string{"20020", strconv.Itoa(n), "''", "'{running,paused}'", "''"}
+		}, []string{"jobs_open", "jobs_pkey"}},
+		{"open jobs of a project", listOpenJobs, "jobs", func(n int) []string {
+			return []string{"20020", strconv.Itoa(n), "'annotations'", "'{running,paused,cancelling}'", "'project'"}
+		}, []string{"jobs_open", "jobs_pkey"}},
+		{"jobs", listJobs, "jobs", func(n int) []string {
+			return []string{"20020", strconv.Itoa(n), "''", "'{}'"}
+		}, []string{"jobs_pkey"}},
 		{"delete old jobs", deleteEnded, "jobs", func(n int) []string {
 			return []string{series("bigint", 100, 1, n), "'{succeeded,failed}'", "interval '7 days'"}
 		}, []string{"jobs_pkey"}},

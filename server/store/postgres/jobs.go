@@ -83,6 +83,17 @@ ORDER BY id DESC LIMIT $2`
 WHERE id < $1 AND deleted_at IS NULL AND ($3 = '' OR kind = $3)
   AND (cardinality($4::text[]) = 0 OR state = ANY ($4::text[])) AND project = $5
 ORDER BY id DESC LIMIT $2`
+
+	// Of each state a page at most is read, from the index of open jobs: its condition must be here as it is there.
+	listOpenJobs = `SELECT ` + jobColumns + ` FROM jobs
+WHERE id IN (
+	SELECT j.id FROM unnest($4::text[]) AS s (state)
+	CROSS JOIN LATERAL (
+		SELECT id FROM jobs
+		WHERE state = s.state AND state IN ('running', 'paused', 'cancelling') AND id < $1
+		  AND ($3 = '' OR kind = $3) AND ($5 = '' OR project = $5)
+		ORDER BY id DESC LIMIT $2) j)
+ORDER BY id DESC LIMIT $2`
 )
 
 // before returns what the keys of a page lie below, in a list of the newest first.
@@ -99,12 +110,15 @@ func (s *Store) ListJobs(ctx context.Context, f store.JobFilter, page store.Page
 	for i, state := range f.States {
 		states[i] = string(state)
 	}
-	kind := store.CleanText(f.Kind, store.MaxName)
-	if f.Project == "" {
+	kind, project := store.CleanText(f.Kind, store.MaxName), store.CleanText(f.Project, store.MaxName)
+	switch {
+	case f.Open():
+		return s.jobs(ctx, "list open jobs", listOpenJobs, before(page), max(page.Size, 1), kind, states, project)
+	case f.Project == "":
 		return s.jobs(ctx, "list jobs", listJobs, before(page), max(page.Size, 1), kind, states)
+	default:
+		return s.jobs(ctx, "list jobs", listJobsOfProject, before(page), max(page.Size, 1), kind, states, project)
 	}
-	return s.jobs(ctx, "list jobs", listJobsOfProject, before(page), max(page.Size, 1), kind, states,
-		store.CleanText(f.Project, store.MaxName))
 }
 
 const listClaimable = `SELECT ` + jobColumns + ` FROM jobs WHERE state = 'running'`

@@ -31,12 +31,20 @@ func queried(tb testing.TB, conn *pgx.Conn, query string) (all [][]string) {
 	return all
 }
 
+// openWithQuery opens a store, and a connection besides.
+func openWithQuery(tb testing.TB) (store.Store, storetest.Query) {
+	tb.Helper()
+	dsn := pgtest.DSN(tb, "coordinator", postgres.Migrate)
+	conn := connect(tb, dsn)
+	return openAt(tb, dsn, 4), func(tb testing.TB, query string) [][]string { tb.Helper(); return queried(tb, conn, query) }
+}
+
 func TestTrackings(t *testing.T) {
 	t.Parallel()
-	storetest.Trackings(t, func(tb testing.TB) (store.Store, storetest.Query) {
-		tb.Helper()
-		dsn := pgtest.DSN(tb, "coordinator", postgres.Migrate)
-		conn := connect(tb, dsn)
-		return openAt(tb, dsn, 4), func(tb testing.TB, query string) [][]string { tb.Helper(); return queried(tb, conn, query) }
-	}, `ALTER TABLE batches DROP CONSTRAINT batches_state_check`)
+	storetest.Trackings(t, openWithQuery, `ALTER TABLE batches DROP CONSTRAINT batches_state_check`)
+}
+
+func TestPaging(t *testing.T) {
+	t.Parallel()
+	storetest.Paging(t, openWithQuery, "now()")
 }

@@ -77,9 +77,19 @@ func (s *Store) GetJob(ctx context.Context, id int64) (j job.Job, err error) {
 
 // ListJobs implements store.Jobs.
 func (s *Store) ListJobs(ctx context.Context, f store.JobFilter, page store.Page) (list []job.Job, err error) {
-	where, args := []string{"deleted_at IS NULL"}, []any{}
-	add := func(condition string, values ...any) {
-		where, args = append(where, condition), append(args, values...)
+	query, args := listJobs(f, page)
+	err = s.read(ctx, func(q *snapshot) (err error) {
+		list, err = collect(q, scanJob, query, args...)
+		return err
+	})
+	return list, wrap("list jobs", err)
+}
+
+func listJobs(f store.JobFilter, page store.Page) (query string, args []any) {
+	var where strings.Builder
+	add := func(condition string, value any) {
+		where.WriteString(" AND " + condition)
+		args = append(args, value)
 	}
 	if page.After > 0 {
 		add("id < ?", page.After)
@@ -90,19 +100,25 @@ func (s *Store) ListJobs(ctx context.Context, f store.JobFilter, page store.Page
 	if f.Kind != "" {
 		add("kind = ?", f.Kind)
 	}
-	if len(f.States) > 0 {
-		states := make([]any, len(f.States))
-		for i, state := range f.States {
-			states[i] = state
+	size := max(page.Size, 1)
+	if !f.Open() {
+		if len(f.States) > 0 {
+			where.WriteString(" AND state IN (" + placeholders(len(f.States)) + ")")
+			for _, state := range f.States {
+				args = append(args, state)
+			}
 		}
-		add("state IN ("+placeholders(len(states))+")", states...)
+		return "SELECT " + jobColumns + " FROM jobs WHERE deleted_at IS NULL" + where.String() + " ORDER BY id DESC LIMIT ?", append(args, size)
 	}
-	err = s.read(ctx, func(q *snapshot) (err error) {
-		list, err = collect(q, scanJob, "SELECT "+jobColumns+" FROM jobs WHERE "+strings.Join(where, " AND ")+
-			" ORDER BY id DESC LIMIT ?", append(args, max(page.Size, 1))...)
-		return err
-	})
-	return list, wrap("list jobs", err)
+	// Of each state a page at most is read, from the index of open jobs.
+	parts, all := make([]string, len(f.States)), make([]any, 0, len(f.States)*(len(args)+2)+1)
+	for i, state := range f.States {
+		parts[i] = "SELECT * FROM (SELECT id FROM jobs INDEXED BY jobs_open WHERE ended_at IS NULL AND state = ?" + where.String() +
+			" ORDER BY id DESC LIMIT ?)"
+		all = append(append(append(all, state), args...), size)
+	}
+	return "SELECT " + jobColumns + " FROM jobs WHERE id IN (" + strings.Join(parts, " UNION ALL ") + ") ORDER BY id DESC LIMIT ?",
+		append(all, size)
 }
 
 // ClaimableJobs implements store.Jobs.

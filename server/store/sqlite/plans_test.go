@@ -186,6 +186,30 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 	}
 }
 
+// Lists of open jobs do not walk through those that have ended.
+func TestOpenJobsAreFoundByTheirIndex(t *testing.T) {
+	t.Parallel()
+	s := opened(t)
+	for name, f := range map[string]store.JobFilter{
+		"of one state":     {States: []job.State{job.Running}},
+		"of all, narrowed": {Project: "p", Kind: "k", States: []job.State{job.Running, job.Paused, job.Cancelling}},
+	} {
+		query, _ := listJobs(f, store.Page{Size: 50, After: 1000})
+		searches := 0
+		for _, step := range plan(t, s, query) {
+			switch {
+			case step == "SEARCH jobs USING COVERING INDEX jobs_open (state=? AND rowid<?)", step == "SEARCH jobs USING INDEX jobs_open (state=? AND id<?)":
+				searches++
+			case strings.HasPrefix(step, "SCAN jobs"), strings.Contains(step, "TEMP B-TREE"):
+				t.Errorf("%s: %s", name, step)
+			}
+		}
+		if searches != len(f.States) {
+			t.Errorf("%s: %q", name, plan(t, s, query))
+		}
+	}
+}
+
 // plan returns the steps of a statement's plan.
 func plan(t *testing.T, s *Store, query string) []string {
 	t.Helper()

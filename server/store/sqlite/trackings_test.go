@@ -66,23 +66,31 @@ func queried(tb testing.TB, db *sql.DB, query string) (all [][]string) {
 	return all
 }
 
+// openWithQuery opens a store, and its file besides.
+func openWithQuery(tb testing.TB) (store.Store, storetest.Query) {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "tallyman.db")
+	s, err := Open(tb.Context(), Config{Path: path, Migrate: true})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Errorf("close store: %v", err)
+		}
+	})
+	db := besides(tb, path)
+	return s, func(tb testing.TB, query string) [][]string { tb.Helper(); return queried(tb, db, query) }
+}
+
 func TestTrackings(t *testing.T) {
 	t.Parallel()
-	storetest.Trackings(t, func(tb testing.TB) (store.Store, storetest.Query) {
-		tb.Helper()
-		path := filepath.Join(tb.TempDir(), "tallyman.db")
-		s, err := Open(tb.Context(), Config{Path: path, Migrate: true})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				tb.Errorf("close store: %v", err)
-			}
-		})
-		db := besides(tb, path)
-		return s, func(tb testing.TB, query string) [][]string { tb.Helper(); return queried(tb, db, query) }
-	}, `PRAGMA ignore_check_constraints = 1`)
+	storetest.Trackings(t, openWithQuery, `PRAGMA ignore_check_constraints = 1`)
+}
+
+func TestPaging(t *testing.T) {
+	t.Parallel()
+	storetest.Paging(t, openWithQuery, "1")
 }
 
 func TestTrackingsHaveUnixSeconds(t *testing.T) {
