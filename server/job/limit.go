@@ -9,7 +9,6 @@ import (
 const percentFrom = 100
 
 // exceeded says by which limit of its policy a job must be stopped, "" while there is none. d is what was added last.
-// While a retry moves batches their old outcomes still count, so that nothing but a strict job's next fault is judged.
 func (j *Job) exceeded(d *Delta) string {
 	p := j.Policy
 	switch bad, ended := j.bad(), j.ItemsEnded(); {
@@ -17,8 +16,6 @@ func (j *Job) exceeded(d *Delta) string {
 		return ""
 	case p.Strict && d.Fault.Item != 0:
 		return d.Fault.sentence(j.Run) + ", and the job is strict"
-	case j.Retrying != 0:
-		return ""
 	case p.MaxBadItems > 0 && bad > p.MaxBadItems:
 		return fmt.Sprintf("%s: max_bad_items allows %d", j.badSentence(), p.MaxBadItems)
 	case p.MaxBadPercent > 0 && ended >= percentFrom && float64(bad)*100 > p.MaxBadPercent*float64(ended):

@@ -326,18 +326,20 @@ type Jobs interface {
 	PauseJob(ctx context.Context, id int64) (job.Job, error)
 	// ResumeJob makes a paused job running. A running job is returned as it is. ErrJobStopped.
 	ResumeJob(ctx context.Context, id int64) (job.Job, error)
-	// StopJob makes a running or paused job cancelling, with how it will end and why. A job already being stopped stays as
-	// it is; an ended job is returned as it is.
+	// StopJob makes a running or paused job cancelling, with how it will end and why. What a retry has not moved yet has its
+	// outcomes again. A job already being stopped stays as it is; an ended job is returned as it is.
 	StopJob(ctx context.Context, id int64, as job.State, reason string) (job.Job, error)
 	// RetryJob starts a job's next run: batches that ended badly are pending again, with the outcomes that handlers gave,
 	// with their counts of failures, crashes and losses from 0, and with attempts that count on. An ended job is running
 	// again, a running or paused one stays so; an upload that was not finished may be resumed, and waits for that as long as
-	// any. Named batches are moved at once; all others by RetryStep, before which the job does not end. Nothing is changed
-	// when the request id is that of the job's last retry. ErrNotFound; ErrJobOpen while the job is being stopped;
-	// ErrNothingToRetry, unless it is an ended job's upload that can be resumed.
+	// any. Named batches are moved at once; all others by RetryStep, before which the job does not end, though the outcomes
+	// that only their ends gave are taken back now. What an earlier retry has not moved yet, and what ended in its states
+	// since, this one moves. Nothing is changed when the request id is that of the job's last retry. ErrNotFound; ErrJobOpen
+	// while the job is being stopped; ErrNothingToRetry, unless it is an ended job's upload that can be resumed.
 	RetryJob(ctx context.Context, id int64, r Retry) (job.Job, error)
 	// RetryStep looks at the next limit batches at most of a retried job that ended badly, and moves those that ended before
-	// the retry and in its states to pending. It returns how many were moved, and whether there may be more.
+	// the retry and in its states to pending. How many items have ended it does not change. It returns how many were moved,
+	// and whether there may be more.
 	RetryStep(ctx context.Context, id int64, limit int) (moved int, more bool, err error)
 	// RetryingJobs returns the ids of jobs whose retries still move batches.
 	RetryingJobs(ctx context.Context) ([]int64, error)

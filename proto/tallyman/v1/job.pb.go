@@ -507,8 +507,8 @@ type Job struct {
 	EndedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// The last attempts that crashed, newest first, at most 5. Only GetJob and WatchJob fill it.
 	LastCrashes []*Attempt `protobuf:"bytes,19,rep,name=last_crashes,json=lastCrashes,proto3" json:"last_crashes,omitempty"`
-	// Its first passage, from 1, and one more for each RetryJob. Progress never falls within a run, once a retry has moved the
-	// batches that it is about.
+	// Its first passage, from 1, and one more for each RetryJob. The number of ended items never falls within a run: what a
+	// retry takes back it takes back as its run begins.
 	Run int32 `protobuf:"varint,20,opt,name=run,proto3" json:"run,omitempty"`
 	// When the last RetryJob began its run; absent in the first.
 	RetriedAt     *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=retried_at,json=retriedAt,proto3" json:"retried_at,omitempty"`

@@ -18,6 +18,7 @@ const (
 	workerLock  = 7650_2 // registrations of one worker id
 	jobLock     = 7650_3 // claims of a job that has a limit
 	projectLock = 7650_4 // claims of a project that has one
+	retryLock   = 7650_5 // bad ends of a job's batches, shared, against its retries
 )
 
 const lockSessions = `

@@ -12,6 +12,9 @@
 //	reap, sweep             batches SKIP LOCKED
 //	ingest                  the upload, then its job once at the end
 //	stop                    the upload, then its job
+//	retry                   the upload, its job, named batches, then bad ends of the job's batches (advisory)
+//	step of a retry         the job, then batches
+//	bad ends of batches     batches, then a share of that advisory lock
 //	fold                    the job, then sessions
 //	register, end, silent   workers and sessions (advisory), sessions, batches
 //	break stream            the session, then batches

@@ -214,12 +214,19 @@ func (e *ending) remember(b *held, end job.End, after job.BatchState) {
 	})
 }
 
+// shareEnds has who ends batches badly wait for a retry of their job, or a retry for it: a batch says in which run it ended,
+// and is counted before the next one begins.
+const shareEnds = `
+SELECT pg_advisory_xact_lock_shared($1, (w.id % 2147483647)::integer) FROM (SELECT id FROM unnest($2::bigint[]) AS id ORDER BY id) w`
+
+// endBatches sees the run that is current once shareEnds has been granted.
 const endBatches = `
 UPDATE batches b
 SET state = w.state, failures = w.failures, crashes = w.crashes, losses = w.losses, lone_losses = w.lone_losses, done_items = w.done_items,
     outcomes = b.outcomes || w.outcomes, ended_session = b.session_id, ended_as = w.ended_as, session_id = NULL,
     claim_request_id = NULL, lease_expires_at = NULL,
     settled_at = CASE WHEN w.state > 1 THEN clock_timestamp() END,
+    ended_run = CASE WHEN w.state IN (3, 4) THEN (SELECT j.run FROM jobs j WHERE j.id = b.job_id) END,
     available_at = CASE WHEN w.state = 0 THEN clock_timestamp() + w.backoff END
 FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
             $8::bytea[], $9::text[], $10::interval[], $11::integer[])
@@ -242,6 +249,7 @@ func (e *ending) queue(t *tx) {
 		lone                                     []int32
 		state                                    []int16
 		outcomes                                 [][]byte
+		bad                                      []int64 // jobs
 		as                                       []string
 		backoff                                  []time.Duration
 	)
@@ -255,6 +263,12 @@ func (e *ending) queue(t *tx) {
 		done, outcomes = append(done, b.DoneItems), append(outcomes, append([]byte{}, b.added...))
 		as, backoff = append(as, string(b.endedAs)), append(backoff, b.backoff)
 		lone = append(lone, b.LoneLosses)
+		if b.State == job.BatchFailed || b.State == job.BatchCrashed {
+			bad = append(bad, b.JobID)
+		}
+	}
+	if len(bad) > 0 {
+		t.queue(shareEnds, retryLock, bad)
 	}
 	if len(id) > 0 {
 		t.queue(endBatches, id, attempt, state, failures, crashes, losses, done, outcomes, as, backoff, lone)

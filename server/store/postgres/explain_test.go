@@ -187,7 +187,7 @@ func TestPlans(t *testing.T) {
 		}, []string{"batches_pkey", "batches_running"}},
 		{"sweep", lockSwept, "", func(n int) []string { return []string{"2", strconv.Itoa(n)} },
 			[]string{"batches_fresh", "batches_pkey", "batches_returned"}},
-		{"retry step", lockBad, "", func(n int) []string { return []string{"2", "100", strconv.Itoa(n)} },
+		{"retry step", lockBad, "", func(n int) []string { return []string{"2", "100", "7", strconv.Itoa(n)} },
 			[]string{"batches_ended_badly", "batches_pkey"}},
 		{"retry named", lockNamed, "", func(n int) []string {
 			return []string{"2", batches(n), "ARRAY[3, 4, 5]::smallint[]"}

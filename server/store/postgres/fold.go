@@ -34,7 +34,8 @@ SET state = $2, revision = $3, started_at = $4, ended_at = $5, updated_at = $6,
     (` + counterColumns + `) = ROW ($7::bigint, $8::bigint, $9::bigint, $10::bigint, $11::bigint, $12::bigint,
         $13::bigint, $14::bigint, $15::bigint, $16::bigint, $17::bigint, $18::bigint, $19::bigint, $20::bigint,
         $21::bigint, $22::bigint, $23::bigint, $24::bigint, $25::bigint, $26::bigint, $27::bigint),
-    ingest_done = $28, stop_as = $29, reason = $30, retrying = $31
+    ingest_done = $28, stop_as = $29, reason = $30, retrying = $31, taken_back_failed = $32,
+    taken_back_crashed = $33, taken_back_cancelled = $34
 WHERE id = $1`
 
 const addMinute = `
@@ -170,7 +171,9 @@ func (f *folding) queue(t *tx) {
 	values := append([]any{
 		j.ID, string(j.State), j.Revision, nullTime(j.StartedAt), nullTime(j.EndedAt), j.UpdatedAt,
 	}, counterFields(&j.Counters)...)
-	t.queue(updateJob, append(values, j.IngestDone, string(j.StopAs), store.CleanText(j.Reason, store.MaxMessage), j.Retrying)...)
+	taken := &j.TakenBack
+	t.queue(updateJob, append(values, j.IngestDone, string(j.StopAs), store.CleanText(j.Reason, store.MaxMessage), j.Retrying,
+		taken[job.ItemFailed], taken[job.ItemCrashed], taken[job.ItemCancelled])...)
 	if d.Ended != (job.Delta{}).Ended {
 		f.minute.Merge(&d.Durations)
 		t.queue(addMinute, j.ID, f.now.Truncate(time.Minute), d.Ended[job.BatchCompleted], d.Ended[job.BatchFailed],

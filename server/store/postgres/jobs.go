@@ -30,7 +30,8 @@ func counterFields(c *job.Counters) []any {
 }
 
 const jobColumns = `id, upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size, state,
-    stop_as, reason, ingest_done, revision, run, retrying, forgiven_bad, submitted_at, started_at, retried_at, ended_at, updated_at, ` + counterColumns
+    stop_as, reason, ingest_done, revision, run, retrying, forgiven_bad, taken_back_failed, taken_back_crashed,
+    taken_back_cancelled, submitted_at, started_at, retried_at, ended_at, updated_at, ` + counterColumns
 
 func scanJob(row pgx.CollectableRow) (job.Job, error) {
 	var (
@@ -40,7 +41,7 @@ func scanJob(row pgx.CollectableRow) (job.Job, error) {
 	err := row.Scan(append([]any{
 		&j.ID, &j.UploadID, &j.Project, &j.Kind, &j.Mode, &j.Parameters, &j.Labels, &j.Policy, &j.Priority, &j.FileName,
 		&j.Size, &j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &j.Run, &j.Retrying, &j.ForgivenBad,
-		&j.SubmittedAt, &startedAt, &retriedAt, &endedAt, &j.UpdatedAt,
+		&j.TakenBack[job.ItemFailed], &j.TakenBack[job.ItemCrashed], &j.TakenBack[job.ItemCancelled], &j.SubmittedAt, &startedAt, &retriedAt, &endedAt, &j.UpdatedAt,
 	}, counterFields(&j.Counters)...)...)
 	j.StartedAt, j.RetriedAt, j.EndedAt = timeOf(startedAt), timeOf(retriedAt), timeOf(endedAt)
 	return j, err
@@ -128,9 +129,12 @@ func (s *Store) ClaimableJobs(ctx context.Context) ([]job.Job, error) {
 	return s.jobs(ctx, "list claimable jobs", listClaimable)
 }
 
+// stopJobs ends a retry as package job does (Job.EndRetry).
 const stopJobs = `
 UPDATE jobs
-SET state = 'cancelling', stop_as = $2, reason = $3, retrying = 0, revision = revision + 1, updated_at = clock_timestamp()
+SET state = 'cancelling', stop_as = $2, reason = $3, retrying = 0, items_failed = items_failed + taken_back_failed,
+    items_crashed = items_crashed + taken_back_crashed, items_cancelled = items_cancelled + taken_back_cancelled,
+    taken_back_failed = 0, taken_back_crashed = 0, taken_back_cancelled = 0, revision = revision + 1, updated_at = clock_timestamp()
 WHERE id = ANY ($1::bigint[]) AND state IN ('running', 'paused')
 RETURNING id`
 

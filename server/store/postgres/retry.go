@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,7 +19,7 @@ const selectRetryRequest = `SELECT retry_request_id FROM jobs WHERE id = $1`
 const anyBad = `
 SELECT EXISTS (SELECT 1 FROM batches b WHERE b.job_id = $1 AND b.state IN (3, 4, 5) AND b.state = ANY ($2::smallint[]))`
 
-const badColumns = `b.id, b.ordinal, b.state, b.crashes, b.losses, b.item_count, b.outcomes, b.settled_at`
+const badColumns = `b.id, b.ordinal, b.state, b.crashes, b.losses, b.item_count, b.outcomes, coalesce(b.ended_run, 0)`
 
 // lockNamed locks those of the named batches that may be retried. Job and state are compared in ways that cannot be searched
 // for: rows are found by their id.
@@ -35,9 +34,9 @@ FOR UPDATE`
 const lockBad = `
 WITH bad AS MATERIALIZED (
     SELECT b.id FROM batches b
-    WHERE b.job_id = $1 AND b.ordinal >= $2 AND b.state IN (3, 4, 5)
-    ORDER BY b.ordinal
-    LIMIT $3
+    WHERE b.job_id = $1 AND b.ordinal >= $2 AND (b.ordinal > $2 OR b.id > $3) AND b.state IN (3, 4, 5)
+    ORDER BY b.ordinal, b.id
+    LIMIT $4
 )
 SELECT ` + badColumns + `
 FROM batches b
@@ -48,18 +47,22 @@ FOR UPDATE`
 const reopenBatches = `
 UPDATE batches b
 SET state = 0, failures = 0, crashes = 0, losses = 0, lone_losses = 0, done_items = w.done_items, outcomes = w.outcomes,
-    settled_at = NULL, available_at = clock_timestamp()
+    settled_at = NULL, ended_run = NULL, available_at = clock_timestamp()
 FROM unnest($1::bigint[], $2::integer[], $3::bytea[]) AS w(id, done_items, outcomes)
 WHERE b.id = w.id AND b.id = ANY ($1::bigint[])`
 
 const forgetReopened = `DELETE FROM slowest_batches WHERE job_id = $1 AND batch_id = ANY ($2::bigint[])`
 
+// lockEnds waits for transactions that end batches of a job badly and have begun to (type ending, queue), and keeps others
+// from it: what the retry sees of such ends is all of those that belong to the runs before it. Batches are locked before.
+const lockEnds = `SELECT pg_advisory_xact_lock($1, ($2::bigint % 2147483647)::integer)`
+
 const retryJob = `
 UPDATE jobs
 SET state = CASE WHEN ended_at IS NULL THEN state ELSE 'running' END, stop_as = '', reason = '', ended_at = NULL,
-    run = run + 1, retried_at = clock_timestamp(), retry_request_id = $2, retrying = retrying | $3,
-    retry_from = CASE WHEN $3 = 0 THEN retry_from ELSE 0 END, forgiven_bad = $4, revision = revision + 1,
-    updated_at = clock_timestamp()
+    run = $3, retried_at = clock_timestamp(), retry_request_id = $2, retrying = $4, retry_from = 0, retry_after = 0,
+    forgiven_bad = $5, items_failed = $6, items_crashed = $7, items_cancelled = $8, taken_back_failed = $9,
+    taken_back_crashed = $10, taken_back_cancelled = $11, revision = revision + 1, updated_at = clock_timestamp()
 WHERE id = $1`
 
 // RetryJob implements store.Jobs. It locks the upload first, as who stops a job does.
@@ -86,7 +89,7 @@ func (s *Store) RetryJob(ctx context.Context, id int64, r store.Retry) (job.Job,
 		if len(r.Batches) > 0 {
 			named.lock(t, lockNamed, id, r.Batches, smallints(r.Set()))
 		}
-		// After the batches are locked, so that none is moved whose end is not among it.
+		t.queue(lockEnds, retryLock, id)
 		each(t.queue(selectDeltas, id), func(row pgx.Rows) error {
 			var data []byte
 			if err := row.Scan(&data); err != nil {
@@ -132,13 +135,15 @@ func (s *Store) RetryJob(ctx context.Context, id int64, r store.Retry) (job.Job,
 			named.reopen(&named.batches[i], y.of(id))
 		}
 		named.queue(t, id)
-		unfolded.Merge(y.of(id))
-		t.queue(retryJob, id, requestID, retried, j.Forgive(retried, &unfolded))
+		d := y.of(id)
+		j.Retry(retried, &unfolded, d)
+		o, taken := &j.ItemOutcomes, &j.TakenBack
+		t.queue(retryJob, id, requestID, j.Run, j.Retrying, j.ForgivenBad, o[job.ItemFailed], o[job.ItemCrashed],
+			o[job.ItemCancelled], taken[job.ItemFailed], taken[job.ItemCrashed], taken[job.ItemCancelled])
 		t.queue(touchUpload, id)
-		if len(named.ids) == 0 {
-			y = tally{}
+		if d.Counters != (job.Counters{}) {
+			y.queue(t)
 		}
-		y.queue(t)
 		t.queue(selectJob, id).Query(selected)
 		return nil
 	})
@@ -149,48 +154,61 @@ func (s *Store) RetryJob(ctx context.Context, id int64, r store.Retry) (job.Job,
 }
 
 const lockRetrying = `
-SELECT retrying, retry_from, retried_at FROM jobs
+SELECT run, retrying, retry_from, retry_after, taken_back_failed, taken_back_crashed, taken_back_cancelled
+FROM jobs
 WHERE id = $1 AND retrying <> 0 AND deleted_at IS NULL
 FOR NO KEY UPDATE`
 
-const moveRetry = `UPDATE jobs SET retrying = $2, retry_from = $3 WHERE id = $1`
+const moveRetry = `
+UPDATE jobs
+SET retrying = $2, retry_from = $3, retry_after = $4, taken_back_failed = $5, taken_back_crashed = $6, taken_back_cancelled = $7
+WHERE id = $1`
 
 // RetryStep implements store.Jobs. The job's row is locked before its batches, which those who end them do not.
 func (s *Store) RetryStep(ctx context.Context, id int64, limit int) (moved int, more bool, err error) {
 	limit = max(limit, 1)
 	err = s.write(ctx, "retry batches", func(ctx context.Context, t *tx) error {
 		var (
-			retrying job.States
-			from     int32
-			since    time.Time
-			y        tally
-			bad      reopening
+			j     job.Job
+			from  int32 // ordinal
+			after int64 // id, of those with that ordinal
+			y     tally
+			bad   reopening
 		)
 		moved, more = 0, false
-		each(t.queue(lockRetrying, id), func(row pgx.Rows) error { return row.Scan(&retrying, &from, &since) })
+		taken := &j.TakenBack
+		each(t.queue(lockRetrying, id), func(row pgx.Rows) error {
+			return row.Scan(&j.Run, &j.Retrying, &from, &after, &taken[job.ItemFailed], &taken[job.ItemCrashed], &taken[job.ItemCancelled])
+		})
 		if err := t.send(ctx); err != nil {
 			return err
 		}
-		if retrying == 0 {
+		if j.Retrying == 0 {
 			return errNothing
 		}
-		bad.lock(t, lockBad, id, from, limit)
+		bad.lock(t, lockBad, id, from, after, limit)
 		if err := t.send(ctx); err != nil {
 			return err
 		}
+		d := y.of(id)
 		for i := range bad.batches {
 			b := &bad.batches[i]
-			from = max(from, b.Ordinal+1)
-			if retrying.Has(b.State) && !b.SettledAt.After(since) {
-				bad.reopen(b, y.of(id))
+			if b.Ordinal > from || b.Ordinal == from && b.ID > after {
+				from, after = b.Ordinal, b.ID
+			}
+			if j.Retrying.Has(b.State) && b.endedRun < j.Run {
+				bad.reopen(b, d)
 			}
 		}
+		j.Moved(d)
 		if moved, more = len(bad.ids), len(bad.batches) == limit; !more {
-			retrying = 0
+			j.EndRetry(&d.Counters)
 		}
 		bad.queue(t, id)
-		t.queue(moveRetry, id, retrying, from)
-		y.queue(t)
+		t.queue(moveRetry, id, j.Retrying, from, after, taken[job.ItemFailed], taken[job.ItemCrashed], taken[job.ItemCancelled])
+		if d.Counters != (job.Counters{}) {
+			y.queue(t)
+		}
 		return nil
 	})
 	return moved, more, err
@@ -203,9 +221,15 @@ func (s *Store) RetryingJobs(ctx context.Context) ([]int64, error) {
 	return s.ids(ctx, "list retried jobs", selectRetrying)
 }
 
+// badBatch is a batch that ended badly.
+type badBatch struct {
+	job.Batch
+	endedRun int32 // of its job; 0 of one that was cancelled, which is always that of an earlier run
+}
+
 // reopening is batches that ended badly, locked by this transaction, and what those of them get that are tried again.
 type reopening struct {
-	batches  []job.Batch
+	batches  []badBatch
 	ids      []int64
 	done     []int32
 	outcomes [][]byte
@@ -214,10 +238,10 @@ type reopening struct {
 func (x *reopening) lock(t *tx, sql string, args ...any) {
 	each(t.queue(sql, args...), func(row pgx.Rows) error {
 		var (
-			b        job.Batch
+			b        badBatch
 			outcomes []byte
 		)
-		err := row.Scan(&b.ID, &b.Ordinal, &b.State, &b.Crashes, &b.Losses, &b.ItemCount, &outcomes, &b.SettledAt)
+		err := row.Scan(&b.ID, &b.Ordinal, &b.State, &b.Crashes, &b.Losses, &b.ItemCount, &outcomes, &b.endedRun)
 		if err != nil {
 			return err
 		}
@@ -229,8 +253,8 @@ func (x *reopening) lock(t *tx, sql string, args ...any) {
 	})
 }
 
-func (x *reopening) reopen(b *job.Batch, d *job.Delta) {
-	kept := d.Reopen(b)
+func (x *reopening) reopen(b *badBatch, d *job.Delta) {
+	kept := d.Reopen(&b.Batch)
 	x.ids = append(x.ids, b.ID)
 	x.done = append(x.done, job.Items(kept))
 	x.outcomes = append(x.outcomes, job.AppendRuns([]byte{}, kept))

@@ -68,6 +68,7 @@ type group struct {
 type jobRules struct {
 	state  job.State
 	policy job.Policy
+	run    int32
 }
 
 type sessionCounts struct {
@@ -89,7 +90,7 @@ func (g *group) delta(jobID int64) *job.Delta {
 	return d
 }
 
-// rules returns a job's state and policy; zero when there is no such job.
+// rules returns a job's state, policy and run; zero when there is no such job.
 func (g *group) rules(jobID int64) (jobRules, error) {
 	if r, ok := g.jobs[jobID]; ok {
 		return r, nil
@@ -97,11 +98,11 @@ func (g *group) rules(jobID int64) (jobRules, error) {
 	var r jobRules
 	err := each(g, func(row scanner) error {
 		var policy []byte
-		if err := row.Scan(&r.state, &policy); err != nil {
+		if err := row.Scan(&r.state, &policy, &r.run); err != nil {
 			return err
 		}
 		return json.Unmarshal(policy, &r.policy)
-	}, "SELECT state, policy FROM jobs WHERE id = ? AND deleted_at IS NULL", jobID)
+	}, "SELECT state, policy, run FROM jobs WHERE id = ? AND deleted_at IS NULL", jobID)
 	if err != nil {
 		return r, fmt.Errorf("read rules of job %d: %w", jobID, err)
 	}
@@ -187,18 +188,21 @@ func (g *group) end(h *held, end job.End, runs []job.Run, findings []store.Findi
 		runs = append(slices.Clip(runs), job.Run{Count: h.itemCount - done, Outcome: decision.Undone})
 		done = h.itemCount
 	}
-	var available, settled any
+	var available, settled, run any
 	if decision.State.Ended() {
 		settled = micros(g.now)
 	} else {
 		available = micros(g.now.Add(decision.Backoff))
 	}
+	if decision.State == job.BatchFailed || decision.State == job.BatchCrashed {
+		run = rules.run
+	}
 	err = g.only(`UPDATE batches SET state = ?, failures = ?, crashes = ?, losses = ?, lone_losses = ?, done_items = ?,
 			outcomes = CAST(outcomes || ? AS BLOB), session_id = NULL, claim_request_id = NULL, lease_expires_at = NULL,
-			ended_session = session_id, ended_as = ?, settled_at = ?, available_at = ?
+			ended_session = session_id, ended_as = ?, settled_at = ?, available_at = ?, ended_run = ?
 		WHERE id = ? AND attempt = ? AND session_id = ?`,
 		decision.State, decision.Failures, decision.Crashes, decision.Losses, decision.LoneLosses, done, blob(job.AppendRuns(nil, runs)), end.Kind,
-		settled, available, h.BatchID, h.Attempt, h.SessionID)
+		settled, available, run, h.BatchID, h.Attempt, h.SessionID)
 	if err != nil {
 		return 0, fmt.Errorf("end attempt %d of batch %d: %w", h.Attempt, h.BatchID, err)
 	}

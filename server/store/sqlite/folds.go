@@ -14,7 +14,8 @@ import (
 // foldColumns are set by a fold, in the order of folded.
 var foldColumns = func() string {
 	names := []string{
-		"state", "stop_as", "reason", "retrying", "ingest_done", "revision", "started_at", "ended_at", "updated_at",
+		"state", "stop_as", "reason", "retrying", "taken_back_failed", "taken_back_crashed", "taken_back_cancelled",
+		"ingest_done", "revision", "started_at", "ended_at", "updated_at",
 	}
 	for name := range strings.SplitSeq(counterColumns, ",") {
 		names = append(names, strings.TrimSpace(name))
@@ -85,9 +86,11 @@ func (t *tx) unfolded(jobID int64) (*job.Delta, int, error) {
 }
 
 func (t *tx) saveFold(j *job.Job) error {
+	taken := &j.TakenBack
 	args := append([]any{
-		j.State, j.StopAs, store.CleanText(j.Reason, store.MaxMessage), j.Retrying, j.IngestDone, j.Revision,
-		micros(j.StartedAt), micros(j.EndedAt), micros(j.UpdatedAt),
+		j.State, j.StopAs, store.CleanText(j.Reason, store.MaxMessage), j.Retrying, taken[job.ItemFailed],
+		taken[job.ItemCrashed], taken[job.ItemCancelled], j.IngestDone, j.Revision, micros(j.StartedAt), micros(j.EndedAt),
+		micros(j.UpdatedAt),
 	}, counters(&j.Counters)...)
 	return t.only("UPDATE jobs SET "+foldColumns+" WHERE id = ?", append(args, j.ID)...)
 }

@@ -31,15 +31,17 @@ func counters(c *job.Counters) []any {
 }
 
 const jobColumns = `id, upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size, state, stop_as,
-	reason, ingest_done, revision, run, retrying, forgiven_bad, submitted_at, started_at, retried_at, ended_at, updated_at, ` + counterColumns
+	reason, ingest_done, revision, run, retrying, forgiven_bad, taken_back_failed, taken_back_crashed, taken_back_cancelled,
+	submitted_at, started_at, retried_at, ended_at, updated_at, ` + counterColumns
 
 func scanJob(row scanner) (j job.Job, err error) {
 	var parameters, labels, policy []byte
 	var submitted, started, retried, ended, updated sql.NullInt64
 	err = row.Scan(append([]any{
 		&j.ID, &j.UploadID, &j.Project, &j.Kind, &j.Mode, &parameters, &labels, &policy, &j.Priority, &j.FileName, &j.Size,
-		&j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &j.Run, &j.Retrying, &j.ForgivenBad, &submitted,
-		&started, &retried, &ended, &updated,
+		&j.State, &j.StopAs, &j.Reason, &j.IngestDone, &j.Revision, &j.Run, &j.Retrying, &j.ForgivenBad, &j.TakenBack[job.ItemFailed],
+		&j.TakenBack[job.ItemCrashed], &j.TakenBack[job.ItemCancelled], &submitted, &started,
+		&retried, &ended, &updated,
 	}, counters(&j.Counters)...)...)
 	if err != nil {
 		return j, err
@@ -145,10 +147,12 @@ func (s *Store) StopJob(ctx context.Context, id int64, as job.State, reason stri
 	return j, wrap("stop job", err)
 }
 
-// stop makes a running or paused job cancelling.
+// stop makes a running or paused job cancelling, and ends a retry as package job does (Job.EndRetry).
 func (t *tx) stop(id int64, as job.State, reason string) error {
 	_, err := t.change(`UPDATE jobs SET state = 'cancelling', stop_as = ?, reason = ?, retrying = 0,
-			revision = revision + 1, updated_at = ?
+			items_failed = items_failed + taken_back_failed, items_crashed = items_crashed + taken_back_crashed,
+			items_cancelled = items_cancelled + taken_back_cancelled, taken_back_failed = 0, taken_back_crashed = 0,
+			taken_back_cancelled = 0, revision = revision + 1, updated_at = ?
 		WHERE id = ? AND state IN ('running', 'paused')`, as, store.CleanText(reason, store.MaxMessage), micros(t.now), id)
 	if err != nil {
 		return fmt.Errorf("stop job %d: %w", id, err)

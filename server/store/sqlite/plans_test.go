@@ -160,7 +160,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 			"SEARCH s USING COVERING INDEX sessions_ended (ended_at>? AND ended_at<?)", "SEARCH b USING COVERING INDEX batches_running (session_id=?)"}},
 		{"retry: any", "(?2 >> state) & 1 LIMIT 1", []string{"SEARCH batches USING INDEX batches_ended_badly (job_id=?)"}},
 		{"retry: named", "(? >> state) & 1 ORDER BY id", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
-		{"retry: step", "state > 2 ORDER BY ordinal LIMIT ?", []string{"SEARCH batches USING INDEX batches_ended_badly (job_id=? AND ordinal>?)"}},
+		{"retry: step", "ORDER BY ordinal, id LIMIT ?4", []string{"SEARCH batches USING INDEX batches_ended_badly (job_id=? AND ordinal>?)"}},
 		{"retry: write", "SET state = 0, failures = 0", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"deltas", "FROM job_deltas WHERE job_id = ? ORDER BY id", []string{"SEARCH job_deltas USING INDEX job_deltas_job (job_id=?)"}},
 	} {

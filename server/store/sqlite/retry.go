@@ -10,16 +10,20 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-const badColumns = "id, ordinal, state, crashes, losses, item_count, outcomes, settled_at"
+// badBatch is a batch that ended badly.
+type badBatch struct {
+	job.Batch
+	endedRun int32 // of its job; 0 of one that was cancelled, which is always that of an earlier run
+}
 
-func scanBad(row scanner) (b job.Batch, err error) {
+const badColumns = "id, ordinal, state, crashes, losses, item_count, outcomes, coalesce(ended_run, 0)"
+
+func scanBad(row scanner) (b badBatch, err error) {
 	var outcomes []byte
-	var settled int64
-	err = row.Scan(&b.ID, &b.Ordinal, &b.State, &b.Crashes, &b.Losses, &b.ItemCount, &outcomes, &settled)
+	err = row.Scan(&b.ID, &b.Ordinal, &b.State, &b.Crashes, &b.Losses, &b.ItemCount, &outcomes, &b.endedRun)
 	if err != nil {
 		return b, err
 	}
-	b.SettledAt = time.UnixMicro(settled).UTC()
 	if b.Outcomes, err = job.ParseRuns(outcomes); err != nil {
 		return b, fmt.Errorf("read batch %d: %w", b.ID, err)
 	}
@@ -61,15 +65,20 @@ func (s *Store) RetryJob(ctx context.Context, id int64, r store.Retry) (j job.Jo
 		if err != nil {
 			return err
 		}
-		if moved > 0 {
-			unfolded.Merge(g.delta(id))
-		}
+		d := g.delta(id)
+		j.Retry(retried, unfolded, d)
+		o, taken := &j.ItemOutcomes, &j.TakenBack
 		err = t.only(`UPDATE jobs SET state = CASE WHEN ended_at IS NULL THEN state ELSE 'running' END, stop_as = '', reason = '',
-				ended_at = NULL, run = run + 1, retried_at = ?1, retry_request_id = ?2, retrying = retrying | ?3,
-				retry_from = CASE WHEN ?3 = 0 THEN retry_from ELSE 0 END, forgiven_bad = ?4, revision = revision + 1, updated_at = ?1
-			WHERE id = ?5`, micros(t.now), requestID, retried, j.Forgive(retried, unfolded), id)
+				ended_at = NULL, run = ?1, retried_at = ?2, retry_request_id = ?3, retrying = ?4, retry_from = 0, retry_after = 0,
+				forgiven_bad = ?5, items_failed = ?6, items_crashed = ?7, items_cancelled = ?8, taken_back_failed = ?9,
+				taken_back_crashed = ?10, taken_back_cancelled = ?11, revision = revision + 1, updated_at = ?2
+			WHERE id = ?12`, j.Run, micros(t.now), requestID, j.Retrying, j.ForgivenBad, o[job.ItemFailed], o[job.ItemCrashed],
+			o[job.ItemCancelled], taken[job.ItemFailed], taken[job.ItemCrashed], taken[job.ItemCancelled], id)
 		if err != nil {
 			return err
+		}
+		if d.Counters == (job.Counters{}) {
+			delete(g.deltas, id)
 		}
 		if err := t.touchUpload(id); err != nil {
 			return err
@@ -118,10 +127,10 @@ func (g *group) retry(j *job.Job, r store.Retry) (retried job.States, moved int,
 }
 
 // reopen makes a batch that ended badly pending.
-func (g *group) reopen(jobID int64, b *job.Batch) error {
-	kept := g.delta(jobID).Reopen(b)
+func (g *group) reopen(jobID int64, b *badBatch) error {
+	kept := g.delta(jobID).Reopen(&b.Batch)
 	err := g.only(`UPDATE batches SET state = 0, failures = 0, crashes = 0, losses = 0, lone_losses = 0, done_items = ?, outcomes = ?,
-			settled_at = NULL, available_at = ?
+			settled_at = NULL, ended_run = NULL, available_at = ?
 		WHERE id = ? AND state = ?`, job.Items(kept), blob(job.AppendRuns(nil, kept)), micros(g.now), b.ID, b.State)
 	if err != nil {
 		return fmt.Errorf("retry batch %d: %w", b.ID, err)
@@ -138,26 +147,32 @@ func (s *Store) RetryStep(ctx context.Context, id int64, limit int) (moved int, 
 	limit = max(limit, 1)
 	err = s.write(ctx, ingesting, func(t *tx) error {
 		moved, more = 0, false
-		var retrying job.States
-		var from int32
-		var since int64
-		err := each(t, func(row scanner) error { return row.Scan(&retrying, &from, &since) },
-			"SELECT retrying, retry_from, retried_at FROM jobs WHERE id = ? AND retrying <> 0 AND deleted_at IS NULL", id)
-		if err != nil || retrying == 0 {
+		var j job.Job
+		var from int32  // ordinal
+		var after int64 // id, of those with that ordinal
+		taken := &j.TakenBack
+		err := each(t, func(row scanner) error {
+			return row.Scan(&j.Run, &j.Retrying, &from, &after, &taken[job.ItemFailed], &taken[job.ItemCrashed], &taken[job.ItemCancelled])
+		}, `SELECT run, retrying, retry_from, retry_after, taken_back_failed, taken_back_crashed, taken_back_cancelled
+			FROM jobs WHERE id = ? AND retrying <> 0 AND deleted_at IS NULL`, id)
+		if err != nil || j.Retrying == 0 {
 			return err
 		}
 		list, err := collect(t, scanBad, "SELECT "+badColumns+` FROM batches
-			WHERE job_id = ? AND ordinal >= ? AND state > 2 ORDER BY ordinal LIMIT ?`, id, from, limit)
+			WHERE job_id = ?1 AND ordinal >= ?2 AND (ordinal > ?2 OR id > ?3) AND state > 2 AND state < 6
+			ORDER BY ordinal, id LIMIT ?4`,
+			id, from, after, limit)
 		if err != nil {
 			return fmt.Errorf("look for batches to retry: %w", err)
 		}
 		g := newGroup(t)
+		d := g.delta(id)
 		start := time.Now()
 		n := 0
 		for ; n < len(list) && (n == 0 || time.Since(start) < stepTime); n++ {
 			b := &list[n]
-			from = b.Ordinal + 1
-			if !retrying.Has(b.State) || b.SettledAt.UnixMicro() > since {
+			from, after = b.Ordinal, b.ID
+			if !j.Retrying.Has(b.State) || b.endedRun >= j.Run {
 				continue
 			}
 			if err := g.reopen(id, b); err != nil {
@@ -165,11 +180,18 @@ func (s *Store) RetryStep(ctx context.Context, id int64, limit int) (moved int, 
 			}
 			moved++
 		}
+		j.Moved(d)
 		if more = n < len(list) || n == limit; !more {
-			retrying = 0
+			j.EndRetry(&d.Counters)
 		}
-		if err := g.only("UPDATE jobs SET retrying = ?, retry_from = ? WHERE id = ?", retrying, from, id); err != nil {
+		err = g.only(`UPDATE jobs SET retrying = ?, retry_from = ?, retry_after = ?, taken_back_failed = ?, taken_back_crashed = ?,
+			taken_back_cancelled = ? WHERE id = ?`, j.Retrying, from, after, taken[job.ItemFailed], taken[job.ItemCrashed],
+			taken[job.ItemCancelled], id)
+		if err != nil {
 			return err
+		}
+		if d.Counters == (job.Counters{}) {
+			return nil
 		}
 		return g.flush()
 	})

@@ -291,8 +291,7 @@ func (c *caller) watch() {
 	}
 	before := c.seen[got.ID]
 	c.seen[got.ID] = got
-	// What a retry takes back is counted after its run has begun.
-	if got.Revision < before.Revision || got.Run == 1 && got.ItemsEnded() < before.ItemsEnded() ||
+	if got.Revision < before.Revision || got.Run < before.Run || got.Run == before.Run && got.ItemsEnded() < before.ItemsEnded() ||
 		got.ItemsTotal < before.ItemsTotal || got.ItemsEnded() > got.ItemsTotal {
 		c.Errorf("a job was seen as %+v, then as %+v", before, got)
 	}

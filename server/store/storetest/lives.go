@@ -47,6 +47,8 @@ type life struct {
 	last     *store.Retry
 	left     []int64 // batches that the last retry has to move
 	revision int64
+	seenRun  int32
+	ended    int64 // items, as last seen in that run
 }
 
 func begin(t *rapid.T, f *fixture, run int) *life {
@@ -191,10 +193,12 @@ func (l *life) retryBad(t *rapid.T) {
 	if len(batches) > 0 && rapid.IntRange(0, 2).Draw(t, "named") == 0 {
 		r.Batches = []int64{batches[rapid.IntRange(0, len(batches)-1).Draw(t, "batch")].ID}
 	}
-	var bad []int64
+	var bad, more []int64 // more are those that an earlier retry still moves, with what ended since it began
 	for _, b := range batches {
 		if r.Set().Has(b.State) && (len(r.Batches) == 0 || slices.Contains(r.Batches, b.ID)) {
 			bad = append(bad, b.ID)
+		} else if before.Retrying.Has(b.State) {
+			more = append(more, b.ID)
 		}
 	}
 	resumable := before.State.Ended() && !l.up.Finished && len(r.States)+len(r.Batches) == 0
@@ -215,7 +219,7 @@ func (l *life) retryBad(t *rapid.T) {
 	case j.Run != before.Run+1 || j.State != before.State && (j.State != job.Running || !before.State.Ended()):
 		l.Fatalf("a job that is %v in run %d is %v in run %d", before.State, before.Run, j.State, j.Run)
 	}
-	for _, id := range bad {
+	for _, id := range append(bad, more...) {
 		if !slices.Contains(l.left, id) {
 			l.left = append(l.left, id)
 		}
@@ -238,7 +242,10 @@ func (l *life) check() {
 	if j.Revision < l.revision {
 		l.Fatalf("revision %d after %d", j.Revision, l.revision)
 	}
-	l.revision = j.Revision
+	if j.Run == l.seenRun && j.ItemsEnded() < l.ended {
+		l.Fatalf("in run %d %d items have ended after %d", j.Run, j.ItemsEnded(), l.ended)
+	}
+	l.revision, l.seenRun, l.ended = j.Revision, j.Run, j.ItemsEnded()
 	for _, b := range l.batches(l.up.JobID) {
 		l.checkBatch(b)
 	}
@@ -250,7 +257,7 @@ func (l *life) check() {
 		l.left = nil
 	case j.Retrying == 0 && len(l.left) > 0:
 		l.Fatalf("the retry is over and left %v", l.left)
-	case j.Retrying == 0 && p.MaxBadItems > 0 && bad-j.ForgivenBad > p.MaxBadItems:
+	case p.MaxBadItems > 0 && bad-j.ForgivenBad > p.MaxBadItems:
 		l.Fatalf("the job goes on with %d bad items, %d of them forgiven", bad, j.ForgivenBad)
 	case p.Strict && j.Run == 1 && bad+j.ItemOutcomes[job.Rejected] > 0:
 		l.Fatalf("the strict job goes on with %v", j.ItemOutcomes)

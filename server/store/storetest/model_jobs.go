@@ -194,8 +194,10 @@ func (m *model) foldJob(c *coordinator, j *knownJob) {
 		if got.Reason == "" {
 			m.Errorf("job %d was stopped by a limit and says not why", j.id)
 		}
-		j.state, j.retrying = job.Cancelling, 0
-		j.seen.StopAs, j.seen.Reason, j.seen.Retrying = job.Failed, got.Reason, 0
+		j.state = job.Cancelling
+		j.seen.StopAs, j.seen.Reason = job.Failed, got.Reason
+		j.endRetry()
+		counters = j.counters()
 	}
 	state := j.end(counters)
 	if want := j.dirty || state != was; changed != want {
@@ -216,10 +218,6 @@ func (m *model) foldJob(c *coordinator, j *knownJob) {
 		}
 	}
 	m.look(j, got)
-	if got.ItemsEnded() < before.ItemsEnded() && !j.moving {
-		m.Errorf("%d items have ended after %d", got.ItemsEnded(), before.ItemsEnded())
-	}
-	j.moving = j.moving && j.retrying != 0
 }
 
 // look compares a job's row with what it was when it was last seen, and what the steps since made of it.
@@ -234,6 +232,10 @@ func (m *model) look(j *knownJob, got job.Job) {
 	if total := got.ItemsEnded() + got.ItemsOpen(); total != got.ItemsTotal || got.ItemsOpen() < got.ItemsInFlight {
 		m.Errorf("%d items ended or open, %d in flight, total %d", total, got.ItemsInFlight, got.ItemsTotal)
 	}
+	if got.Run == j.run && got.ItemsEnded() < j.ended {
+		m.Errorf("in run %d %d items have ended after %d", j.run, got.ItemsEnded(), j.ended)
+	}
+	j.run, j.ended = got.Run, got.ItemsEnded()
 	j.seen.UpdatedAt, j.bare = got.UpdatedAt, false
 	m.equal("a job", got, j.seen)
 }

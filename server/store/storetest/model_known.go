@@ -22,9 +22,10 @@ type knownJob struct {
 	retry     string     // request id of the last retry by hand
 	retrying  job.States // that it still moves
 	retryFrom int32      // ordinal
-	moving    bool       // what a retry takes back is not all counted yet
 	faulty    bool       // an item ended since the last fold as a strict job does not allow
 
+	run   int32   // of which progress was seen last
+	ended int64   // items, then
 	seen  job.Job // its row, as of the last look
 	dirty bool    // what is counted has changed since the last fold
 	bare  bool    // the row itself was changed since the last look
@@ -48,6 +49,7 @@ type knownBatch struct {
 	expired   bool          // its lease has run out, and nobody has noticed
 	deserted  bool          // its session broke since it was claimed, and has not come back
 	returned  bool          // it is pending after an attempt
+	takenBack bool          // a retry has yet to move it
 	backedOff bool          // and is not to be claimed before somebody lets that time pass
 	ends      []knownEnd    // of all its attempts, in their order
 	found     []finding     // by workers
@@ -183,7 +185,9 @@ func (j *knownJob) counters() job.Counters {
 		c.Batches[b.state]++
 		c.Warnings += int64(len(b.found))
 		for _, o := range b.outcomes {
-			c.ItemOutcomes[o]++
+			if !b.takenBack || o.ByHandler() {
+				c.ItemOutcomes[o]++
+			}
 		}
 		if b.state == job.BatchRunning {
 			c.ItemsInFlight += int64(b.cut.Items - b.done())
@@ -199,7 +203,7 @@ func (j *knownJob) counters() job.Counters {
 func (j *knownJob) limited(c job.Counters) bool {
 	p := j.header.Policy
 	bad := c.ItemOutcomes[job.ItemFailed] + c.ItemOutcomes[job.ItemCrashed] - j.seen.ForgivenBad
-	return !j.state.Stopping() && (p.Strict && j.faulty || j.retrying == 0 && p.MaxBadItems > 0 && bad > p.MaxBadItems)
+	return !j.state.Stopping() && (p.Strict && j.faulty || p.MaxBadItems > 0 && bad > p.MaxBadItems)
 }
 
 // end is the state that a job whose deltas are all folded must be in.
@@ -221,7 +225,12 @@ func (j *knownJob) end(c job.Counters) job.State {
 
 // stop makes a running job cancelling.
 func (j *knownJob) stop(as job.State, reason string) {
-	j.state, j.bare, j.retrying, j.seen.Retrying = job.Cancelling, true, 0, 0
+	taken := j.takenBack()
+	j.endRetry()
+	for o, n := range taken {
+		j.seen.ItemOutcomes[o] += n
+	}
+	j.state, j.bare = job.Cancelling, true
 	j.seen.State, j.seen.StopAs, j.seen.Reason = job.Cancelling, as, reason
 	j.seen.Revision++
 }

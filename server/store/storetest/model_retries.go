@@ -63,29 +63,23 @@ func (m *model) retryThis(c *coordinator, j *knownJob, r store.Retry) {
 		return
 	}
 	m.must(err)
-	var retried job.States
 	if found {
-		retried, j.retryFrom = r.Set(), 0
+		j.retrying |= r.Set()
 	}
-	// What is neither moved now nor later is forgiven.
-	bad := j.counters()
-	j.seen.ForgivenBad = 0
-	for _, b := range named {
-		bad.ItemOutcomes[job.ItemFailed] -= b.count(job.ItemFailed)
-		bad.ItemOutcomes[job.ItemCrashed] -= b.count(job.ItemCrashed)
-	}
-	left := retried | j.retrying
-	if !left.Has(job.BatchFailed) {
-		j.seen.ForgivenBad += bad.ItemOutcomes[job.ItemFailed]
-	}
-	if !left.Has(job.BatchCrashed) {
-		j.seen.ForgivenBad += bad.ItemOutcomes[job.ItemCrashed]
-	}
+	// All that is moved later is taken back now, and what is neither moved now nor later is forgiven.
 	for _, b := range named {
 		m.reopen(b)
 	}
-	j.retrying |= retried
-	j.moving = true
+	for _, b := range j.batches {
+		b.takenBack = j.retrying.Has(b.state)
+	}
+	left := j.counters()
+	for o := range left.ItemOutcomes {
+		j.seen.ItemOutcomes[o] = min(j.seen.ItemOutcomes[o], left.ItemOutcomes[o])
+	}
+	j.seen.ForgivenBad = left.ItemOutcomes[job.ItemFailed] + left.ItemOutcomes[job.ItemCrashed]
+	j.seen.TakenBack = j.takenBack()
+	j.retryFrom = 0
 	j.retry = r.RequestID
 	if j.state.Ended() {
 		j.state = job.Running
@@ -107,17 +101,30 @@ func (m *model) reopen(b *knownBatch) {
 	for n := len(b.outcomes); n > 0 && !b.outcomes[n-1].ByHandler(); n-- {
 		b.outcomes = b.outcomes[:n-1]
 	}
-	b.state, b.failures, b.crashes, b.losses, b.crashed = job.BatchPending, 0, 0, 0, false
+	b.state, b.failures, b.crashes, b.losses, b.crashed, b.takenBack = job.BatchPending, 0, 0, 0, false, false
 	b.returned, b.job.dirty = true, true
 }
 
-func (b *knownBatch) count(o job.Outcome) (n int64) {
-	for _, is := range b.outcomes {
-		if is == o {
-			n++
+// takenBack is the items of the batches that a retry still moves, by the outcome that it took back.
+func (j *knownJob) takenBack() (n [9]int64) {
+	for _, b := range j.batches {
+		if b.takenBack {
+			for _, o := range b.outcomes {
+				if !o.ByHandler() {
+					n[o]++
+				}
+			}
 		}
 	}
 	return n
+}
+
+// endRetry has what a retry took back and has not moved ended again.
+func (j *knownJob) endRetry() {
+	for _, b := range j.batches {
+		b.takenBack = false
+	}
+	j.retrying, j.seen.Retrying, j.seen.TakenBack = 0, 0, [9]int64{}
 }
 
 func (m *model) retryStepOne(t *rapid.T) {
@@ -141,12 +148,13 @@ func (m *model) retryStep(c *coordinator, j *knownJob) {
 		if wantMore = i >= 0; wantMore {
 			b := j.batches[i]
 			j.retryFrom = b.ordinal + 1
-			if j.retrying.Has(b.state) && !b.row.SettledAt.After(j.seen.RetriedAt) {
+			if b.takenBack {
 				m.reopen(b)
 				wantMoved = 1
+				j.seen.TakenBack = j.takenBack()
 			}
 		} else {
-			j.retrying, j.seen.Retrying = 0, 0
+			j.endRetry()
 		}
 	}
 	if moved != wantMoved || more != wantMore {

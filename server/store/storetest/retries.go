@@ -19,6 +19,7 @@ var retries = []scenario{
 		history := f.attempts(batches[1].ID)
 
 		j := f.retry(id, store.Retry{RequestID: "r"})
+		f.equal("outcomes at once", j.ItemOutcomes, [9]int64{job.Stored: 5})
 		if j.State != job.Running || j.Run != 2 || j.Revision <= before.Revision || !j.EndedAt.IsZero() || j.RetriedAt.IsZero() ||
 			j.StopAs != "" || j.Reason != "" {
 			f.Errorf("retried: %+v", j)

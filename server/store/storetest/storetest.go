@@ -41,6 +41,7 @@ func Test(t *testing.T, open Open) {
 		{"stopping", stopping},
 		{"pausing", pausing},
 		{"retries", retries},
+		{"takings", takings},
 		{"limits", limits},
 		{"items", items},
 		{"folds", folds},
