@@ -41,7 +41,9 @@ func (l *Ledger) Progress(lease job.Lease, finished int32) {
 }
 
 // late returns the attempts that beat here within heard and have passed a limit of their job's. What beats elsewhere is
-// judged there, and what does not beat at all ends with its lease.
+// judged there, and what does not beat at all ends with its lease. That nothing was finished, and that a handler
+// works, is known as of the last beat here, not since: the worker may have gone to another coordinator and told that one
+// otherwise.
 func (l *Ledger) late(heard time.Duration, of func(jobID int64) (limits, bool)) (list []late) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,9 +56,9 @@ func (l *Ledger) late(heard time.Duration, of func(jobID int64) (limits, bool)) 
 		for _, e := range entries {
 			switch {
 			case e.beaten.IsZero() || now.Sub(e.beaten) > heard:
-			case most.stall > 0 && now.Sub(e.progressed) >= most.stall:
+			case most.stall > 0 && e.beaten.Sub(e.progressed) >= most.stall:
 				list = append(list, late{e.lease, fmt.Sprintf("no item finished for %v (stall_timeout)", most.stall)})
-			case most.attempt > 0 && now.Sub(e.begun) >= most.attempt:
+			case most.attempt > 0 && e.beaten.Sub(e.begun) >= most.attempt:
 				list = append(list, late{e.lease, fmt.Sprintf("not done after %v (attempt_timeout)", most.attempt)})
 			}
 		}
