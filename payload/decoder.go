@@ -122,17 +122,25 @@ func decompress(frame []byte, limit int64) ([]byte, error) {
 	return raw, nil
 }
 
-func parse(raw []byte) ([]Item, error) {
+// unframe returns the data and the metadata of what a frame of some version decompresses to.
+func unframe(raw []byte, version byte) ([]byte, metadata, error) {
 	if raw[len(raw)-1] != version {
-		return nil, fmt.Errorf("%w: unknown version %d", ErrCorrupt, raw[len(raw)-1])
+		return nil, metadata{}, fmt.Errorf("%w: unknown version %d", ErrCorrupt, raw[len(raw)-1])
 	}
 	body, footer := raw[:len(raw)-footerSize], raw[len(raw)-footerSize:]
 	size := int64(binary.LittleEndian.Uint32(footer))
 	if size > int64(len(body)) {
-		return nil, fmt.Errorf("%w: metadata of %d bytes in %d", ErrCorrupt, size, len(body))
+		return nil, metadata{}, fmt.Errorf("%w: metadata of %d bytes in %d", ErrCorrupt, size, len(body))
 	}
 	data := body[:int64(len(body))-size]
-	m := metadata{rest: body[len(data):]}
+	return data, metadata{rest: body[len(data):]}, nil
+}
+
+func parse(raw []byte) ([]Item, error) {
+	data, m, err := unframe(raw, version)
+	if err != nil {
+		return nil, err
+	}
 	count := m.count(minItemMetadata)
 	files, documents := m.table(), m.table()
 	if m.bad {

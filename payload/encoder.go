@@ -86,22 +86,29 @@ func (e *Encoder) RawSize() int64 {
 
 // Finish returns the frame, newly allocated, and resets the encoder. A frame of no items is valid.
 func (e *Encoder) Finish() ([]byte, error) {
-	z, err := compressor()
-	if err != nil {
-		return nil, fmt.Errorf("payload: start compressor: %w", err)
-	}
 	start := len(e.data)
 	raw := binary.AppendUvarint(e.data, uint64(e.count))
 	raw = e.files.append(raw)
 	raw = e.documents.append(raw)
 	raw = append(raw, e.items...)
-	size := len(raw) - start
-	raw = binary.LittleEndian.AppendUint32(raw, uint32(size))
-	raw = append(raw, version)
-	frame := z.EncodeAll(raw, make([]byte, 0, len(raw)/4+64))
+	raw, frame, err := seal(raw, start, version)
+	if err != nil {
+		return nil, err
+	}
 	e.data = raw
 	e.Reset()
 	return frame, nil
+}
+
+// seal appends the footer to raw, whose metadata begins at start, and returns it with the frame.
+func seal(raw []byte, start int, version byte) (grown, frame []byte, err error) {
+	z, err := compressor()
+	if err != nil {
+		return raw, nil, fmt.Errorf("payload: start compressor: %w", err)
+	}
+	raw = binary.LittleEndian.AppendUint32(raw, uint32(len(raw)-start))
+	raw = append(raw, version)
+	return raw, z.EncodeAll(raw, make([]byte, 0, len(raw)/4+64)), nil
 }
 
 // Reset drops what has been appended.

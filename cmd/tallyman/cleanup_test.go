@@ -140,7 +140,7 @@ func rows(t *testing.T, data string) map[string]int {
 	counts := make(map[string]int)
 	for _, table := range []string{
 		"jobs", "uploads", "batches", "batch_payloads", "batch_documents", "attempts", "findings", "rejected_items",
-		"job_deltas", "job_minutes", "slowest_batches",
+		"item_results", "job_deltas", "job_minutes", "slowest_batches",
 	} {
 		var n int
 		if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {

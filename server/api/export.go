@@ -196,17 +196,9 @@ func (x *exporting) has(b *job.Batch) bool {
 
 // open unpacks a batch and picks its items.
 func (x *exporting) open(ctx context.Context, b *job.Batch) ([]*pb.ExportedItem, error) {
-	frames, err := x.store.Payloads(ctx, []int64{b.ID}, math.MaxInt64)
+	all, err := itemsOf(ctx, x.store, x.jobID, b.ID, b.FirstItem, b.ItemCount)
 	if err != nil {
 		return nil, err
-	}
-	frame, ok := frames[b.ID]
-	if !ok {
-		return nil, jobNotFound(x.jobID) // it is being removed
-	}
-	all, err := payload.DecodeRange(frame, b.FirstItem, int(b.ItemCount), math.MaxInt32)
-	if err != nil {
-		return nil, fmt.Errorf("unpack batch %d: %w", b.ID, err)
 	}
 	var items []*pb.ExportedItem
 	for _, r := range b.Outcomes {
@@ -215,6 +207,23 @@ func (x *exporting) open(ctx context.Context, b *job.Batch) ([]*pb.ExportedItem,
 			items = x.pick(items, all[:n], r.Outcome, b.ID)
 		}
 		all = all[n:]
+	}
+	return items, nil
+}
+
+// itemsOf returns the items of a batch.
+func itemsOf(ctx context.Context, st Store, jobID, batch, first int64, count int32) ([]payload.Item, error) {
+	frames, err := st.Payloads(ctx, []int64{batch}, math.MaxInt64)
+	if err != nil {
+		return nil, err
+	}
+	frame, ok := frames[batch]
+	if !ok {
+		return nil, jobNotFound(jobID) // it is being removed
+	}
+	items, err := payload.DecodeRange(frame, first, int(count), math.MaxInt32)
+	if err != nil {
+		return nil, fmt.Errorf("unpack batch %d: %w", batch, err)
 	}
 	return items, nil
 }

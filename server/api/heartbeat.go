@@ -157,10 +157,15 @@ func (s *workerService) answer(
 	}
 	beats, finished := make([]store.Beat, len(m.GetLeases())), make([]int32, len(m.GetLeases()))
 	for i, l := range m.GetLeases() {
+		results, err := fromResults(l.GetResults())
+		if err != nil {
+			return nil, err
+		}
 		finished[i] = l.GetFinishedItems()
 		beats[i] = store.Beat{
 			Lease: job.Lease{BatchID: l.GetBatchId(), Attempt: l.GetAttempt(), SessionID: session},
 			From:  l.GetFromItem(), Outcomes: fromRuns(l.GetOutcomes()), Findings: fromFindings(l.GetBatchId(), l.GetFindings()),
+			Results: results,
 		}
 	}
 	answers, err := s.cfg.Dispatcher.Beat(ctx, session, beats, finished)

@@ -51,6 +51,10 @@ func settlement(change func(*pb.Settlement)) *pb.SettleBatchesRequest {
 	return &pb.SettleBatchesRequest{SessionId: 1, Settlements: []*pb.Settlement{s}}
 }
 
+func results(position, items int32, value string) []*pb.ItemResult {
+	return []*pb.ItemResult{{Position: position, Items: items, Value: []byte(value)}}
+}
+
 func many(n int) map[string]string {
 	m := map[string]string{}
 	for i := range n {
@@ -140,6 +144,29 @@ func TestRequestsAreValidated(t *testing.T) {
 		}), []string{"settlements[0].outcomes"}},
 		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Findings = stored, []*pb.ItemFinding{{Position: 2}} }),
 			[]string{"settlements[0].findings[0]", "settlements[0].findings[0].finding.severity"}},
+		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Results = stored, results(0, 0, `{}`) }), nil},
+		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Results = stored, results(0, 2, ` "日本" `) }), nil},
+		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Results = stored, results(2, 0, `{}`) }), []string{"settlements[0].results[0]"}},
+		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Results = stored, results(-1, 0, `{}`) }), []string{"settlements[0].results[0]"}},
+		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Results = stored, results(1, 2, `{}`) }), []string{"settlements[0].results[0]"}},
+		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Results = stored, results(0, -1, `{}`) }), []string{"settlements[0].results[0]"}},
+		{settlement(func(s *pb.Settlement) {
+			s.Outcomes, s.Results = stored, append(results(0, 2, `{}`), results(1, 0, `{}`)...)
+		}), []string{"settlements[0].results[1]"}},
+		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Results = stored, results(0, 0, `{"a":}`) }),
+			[]string{"settlements[0].results[0].value"}},
+		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Results = stored, results(0, 0, "{\n}") }),
+			[]string{"settlements[0].results[0].value"}},
+		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Results = stored, results(0, 0, "\"\xff\"") }),
+			[]string{"settlements[0].results[0].value"}},
+		{settlement(func(s *pb.Settlement) { s.Outcomes, s.Results = stored, results(0, 0, "") }),
+			[]string{"settlements[0].results[0].value"}},
+		{settlement(func(s *pb.Settlement) {
+			s.Outcomes, s.Results = stored, results(0, 0, `"`+strings.Repeat("x", pb.MaxResult-1)+`"`)
+		}), []string{"settlements[0].results[0].value"}},
+		{&pb.HeartbeatRequest{SessionId: 1, Leases: []*pb.LeaseBeat{{BatchId: 1, Attempt: 1, Results: results(0, 0, `{}`)}}},
+			[]string{"leases[0].results[0]"}},
+		{&pb.ExportResultsRequest{AfterItem: -1}, []string{"job_id", "after_item"}},
 		{&pb.DeregisterWorkerRequest{Reason: long}, []string{"session_id", "reason"}},
 		{&pb.GetStatisticsRequest{}, nil},
 		{&pb.GetStatisticsRequest{Window: durationpb.New(-time.Second), JobId: -1}, []string{"window", "job_id"}},

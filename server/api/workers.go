@@ -186,6 +186,10 @@ func leaseLost(l job.Lease) error {
 func (s *workerService) SettleBatches(ctx context.Context, r *pb.SettleBatchesRequest) (*pb.SettleBatchesResponse, error) {
 	settlements := make([]store.Settlement, len(r.GetSettlements()))
 	for i, x := range r.GetSettlements() {
+		results, err := fromResults(x.GetResults())
+		if err != nil {
+			return nil, err
+		}
 		settlements[i] = store.Settlement{
 			Lease: job.Lease{BatchID: x.GetBatchId(), Attempt: x.GetAttempt(), SessionID: r.GetSessionId()},
 			End: job.End{
@@ -193,6 +197,7 @@ func (s *workerService) SettleBatches(ctx context.Context, r *pb.SettleBatchesRe
 				From: x.GetFromItem(), Outcomes: fromRuns(x.GetOutcomes()),
 			},
 			Findings: fromFindings(x.GetBatchId(), x.GetFindings()),
+			Results:  results,
 		}
 	}
 	answers, err := s.cfg.Dispatcher.Settle(ctx, settlements)

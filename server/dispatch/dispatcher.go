@@ -80,10 +80,30 @@ type Dispatcher struct {
 func New(cfg Config) *Dispatcher {
 	cfg.defaults()
 	d := &Dispatcher{cfg: cfg, ledger: NewLedger(), touched: map[int64]struct{}{}}
-	d.beats = newGroup(cfg.GroupSize, func(b []store.Beat) int { return len(b) }, d.applyBeats)
-	d.settles = newGroup(cfg.GroupSize, func(s []store.Settlement) int { return len(s) }, d.applySettles)
+	d.beats = newGroup(cfg.GroupSize, weighBeats, d.applyBeats)
+	d.settles = newGroup(cfg.GroupSize, weighSettlements, d.applySettles)
 	d.claims = newClaims(d)
 	return d
+}
+
+// frameUnit is how many bytes of results weigh as much as a lease: so that a group of the default size brings 4 MiB at
+// most, unless one call alone brings more.
+const frameUnit = 8 << 10
+
+func weighBeats(beats []store.Beat) int {
+	weight := len(beats)
+	for i := range beats {
+		weight += len(beats[i].Results.Frame) / frameUnit
+	}
+	return weight
+}
+
+func weighSettlements(settlements []store.Settlement) int {
+	weight := len(settlements)
+	for i := range settlements {
+		weight += len(settlements[i].Results.Frame) / frameUnit
+	}
+	return weight
 }
 
 // Ledger returns the coordinator's memory of leases.

@@ -105,6 +105,10 @@ type Listings interface {
 	// RejectedItems returns the frame of items rejected at ingest that may hold an item, if there is one, and those after it,
 	// in order, at most size.
 	RejectedItems(ctx context.Context, jobID, item int64, size int) ([]RejectedItems, error)
+	// ResultsPlace returns a place before which no frame of results of a job says anything of items from this number on.
+	ResultsPlace(ctx context.Context, jobID, item int64) (int64, error)
+	// ResultFrames returns frames of results of a job from a place on, in order, at most size.
+	ResultFrames(ctx context.Context, jobID, place int64, size int) ([]ResultFrame, error)
 	// GetStatistics adds up what ended in a window.
 	GetStatistics(ctx context.Context, f StatisticsFilter) (Statistics, error)
 	// LastCrashes returns the last attempts of a job that crashed, newest first, at most limit.

@@ -234,6 +234,7 @@ type Beat struct {
 	From     int32     // position, in items of the batch, from which Outcomes count
 	Outcomes []job.Run // empty for a mere renewal
 	Findings []Finding
+	Results  Results // of the items that Outcomes are about
 }
 
 // BeatAnswer is what became of a beat.
@@ -250,6 +251,7 @@ type Settlement struct {
 	job.Lease
 	job.End
 	Findings []Finding
+	Results  Results // of the items that its outcomes are about
 }
 
 // SettleAnswer is what became of a settlement.
@@ -296,7 +298,7 @@ type Leases interface {
 	Payloads(ctx context.Context, batches []int64, maxBytes int64) (map[int64][]byte, error)
 	// Frame returns one batch's frame on the condition that lease is live; ErrNotFound otherwise.
 	Frame(ctx context.Context, lease job.Lease) ([]byte, error)
-	// Beat renews leases to end in lease from now, and records outcomes and findings. A renewal after expiry, but
+	// Beat renews leases to end in lease from now, and records outcomes, findings and results. A renewal after expiry, but
 	// before the reaper, succeeds. Outcomes that are repeated in part count from the first new one on; those that leave
 	// a gap, or pass the end of the batch, are not recorded, and Acknowledged tells where to go on. A group of renewals
 	// without outcomes does not wait for the disk. A lease that somebody else has locked at the moment is skipped, in

@@ -1513,6 +1513,207 @@ func (x *ExportedItem) GetData() []byte {
 	return nil
 }
 
+// ExportResultsRequest chooses results.
+type ExportResultsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	JobId int64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Only results of items with a higher number: the item of the last one received, when going on after a break.
+	AfterItem     int64 `protobuf:"varint,2,opt,name=after_item,json=afterItem,proto3" json:"after_item,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportResultsRequest) Reset() {
+	*x = ExportResultsRequest{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportResultsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportResultsRequest) ProtoMessage() {}
+
+func (x *ExportResultsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportResultsRequest.ProtoReflect.Descriptor instead.
+func (*ExportResultsRequest) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ExportResultsRequest) GetJobId() int64 {
+	if x != nil {
+		return x.JobId
+	}
+	return 0
+}
+
+func (x *ExportResultsRequest) GetAfterItem() int64 {
+	if x != nil {
+		return x.AfterItem
+	}
+	return 0
+}
+
+// ExportResultsResponse is a piece of the answer, at most about 1 MiB unless a single result is larger.
+type ExportResultsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The results, by number of their items.
+	Results       []*ExportedResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportResultsResponse) Reset() {
+	*x = ExportResultsResponse{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportResultsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportResultsResponse) ProtoMessage() {}
+
+func (x *ExportResultsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportResultsResponse.ProtoReflect.Descriptor instead.
+func (*ExportResultsResponse) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ExportResultsResponse) GetResults() []*ExportedResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// ExportedResult is what a handler made of an item, or of several items of a batch together.
+type ExportedResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the item in the upload, from 1; of several the first.
+	Item int64 `protobuf:"varint,1,opt,name=item,proto3" json:"item,omitempty"`
+	// Number of the last of several items; the same as item of a single one.
+	LastItem int64 `protobuf:"varint,2,opt,name=last_item,json=lastItem,proto3" json:"last_item,omitempty"`
+	// Its batch.
+	BatchId int64 `protobuf:"varint,3,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
+	// The item's file in the upload.
+	File string `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
+	// The item's line there, from 1.
+	Line int64 `protobuf:"varint,5,opt,name=line,proto3" json:"line,omitempty"`
+	// The item's document, as far as known.
+	Document string `protobuf:"bytes,6,opt,name=document,proto3" json:"document,omitempty"`
+	// The result: JSON in UTF-8 on one line.
+	Value         []byte `protobuf:"bytes,7,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportedResult) Reset() {
+	*x = ExportedResult{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportedResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportedResult) ProtoMessage() {}
+
+func (x *ExportedResult) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportedResult.ProtoReflect.Descriptor instead.
+func (*ExportedResult) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ExportedResult) GetItem() int64 {
+	if x != nil {
+		return x.Item
+	}
+	return 0
+}
+
+func (x *ExportedResult) GetLastItem() int64 {
+	if x != nil {
+		return x.LastItem
+	}
+	return 0
+}
+
+func (x *ExportedResult) GetBatchId() int64 {
+	if x != nil {
+		return x.BatchId
+	}
+	return 0
+}
+
+func (x *ExportedResult) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ExportedResult) GetLine() int64 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *ExportedResult) GetDocument() string {
+	if x != nil {
+		return x.Document
+	}
+	return ""
+}
+
+func (x *ExportedResult) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // DeleteJobRequest names a job.
 type DeleteJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1524,7 +1725,7 @@ type DeleteJobRequest struct {
 
 func (x *DeleteJobRequest) Reset() {
 	*x = DeleteJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1737,7 @@ func (x *DeleteJobRequest) String() string {
 func (*DeleteJobRequest) ProtoMessage() {}
 
 func (x *DeleteJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1750,7 @@ func (x *DeleteJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{24}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteJobRequest) GetJobId() int64 {
@@ -1568,7 +1769,7 @@ type DeleteJobResponse struct {
 
 func (x *DeleteJobResponse) Reset() {
 	*x = DeleteJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1781,7 @@ func (x *DeleteJobResponse) String() string {
 func (*DeleteJobResponse) ProtoMessage() {}
 
 func (x *DeleteJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1794,7 @@ func (x *DeleteJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{25}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{28}
 }
 
 // GetBatchRequest names a batch.
@@ -1607,7 +1808,7 @@ type GetBatchRequest struct {
 
 func (x *GetBatchRequest) Reset() {
 	*x = GetBatchRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1820,7 @@ func (x *GetBatchRequest) String() string {
 func (*GetBatchRequest) ProtoMessage() {}
 
 func (x *GetBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1833,7 @@ func (x *GetBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBatchRequest.ProtoReflect.Descriptor instead.
 func (*GetBatchRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{26}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetBatchRequest) GetBatchId() int64 {
@@ -1658,7 +1859,7 @@ type GetBatchResponse struct {
 
 func (x *GetBatchResponse) Reset() {
 	*x = GetBatchResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1871,7 @@ func (x *GetBatchResponse) String() string {
 func (*GetBatchResponse) ProtoMessage() {}
 
 func (x *GetBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1884,7 @@ func (x *GetBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBatchResponse.ProtoReflect.Descriptor instead.
 func (*GetBatchResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{27}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetBatchResponse) GetBatch() *Batch {
@@ -1728,7 +1929,7 @@ type ListBatchesRequest struct {
 
 func (x *ListBatchesRequest) Reset() {
 	*x = ListBatchesRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1740,7 +1941,7 @@ func (x *ListBatchesRequest) String() string {
 func (*ListBatchesRequest) ProtoMessage() {}
 
 func (x *ListBatchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1753,7 +1954,7 @@ func (x *ListBatchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBatchesRequest.ProtoReflect.Descriptor instead.
 func (*ListBatchesRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{28}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListBatchesRequest) GetJobId() int64 {
@@ -1811,7 +2012,7 @@ type ListBatchesResponse struct {
 
 func (x *ListBatchesResponse) Reset() {
 	*x = ListBatchesResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2024,7 @@ func (x *ListBatchesResponse) String() string {
 func (*ListBatchesResponse) ProtoMessage() {}
 
 func (x *ListBatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2037,7 @@ func (x *ListBatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBatchesResponse.ProtoReflect.Descriptor instead.
 func (*ListBatchesResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{29}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListBatchesResponse) GetBatches() []*Batch {
@@ -1876,7 +2077,7 @@ type ListFindingsRequest struct {
 
 func (x *ListFindingsRequest) Reset() {
 	*x = ListFindingsRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +2089,7 @@ func (x *ListFindingsRequest) String() string {
 func (*ListFindingsRequest) ProtoMessage() {}
 
 func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +2102,7 @@ func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListFindingsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{30}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListFindingsRequest) GetJobId() int64 {
@@ -1966,7 +2167,7 @@ type ListFindingsResponse struct {
 
 func (x *ListFindingsResponse) Reset() {
 	*x = ListFindingsResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2179,7 @@ func (x *ListFindingsResponse) String() string {
 func (*ListFindingsResponse) ProtoMessage() {}
 
 func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2192,7 @@ func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListFindingsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{31}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListFindingsResponse) GetFindings() []*Finding {
@@ -2112,7 +2313,21 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\x04line\x18\x05 \x01(\x03R\x04line\x12\x16\n" +
 	"\x06offset\x18\x06 \x01(\x03R\x06offset\x12\x16\n" +
 	"\x06length\x18\a \x01(\x03R\x06length\x12\x12\n" +
-	"\x04data\x18\b \x01(\fR\x04data\")\n" +
+	"\x04data\x18\b \x01(\fR\x04data\"L\n" +
+	"\x14ExportResultsRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12\x1d\n" +
+	"\n" +
+	"after_item\x18\x02 \x01(\x03R\tafterItem\"N\n" +
+	"\x15ExportResultsResponse\x125\n" +
+	"\aresults\x18\x01 \x03(\v2\x1b.tallyman.v1.ExportedResultR\aresults\"\xb6\x01\n" +
+	"\x0eExportedResult\x12\x12\n" +
+	"\x04item\x18\x01 \x01(\x03R\x04item\x12\x1b\n" +
+	"\tlast_item\x18\x02 \x01(\x03R\blastItem\x12\x19\n" +
+	"\bbatch_id\x18\x03 \x01(\x03R\abatchId\x12\x12\n" +
+	"\x04file\x18\x04 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\x05 \x01(\x03R\x04line\x12\x1a\n" +
+	"\bdocument\x18\x06 \x01(\tR\bdocument\x12\x14\n" +
+	"\x05value\x18\a \x01(\fR\x05value\")\n" +
 	"\x10DeleteJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\"\x13\n" +
 	"\x11DeleteJobResponse\",\n" +
@@ -2144,7 +2359,7 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"page_token\x18\a \x01(\tR\tpageToken\"p\n" +
 	"\x14ListFindingsResponse\x120\n" +
 	"\bfindings\x18\x01 \x03(\v2\x14.tallyman.v1.FindingR\bfindings\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xc2\b\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x9c\t\n" +
 	"\n" +
 	"JobService\x12W\n" +
 	"\fSubmitUpload\x12 .tallyman.v1.SubmitUploadRequest\x1a!.tallyman.v1.SubmitUploadResponse(\x010\x01\x12J\n" +
@@ -2156,7 +2371,8 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\bPauseJob\x12\x1c.tallyman.v1.PauseJobRequest\x1a\x1d.tallyman.v1.PauseJobResponse\x12J\n" +
 	"\tResumeJob\x12\x1d.tallyman.v1.ResumeJobRequest\x1a\x1e.tallyman.v1.ResumeJobResponse\x12G\n" +
 	"\bRetryJob\x12\x1c.tallyman.v1.RetryJobRequest\x1a\x1d.tallyman.v1.RetryJobResponse\x12R\n" +
-	"\vExportItems\x12\x1f.tallyman.v1.ExportItemsRequest\x1a .tallyman.v1.ExportItemsResponse0\x01\x12J\n" +
+	"\vExportItems\x12\x1f.tallyman.v1.ExportItemsRequest\x1a .tallyman.v1.ExportItemsResponse0\x01\x12X\n" +
+	"\rExportResults\x12!.tallyman.v1.ExportResultsRequest\x1a\".tallyman.v1.ExportResultsResponse0\x01\x12J\n" +
 	"\tDeleteJob\x12\x1d.tallyman.v1.DeleteJobRequest\x1a\x1e.tallyman.v1.DeleteJobResponse\x12G\n" +
 	"\bGetBatch\x12\x1c.tallyman.v1.GetBatchRequest\x1a\x1d.tallyman.v1.GetBatchResponse\x12P\n" +
 	"\vListBatches\x12\x1f.tallyman.v1.ListBatchesRequest\x1a .tallyman.v1.ListBatchesResponse\x12S\n" +
@@ -2174,112 +2390,118 @@ func file_tallyman_v1_job_service_proto_rawDescGZIP() []byte {
 	return file_tallyman_v1_job_service_proto_rawDescData
 }
 
-var file_tallyman_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_tallyman_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_tallyman_v1_job_service_proto_goTypes = []any{
-	(*SubmitUploadRequest)(nil),  // 0: tallyman.v1.SubmitUploadRequest
-	(*UploadHeader)(nil),         // 1: tallyman.v1.UploadHeader
-	(*UploadChunk)(nil),          // 2: tallyman.v1.UploadChunk
-	(*UploadFinish)(nil),         // 3: tallyman.v1.UploadFinish
-	(*SubmitUploadResponse)(nil), // 4: tallyman.v1.SubmitUploadResponse
-	(*GetUploadRequest)(nil),     // 5: tallyman.v1.GetUploadRequest
-	(*GetUploadResponse)(nil),    // 6: tallyman.v1.GetUploadResponse
-	(*GetJobRequest)(nil),        // 7: tallyman.v1.GetJobRequest
-	(*GetJobResponse)(nil),       // 8: tallyman.v1.GetJobResponse
-	(*ListJobsRequest)(nil),      // 9: tallyman.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),     // 10: tallyman.v1.ListJobsResponse
-	(*WatchJobRequest)(nil),      // 11: tallyman.v1.WatchJobRequest
-	(*WatchJobResponse)(nil),     // 12: tallyman.v1.WatchJobResponse
-	(*CancelJobRequest)(nil),     // 13: tallyman.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),    // 14: tallyman.v1.CancelJobResponse
-	(*PauseJobRequest)(nil),      // 15: tallyman.v1.PauseJobRequest
-	(*PauseJobResponse)(nil),     // 16: tallyman.v1.PauseJobResponse
-	(*ResumeJobRequest)(nil),     // 17: tallyman.v1.ResumeJobRequest
-	(*ResumeJobResponse)(nil),    // 18: tallyman.v1.ResumeJobResponse
-	(*RetryJobRequest)(nil),      // 19: tallyman.v1.RetryJobRequest
-	(*RetryJobResponse)(nil),     // 20: tallyman.v1.RetryJobResponse
-	(*ExportItemsRequest)(nil),   // 21: tallyman.v1.ExportItemsRequest
-	(*ExportItemsResponse)(nil),  // 22: tallyman.v1.ExportItemsResponse
-	(*ExportedItem)(nil),         // 23: tallyman.v1.ExportedItem
-	(*DeleteJobRequest)(nil),     // 24: tallyman.v1.DeleteJobRequest
-	(*DeleteJobResponse)(nil),    // 25: tallyman.v1.DeleteJobResponse
-	(*GetBatchRequest)(nil),      // 26: tallyman.v1.GetBatchRequest
-	(*GetBatchResponse)(nil),     // 27: tallyman.v1.GetBatchResponse
-	(*ListBatchesRequest)(nil),   // 28: tallyman.v1.ListBatchesRequest
-	(*ListBatchesResponse)(nil),  // 29: tallyman.v1.ListBatchesResponse
-	(*ListFindingsRequest)(nil),  // 30: tallyman.v1.ListFindingsRequest
-	(*ListFindingsResponse)(nil), // 31: tallyman.v1.ListFindingsResponse
-	nil,                          // 32: tallyman.v1.UploadHeader.ParametersEntry
-	nil,                          // 33: tallyman.v1.UploadHeader.LabelsEntry
-	(*Policy)(nil),               // 34: tallyman.v1.Policy
-	(*Job)(nil),                  // 35: tallyman.v1.Job
-	(JobState)(0),                // 36: tallyman.v1.JobState
-	(BatchState)(0),              // 37: tallyman.v1.BatchState
-	(Outcome)(0),                 // 38: tallyman.v1.Outcome
-	(*Batch)(nil),                // 39: tallyman.v1.Batch
-	(*Attempt)(nil),              // 40: tallyman.v1.Attempt
-	(Severity)(0),                // 41: tallyman.v1.Severity
-	(*Finding)(nil),              // 42: tallyman.v1.Finding
+	(*SubmitUploadRequest)(nil),   // 0: tallyman.v1.SubmitUploadRequest
+	(*UploadHeader)(nil),          // 1: tallyman.v1.UploadHeader
+	(*UploadChunk)(nil),           // 2: tallyman.v1.UploadChunk
+	(*UploadFinish)(nil),          // 3: tallyman.v1.UploadFinish
+	(*SubmitUploadResponse)(nil),  // 4: tallyman.v1.SubmitUploadResponse
+	(*GetUploadRequest)(nil),      // 5: tallyman.v1.GetUploadRequest
+	(*GetUploadResponse)(nil),     // 6: tallyman.v1.GetUploadResponse
+	(*GetJobRequest)(nil),         // 7: tallyman.v1.GetJobRequest
+	(*GetJobResponse)(nil),        // 8: tallyman.v1.GetJobResponse
+	(*ListJobsRequest)(nil),       // 9: tallyman.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),      // 10: tallyman.v1.ListJobsResponse
+	(*WatchJobRequest)(nil),       // 11: tallyman.v1.WatchJobRequest
+	(*WatchJobResponse)(nil),      // 12: tallyman.v1.WatchJobResponse
+	(*CancelJobRequest)(nil),      // 13: tallyman.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),     // 14: tallyman.v1.CancelJobResponse
+	(*PauseJobRequest)(nil),       // 15: tallyman.v1.PauseJobRequest
+	(*PauseJobResponse)(nil),      // 16: tallyman.v1.PauseJobResponse
+	(*ResumeJobRequest)(nil),      // 17: tallyman.v1.ResumeJobRequest
+	(*ResumeJobResponse)(nil),     // 18: tallyman.v1.ResumeJobResponse
+	(*RetryJobRequest)(nil),       // 19: tallyman.v1.RetryJobRequest
+	(*RetryJobResponse)(nil),      // 20: tallyman.v1.RetryJobResponse
+	(*ExportItemsRequest)(nil),    // 21: tallyman.v1.ExportItemsRequest
+	(*ExportItemsResponse)(nil),   // 22: tallyman.v1.ExportItemsResponse
+	(*ExportedItem)(nil),          // 23: tallyman.v1.ExportedItem
+	(*ExportResultsRequest)(nil),  // 24: tallyman.v1.ExportResultsRequest
+	(*ExportResultsResponse)(nil), // 25: tallyman.v1.ExportResultsResponse
+	(*ExportedResult)(nil),        // 26: tallyman.v1.ExportedResult
+	(*DeleteJobRequest)(nil),      // 27: tallyman.v1.DeleteJobRequest
+	(*DeleteJobResponse)(nil),     // 28: tallyman.v1.DeleteJobResponse
+	(*GetBatchRequest)(nil),       // 29: tallyman.v1.GetBatchRequest
+	(*GetBatchResponse)(nil),      // 30: tallyman.v1.GetBatchResponse
+	(*ListBatchesRequest)(nil),    // 31: tallyman.v1.ListBatchesRequest
+	(*ListBatchesResponse)(nil),   // 32: tallyman.v1.ListBatchesResponse
+	(*ListFindingsRequest)(nil),   // 33: tallyman.v1.ListFindingsRequest
+	(*ListFindingsResponse)(nil),  // 34: tallyman.v1.ListFindingsResponse
+	nil,                           // 35: tallyman.v1.UploadHeader.ParametersEntry
+	nil,                           // 36: tallyman.v1.UploadHeader.LabelsEntry
+	(*Policy)(nil),                // 37: tallyman.v1.Policy
+	(*Job)(nil),                   // 38: tallyman.v1.Job
+	(JobState)(0),                 // 39: tallyman.v1.JobState
+	(BatchState)(0),               // 40: tallyman.v1.BatchState
+	(Outcome)(0),                  // 41: tallyman.v1.Outcome
+	(*Batch)(nil),                 // 42: tallyman.v1.Batch
+	(*Attempt)(nil),               // 43: tallyman.v1.Attempt
+	(Severity)(0),                 // 44: tallyman.v1.Severity
+	(*Finding)(nil),               // 45: tallyman.v1.Finding
 }
 var file_tallyman_v1_job_service_proto_depIdxs = []int32{
 	1,  // 0: tallyman.v1.SubmitUploadRequest.header:type_name -> tallyman.v1.UploadHeader
 	2,  // 1: tallyman.v1.SubmitUploadRequest.chunk:type_name -> tallyman.v1.UploadChunk
 	3,  // 2: tallyman.v1.SubmitUploadRequest.finish:type_name -> tallyman.v1.UploadFinish
-	32, // 3: tallyman.v1.UploadHeader.parameters:type_name -> tallyman.v1.UploadHeader.ParametersEntry
-	33, // 4: tallyman.v1.UploadHeader.labels:type_name -> tallyman.v1.UploadHeader.LabelsEntry
-	34, // 5: tallyman.v1.UploadHeader.policy:type_name -> tallyman.v1.Policy
+	35, // 3: tallyman.v1.UploadHeader.parameters:type_name -> tallyman.v1.UploadHeader.ParametersEntry
+	36, // 4: tallyman.v1.UploadHeader.labels:type_name -> tallyman.v1.UploadHeader.LabelsEntry
+	37, // 5: tallyman.v1.UploadHeader.policy:type_name -> tallyman.v1.Policy
 	4,  // 6: tallyman.v1.GetUploadResponse.upload:type_name -> tallyman.v1.SubmitUploadResponse
-	35, // 7: tallyman.v1.GetJobResponse.job:type_name -> tallyman.v1.Job
-	36, // 8: tallyman.v1.ListJobsRequest.states:type_name -> tallyman.v1.JobState
-	35, // 9: tallyman.v1.ListJobsResponse.jobs:type_name -> tallyman.v1.Job
-	35, // 10: tallyman.v1.WatchJobResponse.job:type_name -> tallyman.v1.Job
-	35, // 11: tallyman.v1.CancelJobResponse.job:type_name -> tallyman.v1.Job
-	35, // 12: tallyman.v1.PauseJobResponse.job:type_name -> tallyman.v1.Job
-	35, // 13: tallyman.v1.ResumeJobResponse.job:type_name -> tallyman.v1.Job
-	37, // 14: tallyman.v1.RetryJobRequest.states:type_name -> tallyman.v1.BatchState
-	35, // 15: tallyman.v1.RetryJobResponse.job:type_name -> tallyman.v1.Job
-	38, // 16: tallyman.v1.ExportItemsRequest.outcomes:type_name -> tallyman.v1.Outcome
+	38, // 7: tallyman.v1.GetJobResponse.job:type_name -> tallyman.v1.Job
+	39, // 8: tallyman.v1.ListJobsRequest.states:type_name -> tallyman.v1.JobState
+	38, // 9: tallyman.v1.ListJobsResponse.jobs:type_name -> tallyman.v1.Job
+	38, // 10: tallyman.v1.WatchJobResponse.job:type_name -> tallyman.v1.Job
+	38, // 11: tallyman.v1.CancelJobResponse.job:type_name -> tallyman.v1.Job
+	38, // 12: tallyman.v1.PauseJobResponse.job:type_name -> tallyman.v1.Job
+	38, // 13: tallyman.v1.ResumeJobResponse.job:type_name -> tallyman.v1.Job
+	40, // 14: tallyman.v1.RetryJobRequest.states:type_name -> tallyman.v1.BatchState
+	38, // 15: tallyman.v1.RetryJobResponse.job:type_name -> tallyman.v1.Job
+	41, // 16: tallyman.v1.ExportItemsRequest.outcomes:type_name -> tallyman.v1.Outcome
 	23, // 17: tallyman.v1.ExportItemsResponse.items:type_name -> tallyman.v1.ExportedItem
-	38, // 18: tallyman.v1.ExportedItem.outcome:type_name -> tallyman.v1.Outcome
-	39, // 19: tallyman.v1.GetBatchResponse.batch:type_name -> tallyman.v1.Batch
-	40, // 20: tallyman.v1.GetBatchResponse.attempts:type_name -> tallyman.v1.Attempt
-	39, // 21: tallyman.v1.GetBatchResponse.family:type_name -> tallyman.v1.Batch
-	37, // 22: tallyman.v1.ListBatchesRequest.states:type_name -> tallyman.v1.BatchState
-	39, // 23: tallyman.v1.ListBatchesResponse.batches:type_name -> tallyman.v1.Batch
-	41, // 24: tallyman.v1.ListFindingsRequest.severity:type_name -> tallyman.v1.Severity
-	42, // 25: tallyman.v1.ListFindingsResponse.findings:type_name -> tallyman.v1.Finding
-	0,  // 26: tallyman.v1.JobService.SubmitUpload:input_type -> tallyman.v1.SubmitUploadRequest
-	5,  // 27: tallyman.v1.JobService.GetUpload:input_type -> tallyman.v1.GetUploadRequest
-	7,  // 28: tallyman.v1.JobService.GetJob:input_type -> tallyman.v1.GetJobRequest
-	9,  // 29: tallyman.v1.JobService.ListJobs:input_type -> tallyman.v1.ListJobsRequest
-	11, // 30: tallyman.v1.JobService.WatchJob:input_type -> tallyman.v1.WatchJobRequest
-	13, // 31: tallyman.v1.JobService.CancelJob:input_type -> tallyman.v1.CancelJobRequest
-	15, // 32: tallyman.v1.JobService.PauseJob:input_type -> tallyman.v1.PauseJobRequest
-	17, // 33: tallyman.v1.JobService.ResumeJob:input_type -> tallyman.v1.ResumeJobRequest
-	19, // 34: tallyman.v1.JobService.RetryJob:input_type -> tallyman.v1.RetryJobRequest
-	21, // 35: tallyman.v1.JobService.ExportItems:input_type -> tallyman.v1.ExportItemsRequest
-	24, // 36: tallyman.v1.JobService.DeleteJob:input_type -> tallyman.v1.DeleteJobRequest
-	26, // 37: tallyman.v1.JobService.GetBatch:input_type -> tallyman.v1.GetBatchRequest
-	28, // 38: tallyman.v1.JobService.ListBatches:input_type -> tallyman.v1.ListBatchesRequest
-	30, // 39: tallyman.v1.JobService.ListFindings:input_type -> tallyman.v1.ListFindingsRequest
-	4,  // 40: tallyman.v1.JobService.SubmitUpload:output_type -> tallyman.v1.SubmitUploadResponse
-	6,  // 41: tallyman.v1.JobService.GetUpload:output_type -> tallyman.v1.GetUploadResponse
-	8,  // 42: tallyman.v1.JobService.GetJob:output_type -> tallyman.v1.GetJobResponse
-	10, // 43: tallyman.v1.JobService.ListJobs:output_type -> tallyman.v1.ListJobsResponse
-	12, // 44: tallyman.v1.JobService.WatchJob:output_type -> tallyman.v1.WatchJobResponse
-	14, // 45: tallyman.v1.JobService.CancelJob:output_type -> tallyman.v1.CancelJobResponse
-	16, // 46: tallyman.v1.JobService.PauseJob:output_type -> tallyman.v1.PauseJobResponse
-	18, // 47: tallyman.v1.JobService.ResumeJob:output_type -> tallyman.v1.ResumeJobResponse
-	20, // 48: tallyman.v1.JobService.RetryJob:output_type -> tallyman.v1.RetryJobResponse
-	22, // 49: tallyman.v1.JobService.ExportItems:output_type -> tallyman.v1.ExportItemsResponse
-	25, // 50: tallyman.v1.JobService.DeleteJob:output_type -> tallyman.v1.DeleteJobResponse
-	27, // 51: tallyman.v1.JobService.GetBatch:output_type -> tallyman.v1.GetBatchResponse
-	29, // 52: tallyman.v1.JobService.ListBatches:output_type -> tallyman.v1.ListBatchesResponse
-	31, // 53: tallyman.v1.JobService.ListFindings:output_type -> tallyman.v1.ListFindingsResponse
-	40, // [40:54] is the sub-list for method output_type
-	26, // [26:40] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	41, // 18: tallyman.v1.ExportedItem.outcome:type_name -> tallyman.v1.Outcome
+	26, // 19: tallyman.v1.ExportResultsResponse.results:type_name -> tallyman.v1.ExportedResult
+	42, // 20: tallyman.v1.GetBatchResponse.batch:type_name -> tallyman.v1.Batch
+	43, // 21: tallyman.v1.GetBatchResponse.attempts:type_name -> tallyman.v1.Attempt
+	42, // 22: tallyman.v1.GetBatchResponse.family:type_name -> tallyman.v1.Batch
+	40, // 23: tallyman.v1.ListBatchesRequest.states:type_name -> tallyman.v1.BatchState
+	42, // 24: tallyman.v1.ListBatchesResponse.batches:type_name -> tallyman.v1.Batch
+	44, // 25: tallyman.v1.ListFindingsRequest.severity:type_name -> tallyman.v1.Severity
+	45, // 26: tallyman.v1.ListFindingsResponse.findings:type_name -> tallyman.v1.Finding
+	0,  // 27: tallyman.v1.JobService.SubmitUpload:input_type -> tallyman.v1.SubmitUploadRequest
+	5,  // 28: tallyman.v1.JobService.GetUpload:input_type -> tallyman.v1.GetUploadRequest
+	7,  // 29: tallyman.v1.JobService.GetJob:input_type -> tallyman.v1.GetJobRequest
+	9,  // 30: tallyman.v1.JobService.ListJobs:input_type -> tallyman.v1.ListJobsRequest
+	11, // 31: tallyman.v1.JobService.WatchJob:input_type -> tallyman.v1.WatchJobRequest
+	13, // 32: tallyman.v1.JobService.CancelJob:input_type -> tallyman.v1.CancelJobRequest
+	15, // 33: tallyman.v1.JobService.PauseJob:input_type -> tallyman.v1.PauseJobRequest
+	17, // 34: tallyman.v1.JobService.ResumeJob:input_type -> tallyman.v1.ResumeJobRequest
+	19, // 35: tallyman.v1.JobService.RetryJob:input_type -> tallyman.v1.RetryJobRequest
+	21, // 36: tallyman.v1.JobService.ExportItems:input_type -> tallyman.v1.ExportItemsRequest
+	24, // 37: tallyman.v1.JobService.ExportResults:input_type -> tallyman.v1.ExportResultsRequest
+	27, // 38: tallyman.v1.JobService.DeleteJob:input_type -> tallyman.v1.DeleteJobRequest
+	29, // 39: tallyman.v1.JobService.GetBatch:input_type -> tallyman.v1.GetBatchRequest
+	31, // 40: tallyman.v1.JobService.ListBatches:input_type -> tallyman.v1.ListBatchesRequest
+	33, // 41: tallyman.v1.JobService.ListFindings:input_type -> tallyman.v1.ListFindingsRequest
+	4,  // 42: tallyman.v1.JobService.SubmitUpload:output_type -> tallyman.v1.SubmitUploadResponse
+	6,  // 43: tallyman.v1.JobService.GetUpload:output_type -> tallyman.v1.GetUploadResponse
+	8,  // 44: tallyman.v1.JobService.GetJob:output_type -> tallyman.v1.GetJobResponse
+	10, // 45: tallyman.v1.JobService.ListJobs:output_type -> tallyman.v1.ListJobsResponse
+	12, // 46: tallyman.v1.JobService.WatchJob:output_type -> tallyman.v1.WatchJobResponse
+	14, // 47: tallyman.v1.JobService.CancelJob:output_type -> tallyman.v1.CancelJobResponse
+	16, // 48: tallyman.v1.JobService.PauseJob:output_type -> tallyman.v1.PauseJobResponse
+	18, // 49: tallyman.v1.JobService.ResumeJob:output_type -> tallyman.v1.ResumeJobResponse
+	20, // 50: tallyman.v1.JobService.RetryJob:output_type -> tallyman.v1.RetryJobResponse
+	22, // 51: tallyman.v1.JobService.ExportItems:output_type -> tallyman.v1.ExportItemsResponse
+	25, // 52: tallyman.v1.JobService.ExportResults:output_type -> tallyman.v1.ExportResultsResponse
+	28, // 53: tallyman.v1.JobService.DeleteJob:output_type -> tallyman.v1.DeleteJobResponse
+	30, // 54: tallyman.v1.JobService.GetBatch:output_type -> tallyman.v1.GetBatchResponse
+	32, // 55: tallyman.v1.JobService.ListBatches:output_type -> tallyman.v1.ListBatchesResponse
+	34, // 56: tallyman.v1.JobService.ListFindings:output_type -> tallyman.v1.ListFindingsResponse
+	42, // [42:57] is the sub-list for method output_type
+	27, // [27:42] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_job_service_proto_init() }
@@ -2300,7 +2522,7 @@ func file_tallyman_v1_job_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallyman_v1_job_service_proto_rawDesc), len(file_tallyman_v1_job_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,20 +19,21 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	JobService_SubmitUpload_FullMethodName = "/tallyman.v1.JobService/SubmitUpload"
-	JobService_GetUpload_FullMethodName    = "/tallyman.v1.JobService/GetUpload"
-	JobService_GetJob_FullMethodName       = "/tallyman.v1.JobService/GetJob"
-	JobService_ListJobs_FullMethodName     = "/tallyman.v1.JobService/ListJobs"
-	JobService_WatchJob_FullMethodName     = "/tallyman.v1.JobService/WatchJob"
-	JobService_CancelJob_FullMethodName    = "/tallyman.v1.JobService/CancelJob"
-	JobService_PauseJob_FullMethodName     = "/tallyman.v1.JobService/PauseJob"
-	JobService_ResumeJob_FullMethodName    = "/tallyman.v1.JobService/ResumeJob"
-	JobService_RetryJob_FullMethodName     = "/tallyman.v1.JobService/RetryJob"
-	JobService_ExportItems_FullMethodName  = "/tallyman.v1.JobService/ExportItems"
-	JobService_DeleteJob_FullMethodName    = "/tallyman.v1.JobService/DeleteJob"
-	JobService_GetBatch_FullMethodName     = "/tallyman.v1.JobService/GetBatch"
-	JobService_ListBatches_FullMethodName  = "/tallyman.v1.JobService/ListBatches"
-	JobService_ListFindings_FullMethodName = "/tallyman.v1.JobService/ListFindings"
+	JobService_SubmitUpload_FullMethodName  = "/tallyman.v1.JobService/SubmitUpload"
+	JobService_GetUpload_FullMethodName     = "/tallyman.v1.JobService/GetUpload"
+	JobService_GetJob_FullMethodName        = "/tallyman.v1.JobService/GetJob"
+	JobService_ListJobs_FullMethodName      = "/tallyman.v1.JobService/ListJobs"
+	JobService_WatchJob_FullMethodName      = "/tallyman.v1.JobService/WatchJob"
+	JobService_CancelJob_FullMethodName     = "/tallyman.v1.JobService/CancelJob"
+	JobService_PauseJob_FullMethodName      = "/tallyman.v1.JobService/PauseJob"
+	JobService_ResumeJob_FullMethodName     = "/tallyman.v1.JobService/ResumeJob"
+	JobService_RetryJob_FullMethodName      = "/tallyman.v1.JobService/RetryJob"
+	JobService_ExportItems_FullMethodName   = "/tallyman.v1.JobService/ExportItems"
+	JobService_ExportResults_FullMethodName = "/tallyman.v1.JobService/ExportResults"
+	JobService_DeleteJob_FullMethodName     = "/tallyman.v1.JobService/DeleteJob"
+	JobService_GetBatch_FullMethodName      = "/tallyman.v1.JobService/GetBatch"
+	JobService_ListBatches_FullMethodName   = "/tallyman.v1.JobService/ListBatches"
+	JobService_ListFindings_FullMethodName  = "/tallyman.v1.JobService/ListFindings"
 )
 
 // JobServiceClient is the client API for JobService service.
@@ -83,6 +84,9 @@ type JobServiceClient interface {
 	// ExportItems streams the original bytes of a job's items with one of some outcomes, in the order of the upload: of
 	// items as they end, when the job has not ended. after_item goes on after a break. JOB_NOT_FOUND.
 	ExportItems(ctx context.Context, in *ExportItemsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportItemsResponse], error)
+	// ExportResults streams what handlers made of a job's items, in the order of the upload: what there is by now, when the
+	// job has not ended. after_item goes on after a break. JOB_NOT_FOUND.
+	ExportResults(ctx context.Context, in *ExportResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResultsResponse], error)
 	// DeleteJob removes an ended job with everything the coordinator knows of it; what its handler stored stays. It is
 	// hidden at once and removed in the background, and its upload_id may be used again. JOB_OPEN; JOB_NOT_FOUND, also
 	// when it has been deleted before.
@@ -224,6 +228,25 @@ func (c *jobServiceClient) ExportItems(ctx context.Context, in *ExportItemsReque
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type JobService_ExportItemsClient = grpc.ServerStreamingClient[ExportItemsResponse]
 
+func (c *jobServiceClient) ExportResults(ctx context.Context, in *ExportResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResultsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[3], JobService_ExportResults_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportResultsRequest, ExportResultsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type JobService_ExportResultsClient = grpc.ServerStreamingClient[ExportResultsResponse]
+
 func (c *jobServiceClient) DeleteJob(ctx context.Context, in *DeleteJobRequest, opts ...grpc.CallOption) (*DeleteJobResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteJobResponse)
@@ -312,6 +335,9 @@ type JobServiceServer interface {
 	// ExportItems streams the original bytes of a job's items with one of some outcomes, in the order of the upload: of
 	// items as they end, when the job has not ended. after_item goes on after a break. JOB_NOT_FOUND.
 	ExportItems(*ExportItemsRequest, grpc.ServerStreamingServer[ExportItemsResponse]) error
+	// ExportResults streams what handlers made of a job's items, in the order of the upload: what there is by now, when the
+	// job has not ended. after_item goes on after a break. JOB_NOT_FOUND.
+	ExportResults(*ExportResultsRequest, grpc.ServerStreamingServer[ExportResultsResponse]) error
 	// DeleteJob removes an ended job with everything the coordinator knows of it; what its handler stored stays. It is
 	// hidden at once and removed in the background, and its upload_id may be used again. JOB_OPEN; JOB_NOT_FOUND, also
 	// when it has been deleted before.
@@ -361,6 +387,9 @@ func (UnimplementedJobServiceServer) RetryJob(context.Context, *RetryJobRequest)
 }
 func (UnimplementedJobServiceServer) ExportItems(*ExportItemsRequest, grpc.ServerStreamingServer[ExportItemsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ExportItems not implemented")
+}
+func (UnimplementedJobServiceServer) ExportResults(*ExportResultsRequest, grpc.ServerStreamingServer[ExportResultsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportResults not implemented")
 }
 func (UnimplementedJobServiceServer) DeleteJob(context.Context, *DeleteJobRequest) (*DeleteJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteJob not implemented")
@@ -550,6 +579,17 @@ func _JobService_ExportItems_Handler(srv interface{}, stream grpc.ServerStream) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type JobService_ExportItemsServer = grpc.ServerStreamingServer[ExportItemsResponse]
 
+func _JobService_ExportResults_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportResultsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(JobServiceServer).ExportResults(m, &grpc.GenericServerStream[ExportResultsRequest, ExportResultsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type JobService_ExportResultsServer = grpc.ServerStreamingServer[ExportResultsResponse]
+
 func _JobService_DeleteJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteJobRequest)
 	if err := dec(in); err != nil {
@@ -689,6 +729,11 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ExportItems",
 			Handler:       _JobService_ExportItems_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ExportResults",
+			Handler:       _JobService_ExportResults_Handler,
 			ServerStreams: true,
 		},
 	},

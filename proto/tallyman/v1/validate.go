@@ -225,6 +225,14 @@ func (m *ExportItemsRequest) Validate() error {
 }
 
 // Validate reports what is wrong with the request.
+func (m *ExportResultsRequest) Validate() error {
+	var v violations
+	v.id("job_id", m.GetJobId())
+	v.check(m.GetAfterItem() >= 0, "after_item", "must not be negative")
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
 func (m *GetWorkerRequest) Validate() error {
 	var v violations
 	v.check(printable(m.GetWorkerId(), 128), "worker_id", "must be 1 to 128 printable characters without spaces")

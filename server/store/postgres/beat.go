@@ -256,6 +256,7 @@ func (r *reported) apply(b store.Beat, y *tally) {
 	d.Done(r.lease.BatchID, r.first, r.done, runs)
 	d.ItemsInFlight -= int64(n)
 	recordFindings(y, b.Findings, r.lease.BatchID, r.jobID, r.done, r.done+n)
+	recordResults(y, b.Results, r.lease.BatchID, r.jobID, r.first, r.done, r.done+n)
 	r.done += n
 	r.outcomes = job.AppendRuns(r.outcomes, runs)
 }

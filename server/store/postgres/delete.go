@@ -53,6 +53,12 @@ var deleteSteps = [...]string{
 		      FROM (SELECT first_item, octet_length(frame) / 2000 AS pieces
 		            FROM rejected_items WHERE job_id = $1 ORDER BY first_item LIMIT $2) r) f
 		WHERE f.rows <= $2 OR f.n = 1))`,
+	`DELETE FROM item_results WHERE job_id = $1 AND place = ANY (ARRAY(
+		SELECT f.place
+		FROM (SELECT r.place, sum(1 + r.pieces) OVER (ORDER BY r.place) AS rows, row_number() OVER (ORDER BY r.place) AS n
+		      FROM (SELECT place, octet_length(frame) / 2000 AS pieces
+		            FROM item_results WHERE job_id = $1 ORDER BY place LIMIT $2) r) f
+		WHERE f.rows <= $2 OR f.n = 1))`,
 	`DELETE FROM job_deltas WHERE id = ANY (ARRAY(SELECT id FROM job_deltas WHERE job_id = $1 LIMIT $2))`,
 	`DELETE FROM job_minutes WHERE job_id = $1 AND minute = ANY (ARRAY(
 		SELECT minute FROM job_minutes WHERE job_id = $1 LIMIT $2))`,

@@ -10,11 +10,12 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-// tally is what one transaction changed of the jobs and sessions it touched, and the findings it records.
+// tally is what one transaction changed of the jobs and sessions it touched, and the findings and results it records.
 type tally struct {
 	deltas   map[int64]*job.Delta
 	sessions map[int64]map[int64]sessionCount // by job, since they travel in the job's row
 	findings []store.Finding
+	results  []recorded
 }
 
 // sessionCount is what to add to a session's counters.
@@ -86,6 +87,7 @@ func (y *tally) queue(t *tx) {
 		}
 		t.queue(insertDeltas, jobs, deltas, sessions)
 	}
+	y.queueResults(t)
 	if n := len(y.findings); n > 0 {
 		var (
 			jobs, batches, items, lines, offsets     = make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)

@@ -71,6 +71,9 @@ INSERT INTO batch_documents (document, batch_id) SELECT unnest(documents), batch
 INSERT INTO attempts (batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at, ended_at)
 SELECT n, 1, 1, n % 100, 'w', 'failed', 'no', 0, now(), now() FROM generate_series(1, 20000) AS n;
 
+INSERT INTO item_results (job_id, place, batch_id, from_position, frame)
+SELECT job_id, first_item, id, 0, '' FROM batches WHERE job_id = 1 AND ordinal < 20000;
+
 INSERT INTO job_deltas (job_id, delta) SELECT job, '\x0100' FROM generate_series(2, 21) AS job, generate_series(1, 50);
 
 ANALYZE`
@@ -241,6 +244,21 @@ func TestPlans(t *testing.T) {
 		{"find", listBatchesByDocument, "batch_documents", func(n int) []string {
 			return []string{"1000000", strconv.Itoa(n), "'PMC:7'", "'{}'"}
 		}, []string{"batch_documents_pkey"}},
+		{"results", resultFrames, "item_results", func(n int) []string {
+			return []string{"1", "100000", strconv.Itoa(n)}
+		}, []string{"item_results_pkey"}},
+		{"results: batches", resultFrames, "", func(n int) []string {
+			return []string{"1", "100000", strconv.Itoa(n)}
+		}, primary},
+		{"place of results", resultsPlace, "item_results", func(n int) []string {
+			return []string{"1", strconv.Itoa(1000 * n)}
+		}, []string{"item_results_pkey"}},
+		{"place of results: batches", resultsPlace, "", func(n int) []string {
+			return []string{"1", strconv.Itoa(1000 * n)}
+		}, primary},
+		{"delete results", deleteSteps[3], "item_results", func(n int) []string {
+			return []string{"1", strconv.Itoa(n)}
+		}, []string{"item_results_pkey"}},
 		{"delete", deleteBatches, "batch_documents", func(n int) []string {
 			return []string{"1", strconv.Itoa(n)}
 		}, []string{"Tid Scan", "batch_documents_pkey"}},

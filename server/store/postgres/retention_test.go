@@ -24,7 +24,8 @@ func settled(t *testing.T, s store.Store, n int) (jobID, session int64) {
 		if i%2 == 0 {
 			end = job.End{Kind: job.EndFailed, Message: "no"}
 		}
-		group = append(group, store.Settlement{Lease: g.Lease, End: end, Findings: []store.Finding{{Severity: store.Warning}}})
+		group = append(group, store.Settlement{Lease: g.Lease, End: end, Findings: []store.Finding{{Severity: store.Warning}},
+			Results: store.Results{Frame: []byte("x")}})
 	}
 	if _, _, err := s.Settle(t.Context(), group); err != nil {
 		t.Fatal(err)
@@ -101,9 +102,10 @@ func TestADeletedJobLeavesNothing(t *testing.T) {
 	conn := connect(t, dsn)
 	execute(t, conn, `INSERT INTO rejected_items (job_id, first_item, items, frame) SELECT $1, n, 1, $2 FROM generate_series(1, 6) AS n`,
 		jobID, bytes.Repeat([]byte("x"), 900_000)) // 450 pieces each
+	execute(t, conn, `UPDATE item_results SET frame = $1`, bytes.Repeat([]byte("x"), 700_000))   // 350 pieces each
 	execute(t, conn, `UPDATE batch_payloads SET frame = $1`, bytes.Repeat([]byte("x"), 600_000)) // 301 pieces each
 	if left := rows(t, dsn); left["batches"] != 8 || left["attempts"] != 4 || left["job_minutes"] == 0 || left["slowest_batches"] != 8 ||
-		left["findings"] != 8 || left["uploads"] != 1 {
+		left["findings"] != 8 || left["item_results"] != 4 || left["uploads"] != 1 {
 		t.Errorf("rows before: %v", left)
 	}
 	if err := s.DeleteJob(t.Context(), jobID); err != nil {
@@ -121,6 +123,7 @@ func TestADeletedJobLeavesNothing(t *testing.T) {
 	want := []string{
 		"5 payloads, 6 rejected", "2 payloads, 6 rejected", "0 payloads, 6 rejected", "0 payloads, 6 rejected", // findings
 		"0 payloads, 4 rejected", "0 payloads, 2 rejected", "0 payloads, 0 rejected",
+		"0 payloads, 0 rejected", "0 payloads, 0 rejected", // results
 		"0 payloads, 0 rejected", "0 payloads, 0 rejected", "0 payloads, 0 rejected", // minutes, the slowest, the job
 	}
 	if diff := cmp.Diff(want, steps); diff != "" {

@@ -130,6 +130,7 @@ func complete(ctx context.Context, t *tx, settlements []store.Settlement, of []i
 		d.End(set.BatchID, job.BatchCompleted, crashes > 0, endedAt.Sub(claimedAt))
 		y.session(jobID, sessionCount{session: set.SessionID, completed: 1})
 		recordFindings(y, set.Findings, set.BatchID, jobID, from[k], from[k]+count[k])
+		recordResults(y, set.Results, set.BatchID, jobID, firstItem, from[k], from[k]+count[k])
 		return nil
 	})
 	if err := t.send(ctx); err != nil {
@@ -174,7 +175,10 @@ func (e *ending) settle(ctx context.Context, t *tx, settlements []store.Settleme
 		case b == nil:
 			answers[i] = store.SettleAnswer{Lost: true}
 		case b.lives(set.Lease):
-			answers[i] = e.end(b, set.End, set.Findings)
+			done := b.DoneItems
+			if answers[i] = e.end(b, set.End, set.Findings); answers[i].Err == nil {
+				recordResults(e.tally, set.Results, b.ID, b.JobID, b.FirstItem, done, set.From+job.Items(set.Outcomes))
+			}
 		default:
 			end, ok := recorded[[2]int64{set.BatchID, int64(set.Attempt)}]
 			if !ok {

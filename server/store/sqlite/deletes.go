@@ -40,6 +40,7 @@ func (s *Store) DeleteStep(ctx context.Context, limit int) (more bool, err error
 var byJob = []struct{ rows, remove string }{
 	{"SELECT id FROM findings WHERE job_id = ? LIMIT ?", "DELETE FROM findings WHERE id = ?"},
 	{"SELECT rowid FROM rejected_items WHERE job_id = ? LIMIT ?", "DELETE FROM rejected_items WHERE rowid = ?"},
+	{"SELECT rowid FROM item_results WHERE job_id = ? LIMIT ?", "DELETE FROM item_results WHERE rowid = ?"},
 	{"SELECT id FROM job_deltas WHERE job_id = ? LIMIT ?", "DELETE FROM job_deltas WHERE id = ?"},
 }
 

@@ -19,7 +19,8 @@ func TestADeletedJobLeavesNothing(t *testing.T) {
 		if i%2 == 0 {
 			end.Kind = job.EndFailed
 		}
-		settlements = append(settlements, store.Settlement{Lease: g.Lease, End: end, Findings: []store.Finding{{Severity: store.Warning}}})
+		settlements = append(settlements, store.Settlement{Lease: g.Lease, End: end, Findings: []store.Finding{{Severity: store.Warning}},
+			Results: store.Results{Frame: []byte("x")}})
 	}
 	if _, _, err := s.Settle(t.Context(), settlements); err != nil {
 		t.Fatal(err)
@@ -27,7 +28,7 @@ func TestADeletedJobLeavesNothing(t *testing.T) {
 	if j, _, err := s.Fold(t.Context(), jobID); err != nil || !j.State.Ended() {
 		t.Fatalf("the job is %v, %v", j.State, err)
 	}
-	if left := rows(t, s); left["findings"] == 0 || left["slowest_batches"] == 0 || left["job_minutes"] == 0 {
+	if left := rows(t, s); left["findings"] == 0 || left["slowest_batches"] == 0 || left["job_minutes"] == 0 || left["item_results"] != 5 {
 		t.Errorf("rows before: %v, want some everywhere", left)
 	}
 	if err := s.DeleteJob(t.Context(), jobID); err != nil {

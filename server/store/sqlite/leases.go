@@ -62,7 +62,11 @@ func (g *group) beat(lease time.Duration, b *store.Beat) (store.BeatAnswer, erro
 		return store.BeatAnswer{}, err
 	}
 	if runs, ok := h.news(b.From, b.Outcomes); ok && len(runs) > 0 {
+		done := h.doneItems
 		if err := g.add(&h, runs, b.Findings); err != nil {
+			return store.BeatAnswer{}, err
+		}
+		if err := g.keep(&h, done, h.doneItems, b.Results); err != nil {
 			return store.BeatAnswer{}, err
 		}
 	}
@@ -120,7 +124,11 @@ func (g *group) settle(s *store.Settlement) (store.SettleAnswer, error) {
 	if !ok || s.Kind == job.EndCompleted && h.doneItems+job.Items(runs) != h.itemCount {
 		return store.SettleAnswer{State: h.state, Err: store.ErrIncomplete}, nil
 	}
+	done := h.doneItems
 	state, err := g.end(&h, s.End, runs, s.Findings)
+	if err == nil {
+		err = g.keep(&h, done, done+job.Items(runs), s.Results)
+	}
 	return store.SettleAnswer{JobID: h.jobID, State: state}, err
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // large are the tables that grow with what was uploaded: no statement may walk through one.
-var large = []string{"batches", "batch_payloads", "batch_documents", "attempts", "findings", "rejected_items", "jobs", "uploads", "sessions"}
+var large = []string{"batches", "batch_payloads", "batch_documents", "attempts", "findings", "rejected_items", "item_results", "jobs", "uploads", "sessions"}
 
 // exercise makes a store run every statement that writes.
 func exercise(t *testing.T, s *Store) {
@@ -40,7 +40,8 @@ func exercise(t *testing.T, s *Store) {
 	settle(1, job.EndFailed)
 	settle(2, job.EndReleased)
 	for _, outcomes := range [][]job.Run{nil, {{Count: 1, Outcome: job.Stored}}} {
-		_, _, err := s.Beat(t.Context(), time.Microsecond, []store.Beat{{Lease: grants[3].Lease, Outcomes: outcomes}})
+		_, _, err := s.Beat(t.Context(), time.Microsecond, []store.Beat{{Lease: grants[3].Lease, Outcomes: outcomes,
+			Results: store.Results{Frame: []byte("x")}}})
 		must(err)
 	}
 	epoch, err := s.OpenStream(t.Context(), session)
@@ -114,7 +115,8 @@ func TestNoStatementWalksThroughALargeTable(t *testing.T) {
 	t.Parallel()
 	s := opened(t)
 	exercise(t, s)
-	queries := []string{workerQuery, heldQuery, attemptsQuery, batchQuery, placesAll, placesFresh, placesRunning, placesDone, fmt.Sprintf(placesBad, 3)}
+	queries := []string{workerQuery, heldQuery, attemptsQuery, batchQuery, placesAll, placesFresh, placesRunning, placesDone, fmt.Sprintf(placesBad, 3),
+		resultsPlace, resultFrames}
 	for query := range s.writer.stmts {
 		queries = append(queries, query)
 	}

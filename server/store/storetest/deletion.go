@@ -65,11 +65,13 @@ var deletion = []scenario{
 		frames, err := f.Payloads(f.ctx, []int64{first.ID}, 1<<20)
 		f.must(err)
 		f.equal("its payloads", frames, map[int64][]byte{})
+		f.equal("its results", f.values(id, 0, 9), []itemValue{})
 		if more, err := f.DeleteStep(f.ctx, 3); more || err != nil {
 			f.Errorf("with nothing to delete: more %v, %v", more, err)
 		}
 		f.audit(other, 0)
 		f.equal("findings of the other", len(f.findings(store.FindingFilter{JobID: other})), 2)
+		f.equal("results of the other", len(f.values(other, 0, 9)), 6)
 	}},
 	{"the upload id of a deleted job may be used again", func(f *fixture) {
 		id := f.submitted("a")
@@ -99,7 +101,7 @@ func (f *fixture) submitted(id string) int64 {
 	s := f.register("worker of " + id)
 	for i, grant := range f.claim(s, "1", long, 5, up.JobID) {
 		if i%2 == 0 {
-			f.settle(completed(grant))
+			f.settle(completedWith(grant, "done"))
 		} else {
 			f.settle(ended(grant, job.EndFailed))
 		}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,6 +36,7 @@ func (m *model) check(*rapid.T) {
 		for i, row := range m.rows(c.fixture, j) {
 			m.lookBatch(c, j.batches[i], row)
 		}
+		m.lookResults(c, j)
 	}
 	clear(m.touched)
 	for _, c := range m.coordinators {
@@ -286,6 +288,26 @@ func (m *model) lookFindings(c *coordinator, j *knownJob) {
 	m.equal(fmt.Sprintf("findings of job %d", j.id), got, want)
 }
 
+// lookResults compares all results of a job: each once, of the report that made its item's outcome final, in the order of
+// the items.
+func (m *model) lookResults(c *coordinator, j *knownJob) {
+	m.Helper()
+	var want []itemValue
+	for _, b := range j.batches {
+		want = append(want, b.values...)
+	}
+	m.equal(fmt.Sprintf("results of job %d", j.id), c.values(j.id, 0, 1+m.steps%20), want)
+}
+
+// record keeps the results of a report that was accepted.
+func (m *model) record(b *knownBatch, r store.Results, from, to int32) {
+	var list []value
+	if len(r.Frame) > 0 {
+		m.must(json.Unmarshal(r.Frame, &list))
+	}
+	b.keep(list, from, to)
+}
+
 // lookCounts compares what sessions have completed and crashed, which is known once all jobs are folded.
 func (m *model) lookCounts(c *coordinator) {
 	m.Helper()
@@ -321,6 +343,9 @@ func (m *model) clear(c *coordinator) {
 		}
 		if list := c.findings(store.FindingFilter{JobID: j.id}); len(list) > 0 {
 			m.Errorf("%d findings of a job that was removed", len(list))
+		}
+		if list := c.values(j.id, 0, 9); len(list) > 0 {
+			m.Errorf("%d results of a job that was removed", len(list))
 		}
 	}
 }

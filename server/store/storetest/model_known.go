@@ -53,6 +53,7 @@ type knownBatch struct {
 	backedOff bool          // and is not to be claimed before somebody lets that time pass
 	ends      []knownEnd    // of all its attempts, in their order
 	found     []finding     // by workers
+	values    []itemValue   // by workers
 
 	row      store.BatchRow // as of the last look
 	attempts []store.Attempt
@@ -126,6 +127,15 @@ func (b *knownBatch) find(list []store.Finding, from, to int32) {
 	for _, f := range list {
 		if f.Position >= from && f.Position < to {
 			b.found = append(b.found, finding{b.id, f.Item, f.Message})
+		}
+	}
+}
+
+// keep records the results of a report about the items from one to another.
+func (b *knownBatch) keep(list []value, from, to int32) {
+	for _, v := range list {
+		if v.Position >= from && v.Position < to {
+			b.values = append(b.values, itemValue{b.cut.FirstItem + int64(v.Position), v.Text})
 		}
 	}
 }

@@ -41,9 +41,9 @@ func (m *model) grantedLease(t *rapid.T) store.Grant {
 	return pick(t, m.grants, "lease")
 }
 
-// report draws what a worker says of the items of a batch, with a warning for each: new outcomes, ones that were
-// reported before, with another content even, ones that leave a gap, and ones that pass the end.
-func (m *model) report(t *rapid.T, g store.Grant) (from int32, runs []job.Run, findings []store.Finding) {
+// report draws what a worker says of the items of a batch, with a warning for each and a result for some: new outcomes,
+// ones that were reported before, with another content even, ones that leave a gap, and ones that pass the end.
+func (m *model) report(t *rapid.T, g store.Grant) (from int32, runs []job.Run, findings []store.Finding, results store.Results) {
 	b := m.batches[g.BatchID]
 	from = rapid.Int32Range(max(b.done()-2, 0), b.done()+1).Draw(t, "from")
 	n := rapid.Int32Range(0, max(b.cut.Items-from, 0)+1).Draw(t, "count")
@@ -51,16 +51,20 @@ func (m *model) report(t *rapid.T, g store.Grant) (from int32, runs []job.Run, f
 		n--
 	}
 	message := m.name("found")
+	var values []value
 	for i := from; i < from+n; i++ {
 		o := pick(t, []job.Outcome{job.Stored, job.Stored, job.Rejected}, "outcome")
 		runs = append(runs, job.Run{Count: 1, Outcome: o})
+		if dice(t, 3, "result") > 0 {
+			values = append(values, value{i, message})
+		}
 	}
 	for i := from; i < from+n+1; i++ { // one for an item of which nothing is said
 		findings = append(findings, store.Finding{
 			Item: g.FirstItem + int64(i), Position: i, Severity: store.Warning, Code: "W", Message: message,
 		})
 	}
-	return from, runs, findings
+	return from, runs, findings, valuesOf(values)
 }
 
 // beatSome sends a group of beats, of leases that may be over.
@@ -71,7 +75,7 @@ func (m *model) beatSome(t *rapid.T) {
 		g := m.lease(t)
 		beat := store.Beat{Lease: g.Lease}
 		if dice(t, 3, "report") > 0 {
-			beat.From, beat.Outcomes, beat.Findings = m.report(t, g)
+			beat.From, beat.Outcomes, beat.Findings, beat.Results = m.report(t, g)
 		}
 		beats = append(beats, beat)
 	}
@@ -99,6 +103,7 @@ func (m *model) beatThese(c *coordinator, lease time.Duration, beats []store.Bea
 			before := b.done()
 			b.add(news)
 			b.find(beat.Findings, before, b.done())
+			m.record(b, beat.Results, before, b.done())
 			b.job.dirty = true
 		}
 		at[i] = b.done()
@@ -143,7 +148,7 @@ func (m *model) settleSome(t *rapid.T) {
 				s.Outcomes = nil
 			}
 		} else {
-			s.From, s.Outcomes, s.Findings = m.report(t, g)
+			s.From, s.Outcomes, s.Findings, s.Results = m.report(t, g)
 		}
 		group = append(group, s)
 	}
@@ -177,6 +182,7 @@ func (m *model) settleThese(c *coordinator, group []store.Settlement) {
 			want = store.SettleAnswer{State: job.BatchRunning, Err: store.ErrIncomplete}
 		default:
 			m.touch(b, touched{settled: true})
+			m.record(b, s.Results, b.done(), b.done()+int32(len(news)))
 			e := b.end(s.End, news, s.Findings)
 			if s.Kind != job.EndCompleted {
 				wantEnded = append(wantEnded, e)

@@ -44,6 +44,7 @@ func Test(t *testing.T, open Open) {
 		{"takings", takings},
 		{"limits", limits},
 		{"items", items},
+		{"results", results},
 		{"folds", folds},
 		{"listings", listings},
 		{"statistics", statistics},
