@@ -38,8 +38,8 @@ const brief = time.Microsecond
 // coordinators that remember what they saw and act on it when it is long stale, or forget all of it, workers that die,
 // freeze, come back, settle late and twice, and uploads that break and resume. Every answer is predicted, and after
 // every step all rows are compared with the model, so that each invariant of the store's specification holds or is said
-// to be broken: at most one live lease a batch; attempts that only grow; ends that never change; counters that are what
-// the batches say; outcomes that are final, and one for every item of a job that ended; findings recorded once;
+// to be broken: at most one live lease a batch; no more running batches of a job, or of a project, than may be; attempts
+// that only grow; ends that never change; counters that are what the batches say; outcomes that are final, and one for every item of a job that ended; findings recorded once;
 // progress and revisions that never fall; jobs that end when all is settled.
 //
 // Time is the store's own, but what depends on it has always passed, or never does, so that a failing seed replays: it
@@ -123,6 +123,7 @@ type model struct {
 	grants       []store.Grant           // every one, live or not
 	settlements  []store.Settlement      // every one that was answered
 	late         []call                  // on their way
+	finishing    bool                    // all jobs are being ended
 	touched      map[*knownBatch]touched // in this step
 }
 

@@ -39,6 +39,7 @@ func (m *model) check(*rapid.T) {
 		m.lookResults(c, j)
 	}
 	clear(m.touched)
+	m.checkRunning()
 	for _, c := range m.coordinators {
 		m.checkFloors(c)
 	}
@@ -170,6 +171,7 @@ func (m *model) lookSession(c *coordinator, s *knownSession) {
 func (m *model) finish(t *rapid.T) {
 	c := m.coordinators[0]
 	m.check(t)
+	m.finishing = true
 	for range 2 {
 		m.start(t)
 		m.check(t)
@@ -255,7 +257,9 @@ func (m *model) complete(t *rapid.T, c *coordinator, j *knownJob, by *knownSessi
 		m.settleThese(c, group)
 		m.check(t)
 		// A coordinator that remembers nothing, and so none that forgot a batch.
-		m.claimThese(c, long, []store.ClaimRequest{request(by.id, m.name("request"), 3)}, []store.Turn{{JobID: j.id, Most: 3}})
+		m.claimThese(c, long, []store.ClaimRequest{request(by.id, m.name("request"), 3)}, []store.Turn{
+			{JobID: j.id, Most: 3, JobLimit: int(j.header.Policy.MaxRunning)}, // what others of its project run ends later
+		})
 		m.check(t)
 	}
 	if j.state == job.Cancelling {

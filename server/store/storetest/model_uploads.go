@@ -44,6 +44,7 @@ func (m *model) upload(t *rapid.T) {
 	h.Policy.MaxAttempts = int32(dice(t, 3, "attempts"))
 	h.Policy.MaxBadItems = int64(max(dice(t, 8, "most bad items")-3, 0))
 	h.Policy.Strict = dice(t, 12, "strict") == 0
+	m.limit(t, &h)
 	j := &knownJob{header: h, state: job.Running}
 	up, err := c.OpenUpload(c.ctx, h)
 	m.must(err)

@@ -199,11 +199,12 @@ func (m *model) claimSome(t *rapid.T) {
 	}
 	var turns []store.Turn
 	for _, j := range m.jobs {
-		turns = append(turns, store.Turn{JobID: j.id, Floor: c.floors[j.id], Most: dice(t, 4, "most of a turn")})
+		turns = append(turns, m.turn(j, c.floors[j.id], dice(t, 4, "most of a turn")))
 	}
 	if len(turns) > 1 && rapid.Bool().Draw(t, "other way round") {
 		slices.Reverse(turns)
 	}
+	alone(turns)
 	lease := lasts(t, "lease")
 	m.send(t, c, func() { m.claimThese(c, lease, requests, turns) })
 }
@@ -323,9 +324,12 @@ func (m *model) claimable(turns []store.Turn, most int) ([]*knownBatch, map[int6
 			return cmp.Or(x.row.AvailableAt.Compare(y.row.AvailableAt), cmp.Compare(x.id, y.id))
 		})
 		given := slices.Concat(returned, fresh)
-		given = given[:min(len(given), turn.Most, most-len(list))]
+		allowed, full := m.room(turn)
+		given = given[:min(len(given), allowed, most-len(list))]
 		list = append(list, given...)
-		t := store.Took{Batches: len(given), Fresh: max(len(given)-len(returned), 0)}
+		t := store.Took{
+			Batches: len(given), Fresh: max(len(given)-len(returned), 0), Held: turn.Most - allowed, Full: full(len(given)),
+		}
 		if t.Fresh > 0 {
 			t.Last = given[len(given)-1].ordinal
 		}
