@@ -2,17 +2,8 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"iter"
-	"math"
-	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/tallyman-dev/tallyman/internal/retry"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
@@ -38,60 +29,3 @@ func (c *Client) Retry(ctx context.Context, request *tallymanv1.RetryJobRequest)
 	response, err := call(ctx, c, fmt.Sprintf("retry job %d", request.GetJobId()), c.jobs.RetryJob, request)
 	return response.GetJob(), err
 }
-
-// Items returns the items of a job with some outcomes as they were uploaded, in the order of the upload, from the one
-// after the request's after_item on. A cut connection is made anew, and the items go on where they were. An error is the
-// last thing returned. The request is not changed. JOB_NOT_FOUND.
-func (c *Client) Items(ctx context.Context, request *tallymanv1.ExportItemsRequest) iter.Seq2[*tallymanv1.ExportedItem, error] {
-	return func(yield func(*tallymanv1.ExportedItem, error) bool) {
-		again := c.repeat(fmt.Sprintf("export items of job %d", request.GetJobId()))
-		next := proto.CloneOf(request)
-		for {
-			done, err := c.items(ctx, next, again, yield)
-			if done {
-				return
-			}
-			if err := again.after(ctx, err); err != nil {
-				yield(nil, err)
-				return
-			}
-		}
-	}
-}
-
-// items yields the items of one stream and notes in the request how far it came. done says that there are no more, or
-// that nobody wants them.
-func (c *Client) items(
-	ctx context.Context, next *tallymanv1.ExportItemsRequest, again *repetition, yield func(*tallymanv1.ExportedItem, error) bool,
-) (done bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watchdog := time.AfterFunc(exportSilence, func() { cancel(retry.ErrSilent) })
-	defer watchdog.Stop()
-	// A single item may be as large as the coordinator's limit.
-	stream, err := c.jobs.ExportItems(ctx, next, grpc.MaxCallRecvMsgSize(math.MaxInt32))
-	if err != nil {
-		return false, retry.Blame(ctx, err)
-	}
-	for {
-		response, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return true, nil
-		}
-		if err != nil {
-			return false, retry.Blame(ctx, err)
-		}
-		again.progressed()
-		watchdog.Stop() // the caller may take its time
-		for _, it := range response.GetItems() {
-			next.AfterItem = it.GetItem()
-			if !yield(it, nil) {
-				return true, nil
-			}
-		}
-		watchdog.Reset(exportSilence)
-	}
-}
-
-// exportSilence is how long an export may be without a message: few items among very many are looked for in silence.
-const exportSilence = 5 * time.Minute

@@ -25,6 +25,7 @@ type coordinator struct {
 	upload   func(grpc.BidiStreamingServer[tallymanv1.SubmitUploadRequest, tallymanv1.SubmitUploadResponse]) error
 	watch    func(*tallymanv1.WatchJobRequest, grpc.ServerStreamingServer[tallymanv1.WatchJobResponse]) error
 	export   func(*tallymanv1.ExportItemsRequest, grpc.ServerStreamingServer[tallymanv1.ExportItemsResponse]) error
+	results  func(*tallymanv1.ExportResultsRequest, grpc.ServerStreamingServer[tallymanv1.ExportResultsResponse]) error
 	getJob   func(context.Context, *tallymanv1.GetJobRequest) (*tallymanv1.GetJobResponse, error)
 	listJobs func(context.Context, *tallymanv1.ListJobsRequest) (*tallymanv1.ListJobsResponse, error)
 }
@@ -45,6 +46,12 @@ func (c *coordinator) ExportItems(
 	r *tallymanv1.ExportItemsRequest, s grpc.ServerStreamingServer[tallymanv1.ExportItemsResponse],
 ) error {
 	return c.export(r, s)
+}
+
+func (c *coordinator) ExportResults(
+	r *tallymanv1.ExportResultsRequest, s grpc.ServerStreamingServer[tallymanv1.ExportResultsResponse],
+) error {
+	return c.results(r, s)
 }
 
 func (c *coordinator) GetJob(ctx context.Context, r *tallymanv1.GetJobRequest) (*tallymanv1.GetJobResponse, error) {

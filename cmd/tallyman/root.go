@@ -125,9 +125,9 @@ then, with 0), 1 anything else.`,
 	flags.StringVar(&p.logFormat, "log-format", "", "text or json (default: text; on a terminal, of run and the like, short lines)")
 	root.AddCommand(
 		p.runVerb(), p.serveVerb(), p.workVerb(), p.submitVerb(), p.watchVerb(), p.jobsVerb(), p.batchesVerb(),
-		p.workersVerb(), p.drainVerb(), p.findingsVerb(), p.itemsVerb(), p.exportVerb(), p.pauseVerb(), p.resumeVerb(),
-		p.cancelVerb(), p.retryVerb(), p.findVerb(), p.statsVerb(), p.healthVerb(), p.cleanupVerb(), p.checkVerb(),
-		p.sampleVerb(), p.migrateVerb(), p.versionVerb(),
+		p.workersVerb(), p.drainVerb(), p.findingsVerb(), p.itemsVerb(), p.resultsVerb(), p.exportVerb(), p.pauseVerb(),
+		p.resumeVerb(), p.cancelVerb(), p.retryVerb(), p.findVerb(), p.statsVerb(), p.healthVerb(), p.cleanupVerb(),
+		p.checkVerb(), p.sampleVerb(), p.migrateVerb(), p.versionVerb(),
 	)
 	completeValues(root)
 	return root

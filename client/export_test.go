@@ -64,3 +64,39 @@ func TestItemsOfAJobThatIsNotThere(t *testing.T) {
 		t.Errorf("errors %v, want one JOB_NOT_FOUND", errs)
 	}
 }
+
+// Results go on as items do.
+func TestResultsGoOnAfterACut(t *testing.T) {
+	var after []int64
+	c := dial(t, &coordinator{
+		results: func(r *tallymanv1.ExportResultsRequest, s grpc.ServerStreamingServer[tallymanv1.ExportResultsResponse]) error {
+			after = append(after, r.GetAfterItem())
+			next := r.GetAfterItem() + 1
+			if next > 6 {
+				return nil
+			}
+			err := s.Send(&tallymanv1.ExportResultsResponse{Results: []*tallymanv1.ExportedResult{{Item: next, LastItem: next + 1}}})
+			if err != nil {
+				return err
+			}
+			return status.Error(codes.Unavailable, "cut")
+		},
+	}, client.Config{})
+	results := c.Results(t.Context(), &tallymanv1.ExportResultsRequest{JobId: 7, AfterItem: 3})
+	for range 2 { // it begins anew
+		var got []int64
+		for r, err := range results {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, r.GetItem())
+		}
+		if diff := cmp.Diff([]int64{4, 5, 6}, got); diff != "" {
+			t.Errorf("results (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]int64{3, 4, 5, 6}, after); diff != "" {
+			t.Errorf("asked for results after (-want +got):\n%s", diff)
+		}
+		after = nil
+	}
+}
