@@ -9,8 +9,12 @@ import (
 	"github.com/tallyman-dev/tallyman/internal/retry"
 )
 
-// longPause is the longest between two tries, so that there are several within a lease.
-const longPause = 3 * time.Second
+// The longest pause between two tries, so that there are several within a lease, also when each finds another coordinator
+// gone.
+const (
+	longPause   = 3 * time.Second
+	leasePauses = 10 // at least, within a lease
+)
 
 // remindAfter is how often an outage that goes on is logged again.
 const remindAfter = time.Minute
@@ -26,7 +30,9 @@ type repetition struct {
 }
 
 func (s *session) repeat(operation string) *repetition {
-	return repeat(s.log, s.config.Address, operation)
+	r := repeat(s.log, s.config.Address, operation)
+	r.pacer.Longest = min(longPause, s.lease/leasePauses)
+	return r
 }
 
 func repeat(log *slog.Logger, address, operation string) *repetition {

@@ -80,7 +80,7 @@ func (c *Config) defaults() {
 type Reaper struct {
 	cfg   Config
 	guard guard
-	scan  time.Time // monotonic; of the last full scan
+	scan  time.Duration // for which all had been well at the last full scan; 0 before the first
 	stop  chan struct{}
 	retry chan struct{}
 }
@@ -147,15 +147,12 @@ func (r *Reaper) ReapOnce(ctx context.Context) error {
 	if r.guard.resting() {
 		return nil
 	}
-	if r.scan.IsZero() {
-		// What other coordinators granted, or this one in an earlier life, gets one lease to be heard of first.
-		r.scan = time.Now()
-	}
-	if time.Since(r.scan) >= r.cfg.Lease {
+	// What other coordinators granted, or this one in an earlier life, gets one lease to be heard of first.
+	if healthy := r.guard.healthy(); healthy-r.scan >= r.cfg.Lease {
 		if err := r.reap(ctx, nil); err != nil {
 			return err
 		}
-		r.scan = time.Now()
+		r.scan = healthy
 	}
 	for {
 		due, _ := r.cfg.Ledger.Due(r.cfg.StepRows, max(r.cfg.Lease/30, time.Millisecond))
