@@ -62,6 +62,7 @@
 //	the job is paused               ErrJobPaused, at once, and the batch is given back without what was reported
 //	the handler returns an error    the batch is settled as failed, to be tried again unless Permanent
 //	the error is Unavailable        the batch is given back, and nothing is claimed for a while
+//	the error is a Crash            the batch is settled as died, with what is known of the process that did
 //	the handler panics              as for an error, with the panic and its stack in message and log
 //	the handler forgets items       the same
 //	the handler does not stop       its slot stays taken, which is logged; at the end of Run it is an error

@@ -18,7 +18,8 @@ type Handler interface {
 	// It returns nil when it has reported them all. After an error the batch is tried again later, by this or another
 	// worker and without what was reported, unless the error is wrapped by Permanent or the job's attempts are used up;
 	// then the items that were not reported end as failed. A panic is such an error; the process goes on. An error that is
-	// wrapped by Unavailable uses no attempt up.
+	// wrapped by Unavailable uses no attempt up. A Crash says that a process of the handler's has died over an item, which
+	// is then looked for.
 	//
 	// When ctx ends Handle must return soon and change nothing more. context.Cause(ctx) says why: ErrLeaseLost,
 	// ErrJobCancelled, ErrJobPaused or ErrDraining. What it reported until then counts, but for ErrLeaseLost.

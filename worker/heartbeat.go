@@ -185,7 +185,8 @@ func (s *session) makeBeat(sequence int64) *pb.HeartbeatRequest {
 	room := beatBytes
 	// A map has no order, so that everybody's turn comes.
 	for _, l := range s.held {
-		m := &pb.LeaseBeat{BatchId: l.batch, Attempt: l.attempt, FromItem: l.grant.GetDoneItems(), FinishedItems: -1}
+		m := &pb.LeaseBeat{BatchId: l.batch, Attempt: l.attempt, FromItem: l.grant.GetDoneItems(), FinishedItems: -1,
+			Opaque: l.opaque}
 		if l.progress != nil {
 			finished, _ := l.progress.standing()
 			m.FinishedItems = int32(finished)

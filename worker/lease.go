@@ -32,6 +32,7 @@ type lease struct {
 	ctx      context.Context // of the handler
 	cancel   context.CancelCauseFunc
 	progress *progress // set before the handler starts; nil while the payload is being fetched
+	opaque   bool      // its handler finishes all items at once
 
 	// Guarded by the session's lock.
 	stage      stage
@@ -54,7 +55,8 @@ func (s *session) hold(working context.Context, g *pb.Grant, start time.Time) {
 	if s.held[key] != nil {
 		return
 	}
-	l := &lease{leaseKey: key, grant: g, deadline: start.Add(g.GetRemaining().AsDuration())}
+	l := &lease{leaseKey: key, grant: g, deadline: start.Add(g.GetRemaining().AsDuration()),
+		opaque: opaque(s.config.Handlers[g.GetKind()])}
 	l.ctx, l.cancel = context.WithCancelCause(working)
 	l.clock = time.AfterFunc(time.Until(l.deadline), func() { s.ranOut(l) })
 	s.held[key] = l

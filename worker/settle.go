@@ -49,6 +49,9 @@ func settlement(l *lease, err error) *pb.Settlement {
 		m.End = pb.AttemptEnd_ATTEMPT_END_CANCELLED
 	case errors.Is(cause, ErrDraining), errors.Is(cause, ErrJobPaused), isUnavailable(err):
 		m.End = pb.AttemptEnd_ATTEMPT_END_RELEASED
+	case crashOf(err) != nil:
+		m.End = pb.AttemptEnd_ATTEMPT_END_DIED
+		m.Crash = crashOf(err).wire(int(l.grant.GetDoneItems()), int(l.grant.GetItemCount()))
 	default:
 		m.End, m.Retryable = pb.AttemptEnd_ATTEMPT_END_FAILED, !isPermanent(err)
 	}

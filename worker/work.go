@@ -32,6 +32,9 @@ func (s *session) finish(l *lease, err error) {
 	if panicked, ok := errors.AsType[*panicError](err); ok {
 		s.log.Error("handler panicked", "job_id", l.grant.GetJobId(), "batch_id", l.batch, "attempt", l.attempt,
 			"panic", fmt.Sprint(panicked.value), "stack", string(panicked.stack))
+	} else if crash := crashOf(err); crash != nil && !interrupted(l.ctx) {
+		s.log.Warn("the process of a handler died", "job_id", l.grant.GetJobId(), "batch_id", l.batch, "attempt", l.attempt,
+			"signal", crash.Signal, "exit_code", crash.ExitCode, "fingerprint", crash.Fingerprint, "error", err)
 	} else if err != nil && !interrupted(l.ctx) && !isUnavailable(err) {
 		s.log.Warn("handler failed", "job_id", l.grant.GetJobId(), "batch_id", l.batch, "attempt", l.attempt, "error", err)
 	}

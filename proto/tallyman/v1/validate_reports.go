@@ -73,8 +73,11 @@ func (m *SettleBatchesRequest) Validate() error {
 	for i, s := range m.GetSettlements() {
 		at := fmt.Sprintf("settlements[%d]", i)
 		v.report(at, s)
-		v.check(s.GetEnd() >= AttemptEnd_ATTEMPT_END_COMPLETED && s.GetEnd() <= AttemptEnd_ATTEMPT_END_CANCELLED, at+".end",
-			"must be completed, failed, released or cancelled")
+		died := s.GetEnd() == AttemptEnd_ATTEMPT_END_DIED
+		v.check(died || s.GetEnd() >= AttemptEnd_ATTEMPT_END_COMPLETED && s.GetEnd() <= AttemptEnd_ATTEMPT_END_CANCELLED,
+			at+".end", "must be completed, failed, released, cancelled or died")
+		v.check(died || s.GetCrash() == nil, at+".crash", "is for an attempt that died")
+		v.check(s.GetCrash().GetSuspectPosition() >= 0, at+".crash.suspect_position", "must not be negative")
 	}
 	return v.err()
 }
