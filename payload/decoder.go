@@ -69,14 +69,11 @@ func DecodeRange(frame []byte, first int64, count int, limit int64) ([]Item, err
 	if err != nil {
 		return nil, err
 	}
-	i := sort.Search(len(items), func(i int) bool { return items[i].Number >= first })
-	if count < 0 || i == len(items) || items[i].Number != first || count > len(items)-i {
-		return nil, fmt.Errorf("%w: %d from item %d on", ErrNoSuchItems, count, first)
+	all := len(items)
+	if items, err = Range(items, first, count); err != nil || count == all {
+		return items, err
 	}
-	if count == len(items) {
-		return items, nil
-	}
-	items = slices.Clone(items[i : i+count])
+	items = slices.Clone(items)
 	size := 0
 	for _, it := range items {
 		size += len(it.Data)
@@ -88,6 +85,16 @@ func DecodeRange(frame []byte, first int64, count int, limit int64) ([]Item, err
 		items[i].Data = data[n:len(data):len(data)]
 	}
 	return items, nil
+}
+
+// Range returns count of the items of a frame beginning with the one numbered first. When they are not among them, the
+// error wraps ErrNoSuchItems.
+func Range(items []Item, first int64, count int) ([]Item, error) {
+	i := sort.Search(len(items), func(i int) bool { return items[i].Number >= first })
+	if count < 0 || i == len(items) || items[i].Number != first || count > len(items)-i {
+		return nil, fmt.Errorf("%w: %d from item %d on", ErrNoSuchItems, count, first)
+	}
+	return items[i : i+count : i+count], nil
 }
 
 func decompress(frame []byte, limit int64) ([]byte, error) {

@@ -118,10 +118,13 @@ type exporting struct {
 	jobID   int64
 	after   int64 // item
 	wanted  map[job.Outcome]bool
-	ordinal int32 // of the next page
+	ordinal int32 // at which the next page begins
+	item    int64 // from which on, there
 	page    []job.Batch
-	last    bool  // nothing follows the page
-	seen    int64 // first item of the rejected frame that was read last
+	last    bool           // nothing follows the page
+	family  []payload.Item // of the batch that ingest cut last, of which the page may have many parts
+	root    int32          // its ordinal
+	seen    int64          // first item of the rejected frame that was read last
 }
 
 // badly reports whether only batches that ended badly can have such items.
@@ -144,7 +147,7 @@ func (x *exporting) start(ctx context.Context) (int32, error) {
 	low, high := int32(0), int32(min(x.after, math.MaxInt32-1))
 	for low < high {
 		middle := low + (high-low+1)/2
-		list, err := x.store.ItemBatches(ctx, x.jobID, middle, false, 1)
+		list, err := x.store.ItemBatches(ctx, x.jobID, middle, 0, false, 1)
 		if err != nil {
 			return 0, err
 		}
@@ -164,14 +167,15 @@ func (x *exporting) batch(ctx context.Context) (items []*pb.ExportedItem, more b
 			if x.last {
 				return nil, false, nil
 			}
-			if x.page, err = x.store.ItemBatches(ctx, x.jobID, x.ordinal, x.badly(), exportBatches); err != nil {
+			if x.page, err = x.store.ItemBatches(ctx, x.jobID, x.ordinal, x.item, x.badly(), exportBatches); err != nil {
 				return nil, false, err
 			}
 			x.last = len(x.page) < exportBatches
 			if len(x.page) == 0 {
 				return nil, false, nil
 			}
-			x.ordinal = x.page[len(x.page)-1].Ordinal + 1
+			last := x.page[len(x.page)-1] // of what may be a family of parts
+			x.ordinal, x.item = last.Ordinal, last.FirstItem+1
 		}
 		b := x.page[0]
 		x.page = x.page[1:]
@@ -194,11 +198,21 @@ func (x *exporting) has(b *job.Batch) bool {
 	return false
 }
 
-// open unpacks a batch and picks its items.
+// open unpacks a batch, whose items may be some of a frame's that it shares with others, and picks those that are wanted.
 func (x *exporting) open(ctx context.Context, b *job.Batch) ([]*pb.ExportedItem, error) {
-	all, err := itemsOf(ctx, x.store, x.jobID, b.ID, b.FirstItem, b.ItemCount)
+	if x.family == nil || x.root != b.Ordinal {
+		frame, err := frameOf(ctx, x.store, x.jobID, b.ID)
+		if err != nil {
+			return nil, err
+		}
+		if x.family, err = payload.Decode(frame, math.MaxInt32); err != nil {
+			return nil, fmt.Errorf("unpack batch %d: %w", b.ID, err)
+		}
+		x.root = b.Ordinal
+	}
+	all, err := payload.Range(x.family, b.FirstItem, int(b.ItemCount))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("unpack batch %d: %w", b.ID, err)
 	}
 	var items []*pb.ExportedItem
 	for _, r := range b.Outcomes {
@@ -211,8 +225,8 @@ func (x *exporting) open(ctx context.Context, b *job.Batch) ([]*pb.ExportedItem,
 	return items, nil
 }
 
-// itemsOf returns the items of a batch.
-func itemsOf(ctx context.Context, st Store, jobID, batch, first int64, count int32) ([]payload.Item, error) {
+// frameOf returns the frame that holds the items of a batch.
+func frameOf(ctx context.Context, st Store, jobID, batch int64) ([]byte, error) {
 	frames, err := st.Payloads(ctx, []int64{batch}, math.MaxInt64)
 	if err != nil {
 		return nil, err
@@ -220,6 +234,15 @@ func itemsOf(ctx context.Context, st Store, jobID, batch, first int64, count int
 	frame, ok := frames[batch]
 	if !ok {
 		return nil, jobNotFound(jobID) // it is being removed
+	}
+	return frame, nil
+}
+
+// itemsOf returns the items of a batch.
+func itemsOf(ctx context.Context, st Store, jobID, batch, first int64, count int32) ([]payload.Item, error) {
+	frame, err := frameOf(ctx, st, jobID, batch)
+	if err != nil {
+		return nil, err
 	}
 	items, err := payload.DecodeRange(frame, first, int(count), math.MaxInt32)
 	if err != nil {

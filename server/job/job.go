@@ -24,7 +24,7 @@ type Job struct {
 	Run        int32  // its first passage, and one more for each retry by hand
 	Retrying   States // of batches that the last retry still moves to pending; the job does not end before
 	// TakenBack is the items of the batches that the retry still moves, by the outcome that it took back when it began. They
-	// are open.
+	// are open. If it is stopped they have these outcomes again from the next fold that changes something on.
 	TakenBack [outcomes]int64
 	// ForgivenBad is the failed and crashed items that the last retry left as they are: limits do not count them.
 	ForgivenBad int64
@@ -86,7 +86,9 @@ func (j *Job) Fold(d *Delta, now time.Time) {
 		j.StartedAt = now
 	}
 	if reason := j.exceeded(d); reason != "" {
-		j.State, j.StopAs, j.Reason = Cancelling, Failed, reason
+		j.State, j.StopAs, j.Reason, j.Retrying = Cancelling, Failed, reason, 0
+	}
+	if j.Retrying == 0 {
 		j.EndRetry(&j.Counters)
 	}
 	if end, ok := j.end(); ok {

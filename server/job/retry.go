@@ -64,7 +64,7 @@ func (j *Job) Moved(d *Delta) {
 }
 
 // EndRetry ends a retry that has moved all its batches, or whose job is being stopped: items of those that it has not moved
-// have their outcomes again, and are counted in c.
+// have their outcomes again, and are counted in c, which must not be what others look at before all deltas are folded.
 func (j *Job) EndRetry(c *Counters) {
 	j.Retrying = 0
 	for _, o := range endings {

@@ -99,9 +99,10 @@ type Listings interface {
 	GetBatch(ctx context.Context, id int64) (BatchRow, []Attempt, error)
 	// ListFindings returns findings by item number, then in the order they were recorded. The token is opaque.
 	ListFindings(ctx context.Context, f FindingFilter, size int, token string) (findings []Finding, next string, err error)
-	// ItemBatches returns batches of a job from an ordinal on, in order, at most size, with what says how their items ended:
-	// ID, Ordinal, FirstItem, ItemCount and Outcomes. With bad only those that ended badly.
-	ItemBatches(ctx context.Context, jobID int64, from int32, bad bool, size int) ([]job.Batch, error)
+	// ItemBatches returns batches of a job in the order of their items, from an ordinal and an item on, with what says how
+	// their items ended: ID, Ordinal, FirstItem, ItemCount and Outcomes. Instead of a batch that was split come its parts.
+	// With bad only those that ended badly. As many as size, unless there are no more.
+	ItemBatches(ctx context.Context, jobID int64, ordinal int32, item int64, bad bool, size int) ([]job.Batch, error)
 	// RejectedItems returns the frame of items rejected at ingest that may hold an item, if there is one, and those after it,
 	// in order, at most size.
 	RejectedItems(ctx context.Context, jobID, item int64, size int) ([]RejectedItems, error)

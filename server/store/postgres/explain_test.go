@@ -59,8 +59,8 @@ SELECT job, n, n * 10 + 1, 10, 500, 1, 1, (job * 25 + n) % 50 + 1, 'request ' ||
 FROM generate_series(2, 21) AS job, generate_series(510, 534) AS n;
 
 INSERT INTO batches (job_id, ordinal, first_item, item_count, weight, state, attempt, failures, done_items, outcomes,
-                     ended_session, ended_as, claimed_at, settled_at)
-SELECT job, n, n * 10 + 1, 10, 500, 3, 3, 3, 10, '\x0a06', 1, 'failed', now(), now()
+                     ended_session, ended_as, claimed_at, settled_at, ended_run)
+SELECT job, n, n * 10 + 1, 10, 500, 3, 3, 3, 10, '\x0a06', 1, 'failed', now(), now(), 1
 FROM generate_series(2, 21) AS job, generate_series(535, 539) AS n;
 
 INSERT INTO batch_payloads (batch_id, job_id, ordinal, frame, documents)
@@ -73,6 +73,8 @@ SELECT n, 1, 1, n % 100, 'w', 'failed', 'no', 0, now(), now() FROM generate_seri
 
 INSERT INTO item_results (job_id, place, batch_id, from_position, frame)
 SELECT job_id, first_item, id, 0, '' FROM batches WHERE job_id = 1 AND ordinal < 20000;
+
+INSERT INTO rejected_items (job_id, first_item, items, frame) SELECT 1, n * 10, 10, '' FROM generate_series(1, 20000) AS n;
 
 INSERT INTO job_deltas (job_id, delta) SELECT job, '\x0100' FROM generate_series(2, 21) AS job, generate_series(1, 50);
 
@@ -99,6 +101,16 @@ func (p plan) uses(table string, indexes map[string]bool) {
 	for _, child := range p.Plans {
 		child.uses(table, indexes)
 	}
+}
+
+// sorts reports whether a plan sorts all that a scan of an index finds, instead of a page of it.
+func (p plan) sorts(index string) bool {
+	for _, child := range p.Plans {
+		if p.NodeType == "Sort" && child.IndexName == index || child.sorts(index) {
+			return true
+		}
+	}
+	return false
 }
 
 // series renders n numbers from first on as an SQL array.
@@ -238,6 +250,18 @@ func TestPlans(t *testing.T) {
 		{"payloads", selectPayloads, "batch_payloads", func(n int) []string {
 			return []string{series("bigint", 1, 1, n), "1000000"}
 		}, []string{"batch_payloads_pkey"}},
+		{"export", itemBatches, "", func(n int) []string {
+			return []string{"1", "100", "1001", strconv.Itoa(n)}
+		}, []string{"batches_parts", "batches_pkey"}},
+		{"export: places", itemBatches, "batch_payloads", func(n int) []string {
+			return []string{"1", "100", "1001", strconv.Itoa(n)}
+		}, []string{"batch_payloads_place"}},
+		{"export bad items", badItemBatches, "", func(n int) []string {
+			return []string{"7", "100", "1001", strconv.Itoa(n)}
+		}, []string{"batches_ended_badly"}},
+		{"export rejected items", rejectedItems, "rejected_items", func(n int) []string {
+			return []string{"1", "1001", strconv.Itoa(n)}
+		}, []string{"rejected_items_pkey"}},
 		{"batches of a job", listBatchesOfJob, "batch_payloads", func(n int) []string {
 			return []string{"100", strconv.Itoa(n), "1", "'{}'"}
 		}, []string{"batch_payloads_pkey", "batch_payloads_place"}},
@@ -295,6 +319,9 @@ func TestPlans(t *testing.T) {
 					got = append(got, index)
 				}
 				slices.Sort(got)
+				if top.sorts("batches_ended_badly") || top.sorts("batch_payloads_place") {
+					t.Errorf("%s sorts more than a page", name)
+				}
 				if diff := cmp.Diff(s.want, got); diff != "" {
 					t.Errorf("%s (-want +got):\n%s", name, diff)
 				}

@@ -10,19 +10,35 @@ import (
 )
 
 const (
-	// OFFSET 0 makes it one search of the index per batch, not a join.
+	// One batch more than asked for is looked at, since of the first all parts may come before the item. OFFSET 0 makes it
+	// one search of an index per batch, not a join. The order of the page is that of the index, so that of what follows it
+	// only the parts of its last batch are read.
 	itemBatches = `
 SELECT b.id, b.ordinal, b.first_item, b.item_count, b.outcomes
-FROM (SELECT p.batch_id FROM batch_payloads p WHERE p.job_id = $1 AND p.ordinal >= $2 ORDER BY p.ordinal LIMIT $3) p
-CROSS JOIN LATERAL (SELECT w.id, w.ordinal, w.first_item, w.item_count, w.outcomes FROM batches w WHERE w.id = p.batch_id OFFSET 0) b
-ORDER BY b.ordinal`
+FROM (SELECT p.batch_id, p.ordinal FROM batch_payloads p WHERE p.job_id = $1 AND p.ordinal >= $2 ORDER BY p.ordinal LIMIT $4 + 1) p
+CROSS JOIN LATERAL (
+    SELECT w.id, w.ordinal, w.first_item, w.item_count, w.outcomes FROM batches w WHERE w.id = p.batch_id AND w.state <> 6
+    UNION ALL
+    SELECT w.id, w.ordinal, w.first_item, w.item_count, w.outcomes FROM batches w
+    WHERE w.job_id = $1 AND w.ordinal = p.ordinal AND w.root_id IS NOT NULL AND w.state <> 6
+    OFFSET 0
+) b
+WHERE b.first_item >= $3
+ORDER BY p.ordinal, b.first_item
+LIMIT $4`
 
+	// What is sorted is a page with all parts of its last batch, however many batches follow.
 	badItemBatches = `
 SELECT b.id, b.ordinal, b.first_item, b.item_count, b.outcomes
-FROM batches b
-WHERE b.job_id = $1 AND b.ordinal >= $2 AND b.state IN (3, 4, 5)
-ORDER BY b.ordinal
-LIMIT $3`
+FROM (
+    SELECT w.id, w.ordinal, w.first_item, w.item_count, w.outcomes
+    FROM batches w
+    WHERE w.job_id = $1 AND w.ordinal >= $2 AND w.first_item >= $3 AND w.state IN (3, 4, 5)
+    ORDER BY w.ordinal
+    FETCH FIRST $4 ROWS WITH TIES
+) b
+ORDER BY b.ordinal, b.first_item
+LIMIT $4`
 
 	rejectedItems = `
 SELECT r.first_item, r.items, r.frame
@@ -34,14 +50,14 @@ LIMIT $3`
 )
 
 // ItemBatches implements store.Listings.
-func (s *Store) ItemBatches(ctx context.Context, jobID int64, from int32, bad bool, size int) ([]job.Batch, error) {
+func (s *Store) ItemBatches(ctx context.Context, jobID int64, ordinal int32, item int64, bad bool, size int) ([]job.Batch, error) {
 	sql := itemBatches
 	if bad {
 		sql = badItemBatches
 	}
 	var list []job.Batch
 	err := s.call(ctx, "list batches of items", func(ctx context.Context) error {
-		rows, err := s.pool.Query(ctx, sql, jobID, from, max(size, 1))
+		rows, err := s.pool.Query(ctx, sql, jobID, ordinal, item, max(size, 1))
 		if err != nil {
 			return err
 		}

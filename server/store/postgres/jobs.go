@@ -129,12 +129,10 @@ func (s *Store) ClaimableJobs(ctx context.Context) ([]job.Job, error) {
 	return s.jobs(ctx, "list claimable jobs", listClaimable)
 }
 
-// stopJobs ends a retry as package job does (Job.EndRetry).
+// stopJobs leaves what a retry took back and has not moved to the next fold.
 const stopJobs = `
 UPDATE jobs
-SET state = 'cancelling', stop_as = $2, reason = $3, retrying = 0, items_failed = items_failed + taken_back_failed,
-    items_crashed = items_crashed + taken_back_crashed, items_cancelled = items_cancelled + taken_back_cancelled,
-    taken_back_failed = 0, taken_back_crashed = 0, taken_back_cancelled = 0, revision = revision + 1, updated_at = clock_timestamp()
+SET state = 'cancelling', stop_as = $2, reason = $3, retrying = 0, revision = revision + 1, updated_at = clock_timestamp()
 WHERE id = ANY ($1::bigint[]) AND state IN ('running', 'paused')
 RETURNING id`
 

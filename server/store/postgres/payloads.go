@@ -16,11 +16,12 @@ import (
 const selectPayloads = `
 SELECT f.id, p.frame
 FROM (
-    SELECT w.id, sum(l.length) OVER (ORDER BY w.n) AS total
+    SELECT w.id, r.root, sum(l.length) OVER (ORDER BY w.n) AS total
     FROM unnest($1::bigint[]) WITH ORDINALITY AS w(id, n)
-    CROSS JOIN LATERAL (SELECT octet_length(frame) AS length FROM batch_payloads WHERE batch_id = w.id OFFSET 0) l
+    CROSS JOIN LATERAL (SELECT coalesce(b.root_id, b.id) AS root FROM batches b WHERE b.id = w.id OFFSET 0) r
+    CROSS JOIN LATERAL (SELECT octet_length(frame) AS length FROM batch_payloads WHERE batch_id = r.root OFFSET 0) l
 ) f
-CROSS JOIN LATERAL (SELECT frame FROM batch_payloads WHERE batch_id = f.id OFFSET 0) p
+CROSS JOIN LATERAL (SELECT frame FROM batch_payloads WHERE batch_id = f.root OFFSET 0) p
 WHERE f.total <= $2`
 
 // Payloads implements store.Leases.
@@ -47,7 +48,7 @@ func (s *Store) Payloads(ctx context.Context, batches []int64, maxBytes int64) (
 
 const selectFrame = `
 SELECT p.frame
-FROM batches b JOIN batch_payloads p ON p.batch_id = b.id
+FROM batches b JOIN batch_payloads p ON p.batch_id = coalesce(b.root_id, b.id)
 WHERE b.id = $1 AND b.attempt = $2 AND b.session_id IS NOT DISTINCT FROM $3::bigint`
 
 // Frame implements store.Leases.

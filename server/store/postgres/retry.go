@@ -30,12 +30,18 @@ WHERE b.id = ANY ($2::bigint[]) AND b.job_id IS NOT DISTINCT FROM $1::bigint AND
 ORDER BY b.id
 FOR UPDATE`
 
-// lockBad locks the next batches that ended badly, whatever the retry is about, so that a step never looks at more.
+// lockBad locks the next batches that ended badly, whatever the retry is about, so that a step never looks at more: at
+// those and the parts that share the last one's ordinal.
 const lockBad = `
 WITH bad AS MATERIALIZED (
-    SELECT b.id FROM batches b
-    WHERE b.job_id = $1 AND b.ordinal >= $2 AND (b.ordinal > $2 OR b.id > $3) AND b.state IN (3, 4, 5)
-    ORDER BY b.ordinal, b.id
+    SELECT w.id
+    FROM (
+        SELECT b.id, b.ordinal FROM batches b
+        WHERE b.job_id = $1 AND b.ordinal >= $2 AND (b.ordinal > $2 OR b.id > $3) AND b.state IN (3, 4, 5)
+        ORDER BY b.ordinal
+        FETCH FIRST $4 ROWS WITH TIES
+    ) w
+    ORDER BY w.ordinal, w.id
     LIMIT $4
 )
 SELECT ` + badColumns + `

@@ -44,6 +44,11 @@ func TestTrackings(t *testing.T) {
 	storetest.Trackings(t, openWithQuery, `ALTER TABLE batches DROP CONSTRAINT batches_state_check`)
 }
 
+func TestFamilies(t *testing.T) {
+	t.Parallel()
+	storetest.Families(t, openWithQuery, `ALTER TABLE batches DROP CONSTRAINT batches_state_check`)
+}
+
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	storetest.Paging(t, openWithQuery, "now()")

@@ -147,12 +147,10 @@ func (s *Store) StopJob(ctx context.Context, id int64, as job.State, reason stri
 	return j, wrap("stop job", err)
 }
 
-// stop makes a running or paused job cancelling, and ends a retry as package job does (Job.EndRetry).
+// stop makes a running or paused job cancelling. What a retry took back and has not moved it leaves to the next fold.
 func (t *tx) stop(id int64, as job.State, reason string) error {
 	_, err := t.change(`UPDATE jobs SET state = 'cancelling', stop_as = ?, reason = ?, retrying = 0,
-			items_failed = items_failed + taken_back_failed, items_crashed = items_crashed + taken_back_crashed,
-			items_cancelled = items_cancelled + taken_back_cancelled, taken_back_failed = 0, taken_back_crashed = 0,
-			taken_back_cancelled = 0, revision = revision + 1, updated_at = ?
+			revision = revision + 1, updated_at = ?
 		WHERE id = ? AND state IN ('running', 'paused')`, as, store.CleanText(reason, store.MaxMessage), micros(t.now), id)
 	if err != nil {
 		return fmt.Errorf("stop job %d: %w", id, err)

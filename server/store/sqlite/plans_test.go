@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
@@ -116,7 +118,7 @@ func TestNoStatementWalksThroughALargeTable(t *testing.T) {
 	s := opened(t)
 	exercise(t, s)
 	queries := []string{workerQuery, heldQuery, attemptsQuery, batchQuery, placesAll, placesFresh, placesRunning, placesDone, fmt.Sprintf(placesBad, 3),
-		resultsPlace, resultFrames}
+		resultsPlace, resultFrames, itemBatches, itemParts, badItemBatches, rejectedItems}
 	for query := range s.writer.stmts {
 		queries = append(queries, query)
 	}
@@ -208,6 +210,29 @@ func TestOpenJobsAreFoundByTheirIndex(t *testing.T) {
 		}
 		if searches != len(f.States) {
 			t.Errorf("%s: %q", name, plan(t, s, query))
+		}
+	}
+}
+
+// An export reads no more than its page: what it sorts are the parts of one batch.
+func TestExportUsesIndexes(t *testing.T) {
+	t.Parallel()
+	s := opened(t)
+	for _, q := range []struct {
+		sql  string
+		want []string
+	}{
+		{itemBatches, []string{
+			"SEARCH p USING COVERING INDEX sqlite_autoindex_batch_payloads_1 (job_id=? AND ordinal>?)", "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"}},
+		{itemParts, []string{"SEARCH b USING INDEX batches_parts (job_id=? AND ordinal=?)", "USE TEMP B-TREE FOR ORDER BY"}},
+		{badItemBatches, []string{
+			"SEARCH b USING INDEX batches_ended_badly (job_id=? AND ordinal>?)", "USE TEMP B-TREE FOR LAST TERM OF ORDER BY"}},
+		{rejectedItems, []string{
+			"SEARCH rejected_items USING INDEX sqlite_autoindex_rejected_items_1 (job_id=? AND first_item>?)", "SCALAR SUBQUERY 1",
+			"SEARCH rejected_items USING COVERING INDEX sqlite_autoindex_rejected_items_1 (job_id=? AND first_item<?)"}},
+	} {
+		if diff := cmp.Diff(q.want, plan(t, s, q.sql)); diff != "" {
+			t.Errorf("plan of %s (-want +got):\n%s", q.sql, diff)
 		}
 	}
 }

@@ -88,6 +88,11 @@ func TestTrackings(t *testing.T) {
 	storetest.Trackings(t, openWithQuery, `PRAGMA ignore_check_constraints = 1`)
 }
 
+func TestFamilies(t *testing.T) {
+	t.Parallel()
+	storetest.Families(t, openWithQuery, `PRAGMA ignore_check_constraints = 1`)
+}
+
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	storetest.Paging(t, openWithQuery, "1")

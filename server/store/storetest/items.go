@@ -10,24 +10,14 @@ var items = []scenario{
 	{"batches of items come in order, a page at a time, with how their items ended", func(f *fixture) {
 		id := f.spoiled("a")
 		f.submit("other", 1)
-		pages := func(bad bool) (list []job.Batch) {
-			for from := int32(0); ; {
-				page, err := f.ItemBatches(f.ctx, id, from, bad, 1)
-				f.must(err)
-				if len(page) == 0 {
-					return list
-				}
-				list = append(list, page...)
-				from = page[len(page)-1].Ordinal + 1
-			}
-		}
+		pages := func(bad bool) []job.Batch { return f.itemBatches(id, bad, 1) }
 		var want []job.Batch
 		for _, b := range f.batches(id) {
 			want = append(want, job.Batch{ID: b.ID, Ordinal: b.Ordinal, FirstItem: b.FirstItem, ItemCount: b.ItemCount, Outcomes: b.Outcomes})
 		}
 		f.equal("all", pages(false), want)
 		f.equal("bad ones", pages(true), want[1:])
-		list, err := f.ItemBatches(f.ctx, 12345, 0, false, 9)
+		list, err := f.ItemBatches(f.ctx, 12345, 0, 0, false, 9)
 		f.must(err)
 		f.equal("of an unknown job", list, []job.Batch{})
 	}},
@@ -57,4 +47,23 @@ var items = []scenario{
 		f.must(err)
 		f.equal("of a page", len(list), 2)
 	}},
+}
+
+// itemBatches returns what leads to all items, page by page.
+func (f *fixture) itemBatches(id int64, bad bool, size int) (list []job.Batch) {
+	f.Helper()
+	ordinal, item := int32(0), int64(0)
+	for {
+		page, err := f.ItemBatches(f.ctx, id, ordinal, item, bad, size)
+		f.must(err)
+		list = append(list, page...)
+		if len(page) > size {
+			f.Errorf("a page of %d batches has %d", size, len(page))
+		}
+		if len(page) < size { // as it says, there are no more
+			return list
+		}
+		last := page[len(page)-1]
+		ordinal, item = last.Ordinal, last.FirstItem+1
+	}
 }

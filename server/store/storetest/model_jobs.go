@@ -194,16 +194,18 @@ func (m *model) foldJob(c *coordinator, j *knownJob) {
 		if got.Reason == "" {
 			m.Errorf("job %d was stopped by a limit and says not why", j.id)
 		}
-		j.state = job.Cancelling
-		j.seen.StopAs, j.seen.Reason = job.Failed, got.Reason
-		j.endRetry()
-		counters = j.counters()
+		j.state, j.retrying = job.Cancelling, 0
+		j.seen.StopAs, j.seen.Reason, j.seen.Retrying = job.Failed, got.Reason, 0
 	}
 	state := j.end(counters)
 	if want := j.dirty || state != was; changed != want {
 		m.Fatalf("folding changed the job: %v, want %v", changed, want)
 	}
 	if changed {
+		if j.retrying == 0 {
+			j.endRetry()
+			counters = j.counters()
+		}
 		j.seen.Counters, j.seen.IngestDone, j.seen.State = counters, j.up.Finished, state
 		j.seen.Revision++
 		j.state, j.dirty, j.bare, j.faulty = state, false, true, false

@@ -235,11 +235,7 @@ func (j *knownJob) end(c job.Counters) job.State {
 
 // stop makes a running job cancelling.
 func (j *knownJob) stop(as job.State, reason string) {
-	taken := j.takenBack()
-	j.endRetry()
-	for o, n := range taken {
-		j.seen.ItemOutcomes[o] += n
-	}
+	j.retrying, j.seen.Retrying = 0, 0
 	j.state, j.bare = job.Cancelling, true
 	j.seen.State, j.seen.StopAs, j.seen.Reason = job.Cancelling, as, reason
 	j.seen.Revision++

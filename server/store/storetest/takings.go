@@ -5,7 +5,7 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-// takings: what a retry takes back it takes back as its run begins, and gives again when it is stopped.
+// takings: what a retry takes back it takes back as its run begins, and gives again when it is stopped; what it forgets.
 var takings = []scenario{
 	{"a retry takes back what is not counted yet, too", func(f *fixture) {
 		id := f.spoiled("a")
@@ -26,7 +26,7 @@ var takings = []scenario{
 		f.must(err)
 		f.equal("after a step", f.audit(id, 0).ItemOutcomes, [9]int64{job.Stored: 5})
 		f.stop(id)
-		f.equal("at once", f.job(id).ItemOutcomes, [9]int64{job.Stored: 5, job.ItemCrashed: 2})
+		f.audit(id, 0)
 		f.sweep(id)
 		j := f.audit(id, 0)
 		f.equal("state", j.State, job.Cancelled)
@@ -36,6 +36,17 @@ var takings = []scenario{
 		j = f.audit(id, 0)
 		f.equal("outcomes", j.ItemOutcomes, [9]int64{job.Stored: 5})
 		f.equal("batches", j.Batches, [6]int64{job.BatchPending: 2, job.BatchCompleted: 1})
+	}},
+	{"a retry may be stopped before anything is counted", func(f *fixture) {
+		id := f.submit("a", 2)
+		g := f.claimOne(f.register("w"), "1", long, id)
+		f.fold(id) // it counts the items as in flight, and goes on to
+		f.settle(ended(g, job.EndFailed))
+		f.retry(id, store.Retry{RequestID: "r"})
+		f.stop(id)
+		j := f.audit(id, 0)
+		f.equal("state", j.State, job.Cancelled)
+		f.equal("outcomes", j.ItemOutcomes, [9]int64{job.ItemFailed: 2})
 	}},
 	{"a second retry takes over what the first has not moved, and what ended since", func(f *fixture) {
 		id := f.spoiled("a")
@@ -95,5 +106,35 @@ var takings = []scenario{
 		j = f.audit(up.JobID, 0)
 		f.equal("state", j.State, job.Failed)
 		f.equal("outcomes", j.ItemOutcomes, [9]int64{job.ItemFailed: 5, job.ItemCancelled: 1})
+	}},
+	{"a retry forgets losses, and how many of them were in a row", func(f *fixture) {
+		id := f.submit("a", 3)
+		other, s := f.register("other"), f.register("w")
+		f.pass(f.now().Add(margin))
+		lose := func(request string) job.EndKind {
+			f.Helper()
+			g := f.claimOne(s, request, short, id)
+			f.touch(other)
+			f.expire(g)
+			got := f.reap()
+			if len(got) != 1 {
+				f.Fatalf("ended %+v, want one", got)
+			}
+			return got[0].Kind
+		}
+		for _, request := range []string{"1", "2"} {
+			f.equal("end", lose(request), job.EndLost)
+		}
+		f.stop(id)
+		f.sweep(id)
+		if b := f.batches(id)[0]; b.State != job.BatchCancelled || b.Losses != 2 {
+			f.Errorf("stopped: %+v", b.Batch)
+		}
+		f.equal("state", f.audit(id, 0).State, job.Cancelled)
+		f.retry(id, store.Retry{RequestID: "r"})
+		f.steps(id)
+		f.equal("losses", f.batches(id)[0].Losses, int32(0))
+		f.equal("end after the retry", lose("3"), job.EndLost)
+		f.audit(id, 0)
 	}},
 }

@@ -97,9 +97,9 @@ func Trackings(t *testing.T, open OpenWithQuery, unchecked string) {
 		show("states are not checked", unchecked)
 		show("split", `UPDATE batches SET state = 6, done_items = item_count, attempt = 1,
 			settled_at = (SELECT submitted_at FROM jobs) WHERE ordinal = 0`)
-		show("parts", `INSERT INTO batches (job_id, root_id, parent_id, first_item, ordinal, item_count, weight, state, done_items, settled_at)
-			SELECT job_id, id, id, first_item, ordinal, 3, 3, 2, 3, settled_at FROM batches WHERE ordinal = 0
-			UNION ALL SELECT job_id, id, id, first_item + 3, ordinal, 1, 1, 4, 1, settled_at FROM batches WHERE ordinal = 0`)
+		show("parts", `INSERT INTO batches (job_id, root_id, parent_id, first_item, ordinal, item_count, weight, state, done_items, settled_at, ended_run)
+			SELECT job_id, id, id, first_item, ordinal, 3, 3, 2, 3, settled_at, NULL FROM batches WHERE ordinal = 0
+			UNION ALL SELECT job_id, id, id, first_item + 3, ordinal, 1, 1, 4, 1, settled_at, 1 FROM batches WHERE ordinal = 0`)
 		show("the family", `SELECT parent_job_id, status, item_count, doc_identifiers ->> 3 FROM batch_job_trackings
 			WHERE status <> 'pending' ORDER BY id`,
 			`[1 crashed 0 {"sourcedb":"PubMed","sourceid":"4"}]`, `[1 completed 3 {"sourcedb":"PubMed","sourceid":"4"}]`,
