@@ -9,6 +9,7 @@ import (
 	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/worker/process"
 )
 
 // completeValues has shells complete the values of flags that have few, in a command and all below it.
@@ -17,9 +18,10 @@ func completeValues(command *cobra.Command) {
 	values := map[string][]string{
 		"output": {string(display.Table), string(display.JSON), string(display.TSV)}, "log-format": {"text", "json"},
 		"log-level": {"debug", "info", "warn", "error"}, "state": jobStates,
-		"outcome":  display.EnumNames("OUTCOME_", tallymanv1.Outcome_value),
-		"severity": display.EnumNames("SEVERITY_", tallymanv1.Severity_value),
-		"mode":     tallymanv1.Modes(),
+		"outcome":   display.EnumNames("OUTCOME_", tallymanv1.Outcome_value),
+		"severity":  display.EnumNames("SEVERITY_", tallymanv1.Severity_value),
+		"mode":      tallymanv1.Modes(),
+		"exec-mode": {string(process.Stream), string(process.Batch)}, "exec-output": {string(process.Text), string(process.JSON)},
 	}
 	switch command.Name() {
 	case "batches", "retry":

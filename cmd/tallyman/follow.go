@@ -26,6 +26,7 @@ type follower struct {
 	submission *submission // nil when it submits nothing
 	progress   display.Progress
 	otherStore bool // the annotations are not in the data folder
+	exec       execution
 }
 
 // submit submits files one after the other and follows the job of each to its end. Its error has the exit code of the
@@ -146,7 +147,9 @@ func (f *follower) conclude(ctx context.Context, c *client.Client, job *tallyman
 	if endedBadly(job) {
 		next = append(next, fmt.Sprintf("tallyman retry %d%s", job.GetJobId(), where))
 	}
-	if job.GetProject() != "" {
+	if job.GetKind() != tallymanv1.KindAnnotations {
+		next = append(next, fmt.Sprintf("tallyman results --job %d%s > results.jsonl", job.GetJobId(), where))
+	} else if job.GetProject() != "" {
 		store := where
 		if f.otherStore || p.server != "" || !folder.Exists(p.data) {
 			store = " --store STORE" // its name may hold a password, or only the workers know it

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -23,6 +24,7 @@ func (p *program) runVerb() *cobra.Command {
 	var reader ingest.ReaderConfig
 	var maxPayload int64
 	var perProject int
+	var exec execution
 	verb := &cobra.Command{
 		Use:   "run FILE...",
 		Short: "Do everything in one process: take files in, store them, say what became of every item",
@@ -31,11 +33,12 @@ Coordinator, workers and databases are in this process and in the data folder; n
 other commands see the folder while it runs and afterwards.
 
 Ctrl-C stops in order and says how to go on: nothing that is stored is lost, nothing is stored twice.
-` + modesHelp,
+` + execHelp + modesHelp,
 		Example: `  tallyman run collection.jsonl --project my-corpus
   tallyman run more.jsonl --project my-corpus --mode add
   tallyman run *.jsonl.gz --workers 4 --data /srv/tallyman
-  zcat large.jsonl.gz | tallyman run - --project large-corpus`,
+  zcat large.jsonl.gz | tallyman run - --project large-corpus
+  tallyman run items.jsonl --exec 'python3 ner.py' --param model=large`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(verb *cobra.Command, args []string) error {
 			if p.server != "" {
@@ -50,6 +53,12 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 			if perProject < 0 {
 				return usageError("--%s must not be negative", runningPerProject)
 			}
+			if err := exec.check(verb.Flags(), s.kind); err != nil {
+				return err
+			}
+			if exec.chosen() {
+				s.kind = cmp.Or(s.kind, execKind)
+			}
 			files, err := s.files(args)
 			if err != nil {
 				return err
@@ -61,7 +70,7 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 				return noUpload(s.resume)
 			}
 			f := p.newFollower(verb, &s)
-			f.otherStore = storeDSN != ""
+			f.otherStore, f.exec = storeDSN != "", exec
 			logger, err := p.logger(f.progress, slog.LevelWarn)
 			if err != nil {
 				return err
@@ -78,11 +87,13 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 		},
 	}
 	s.flags(verb.Flags())
+	verb.Flags().StringVar(&s.kind, "kind", "", "with --exec, the kind of the jobs (default "+execKind+")")
 	verb.Flags().IntVar(&workers, "workers", runtime.NumCPU(), "batches worked on at a time")
 	verb.Flags().StringVar(&storeDSN, "store", "", "annotation store (default: "+folder.Annotations+" in the data folder)")
 	readLimits(verb.Flags(), &reader)
 	runningLimits(verb.Flags(), &perProject)
 	workLimits(verb.Flags(), &maxPayload)
+	exec.flags(verb.Flags())
 	return verb
 }
 
@@ -99,11 +110,23 @@ func (f *follower) run(ctx context.Context, config server.Config, storeDSN strin
 	}
 	// An interruption ends the following first, then the work, then the coordinator.
 	working.Conn, working.WorkerID = coordinator.conn, coordinator.workerID()
-	work, err := startWork(context.WithoutCancel(ctx), storeDSN, working)
+	h, err := f.handlers(ctx, storeDSN, working.Logger)
+	if err != nil {
+		return errors.Join(err, coordinator.close())
+	}
+	work, err := startWork(context.WithoutCancel(ctx), h, working)
 	if err != nil {
 		return errors.Join(err, coordinator.close())
 	}
 	return errors.Join(f.followWork(ctx, coordinator, work, files), work.close(), coordinator.close())
+}
+
+// handlers returns those of the jobs that are followed.
+func (f *follower) handlers(ctx context.Context, storeDSN string, logger *slog.Logger) (handlers, error) {
+	if f.exec.chosen() {
+		return f.exec.handlers(f.submission.kind, f.progress, logger)
+	}
+	return annotationHandlers(ctx, storeDSN)
 }
 
 // followWork follows a job for each file, as long as somebody works.

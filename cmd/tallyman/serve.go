@@ -109,8 +109,11 @@ func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordi
 	var work *workforce
 	var idle chan struct{} // never closed
 	if s.workers > 0 {
-		var err error
-		work, err = startWork(context.WithoutCancel(ctx), s.store, worker.Config{
+		h, err := annotationHandlers(ctx, s.store)
+		if err != nil {
+			return err
+		}
+		work, err = startWork(context.WithoutCancel(ctx), h, worker.Config{
 			Conn: c.conn, WorkerID: c.workerID(), Slots: s.workers, MaxPayloadBytes: s.maxPayload, ForgetInterval: s.forget,
 			Logger: logger,
 		})

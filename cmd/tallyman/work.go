@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,10 +21,11 @@ type working struct {
 	config worker.Config
 	kind   string
 	store  string
+	exec   execution
 }
 
 func (w *working) flags(flags *pflag.FlagSet) {
-	flags.StringVar(&w.kind, "kind", tallymanv1.KindAnnotations, "kind of jobs to work on")
+	flags.StringVar(&w.kind, "kind", "", "kind of jobs to work on (default "+tallymanv1.KindAnnotations+", with --exec "+execKind+")")
 	flags.StringVar(&w.store, "store", "", "annotation store, sqlite:PATH or postgres://… (default: "+folder.Annotations+
 		" in the data folder)")
 	flags.IntVar(&w.config.Slots, "slots", 0, "batches worked on at a time (default: number of CPUs)")
@@ -34,6 +36,7 @@ func (w *working) flags(flags *pflag.FlagSet) {
 		"for batches in hand when the worker stops (default 10s)")
 	forgetInterval(flags, &w.config.ForgetInterval)
 	workLimits(flags, &w.config.MaxPayloadBytes)
+	w.exec.flags(flags)
 }
 
 // forgetInterval is the flag of whoever has workers for long.
@@ -52,10 +55,12 @@ finishes what it has in hand or gives it back; a second one kills it. Without a 
 on at another of those that --server names when its own is gone.
 
 All workers of one coordinator must use one annotation store. Beside a server of the data folder that is known; a
-worker of another server needs --store.`,
+worker of another server needs --store.
+` + execHelp,
 		Example: `  tallyman work
   tallyman work --server 10.0.0.5:7650,10.0.0.6:7650 --store postgres://tallyman@db/tallyman --slots 8
-  tallyman work --exit-when-idle --worker-id "$SLURM_JOB_ID"`,
+  tallyman work --exit-when-idle --worker-id "$SLURM_JOB_ID"
+  tallyman work --server 10.0.0.5:7650 --kind ner --exec 'python3 ner.py' --slots 4`,
 		Args: cobra.NoArgs,
 		RunE: func(verb *cobra.Command, _ []string) error {
 			logger, err := p.logger(p.stderr, slog.LevelInfo)
@@ -63,6 +68,9 @@ worker of another server needs --store.`,
 				return err
 			}
 			w.config.Logger = logger
+			if err := w.exec.check(verb.Flags(), w.kind); err != nil {
+				return err
+			}
 			return p.work(verb.Context(), w)
 		},
 	}
@@ -71,9 +79,6 @@ worker of another server needs --store.`,
 }
 
 func (p *program) work(ctx context.Context, w working) error {
-	if w.kind != tallymanv1.KindAnnotations {
-		return usageError("--kind %q: this version works on %s only", w.kind, tallymanv1.KindAnnotations)
-	}
 	if err := checkSlots("slots", w.config.Slots); err != nil {
 		return err
 	}
@@ -87,11 +92,11 @@ func (p *program) work(ctx context.Context, w working) error {
 			w.store = folder.DSN(p.data, folder.Annotations)
 		}
 	}
-	if w.store == "" {
-		return usageError("--store is needed with --server: name the annotation store that all workers of %s share, such as "+
-			"postgres://user@host/database", p.server)
+	h, err := p.handlers(ctx, w)
+	if err != nil {
+		return err
 	}
-	work, err := startWork(ctx, w.store, w.config)
+	work, err := startWork(ctx, h, w.config)
 	if err != nil {
 		return err
 	}
@@ -103,6 +108,18 @@ func (p *program) work(ctx context.Context, w working) error {
 		fmt.Fprintln(p.stderr, "the worker was drained")
 	}
 	return nil
+}
+
+// handlers returns those of a worker.
+func (p *program) handlers(ctx context.Context, w working) (handlers, error) {
+	if w.exec.chosen() {
+		return w.exec.handlers(cmp.Or(w.kind, execKind), p.stderr, w.config.Logger)
+	}
+	if w.store == "" {
+		return handlers{}, usageError("--store is needed with --server: name the annotation store that all workers of %s share, "+
+			"such as postgres://user@host/database", p.server)
+	}
+	return annotationHandlers(ctx, w.store)
 }
 
 // localServer returns the address of the server of the data folder.

@@ -5,21 +5,38 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/annotation/store/open"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 	"github.com/tallyman-dev/tallyman/worker"
 	"github.com/tallyman-dev/tallyman/worker/annotations"
 )
 
-// workforce is a worker in this process, on an annotation store of its own.
+// workforce is a worker in this process.
 type workforce struct {
-	store   store.Store
-	handler *annotations.Handler
-	worker  *worker.Worker
-	stop    context.CancelFunc
-	ended   chan struct{}
-	err     error // why it ended; to be read after that
+	handlers handlers
+	worker   *worker.Worker
+	stop     context.CancelFunc
+	ended    chan struct{}
+	err      error // why it ended; to be read after that
+}
+
+// handlers are who handles batches, with what ends them.
+type handlers struct {
+	byKind map[string]worker.Handler
+	close  func() error
+}
+
+// annotationHandlers returns the handler of annotations, on the store that the DSN names.
+func annotationHandlers(ctx context.Context, dsn string) (handlers, error) {
+	st, err := open.Open(ctx, dsn)
+	if err != nil {
+		return handlers{}, err
+	}
+	h := annotations.New(st)
+	return handlers{
+		byKind: map[string]worker.Handler{tallymanv1.KindAnnotations: h},
+		close:  func() error { return errors.Join(h.Close(), st.Close()) },
+	}, nil
 }
 
 // checkSlots refuses a number of batches worked on at a time that no worker can have.
@@ -30,22 +47,15 @@ func checkSlots(flag string, n int) error {
 	return nil
 }
 
-// startWork opens the store that the DSN names and begins to work, until it is closed or the end of ctx tells it to stop
-// in order.
-func startWork(ctx context.Context, dsn string, config worker.Config) (*workforce, error) {
-	st, err := open.Open(ctx, dsn)
-	if err != nil {
-		return nil, err
-	}
-	handler := annotations.New(st)
-	config.Handlers = map[string]worker.Handler{tallymanv1.KindAnnotations: handler}
-	config.Version = programVersion()
+// startWork begins to work, until it is closed or the end of ctx tells it to stop in order. It owns the handlers.
+func startWork(ctx context.Context, h handlers, config worker.Config) (*workforce, error) {
+	config.Handlers, config.Version = h.byKind, programVersion()
 	w, err := worker.New(config)
 	if err != nil {
-		return nil, errors.Join(err, st.Close())
+		return nil, errors.Join(err, h.close())
 	}
 	working, stop := context.WithCancel(ctx)
-	f := &workforce{store: st, handler: handler, worker: w, stop: stop, ended: make(chan struct{})}
+	f := &workforce{handlers: h, worker: w, stop: stop, ended: make(chan struct{})}
 	go func() {
 		defer close(f.ended)
 		f.err = w.Run(working)
@@ -56,11 +66,11 @@ func startWork(ctx context.Context, dsn string, config worker.Config) (*workforc
 // drained reports whether the worker ended since an operator drained it.
 func (f *workforce) drained() bool { return f.worker.Drained() }
 
-// close tells the worker to stop in order, which its own timeouts bound, and closes the store.
+// close tells the worker to stop in order, which its own timeouts bound, and closes the handlers.
 func (f *workforce) close() error {
 	f.stop()
 	<-f.ended
-	if err := errors.Join(f.err, f.handler.Close(), f.store.Close()); err != nil {
+	if err := errors.Join(f.err, f.handlers.close()); err != nil {
 		return fmt.Errorf("work: %w", err)
 	}
 	return nil

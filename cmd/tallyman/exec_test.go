@@ -1,0 +1,118 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// script writes a command, and returns the command line that runs it.
+func script(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "command.sh")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "sh " + path
+}
+
+// numbered writes a file of items, one of which is poison.
+func numbered(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "items.jsonl")
+	if err := os.WriteFile(path, []byte("1\n2\n\"poison\"\n4\n\"bad\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const doubling = `while read -r line; do
+  echo "saw $line" >&2
+  case $line in
+    *poison*) kill -SEGV $$ ;;
+    *bad*) echo '{"error":"not a number"}' ;;
+    *) echo "{\"result\":$((line * $TALLYMAN_PARAM_FACTOR))}" ;;
+  esac
+done
+`
+
+func TestRunExec(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := must(t, exitWithErrors, "run", numbered(t), "--data", dir, "--exec", script(t, doubling), "--param", "factor=2",
+		"--batch-items", "1", "--workers", "2", "--exec-stderr")
+	for _, want := range []string{"stored    3", "rejected  1", "crashed   1", "item 3 (items.jsonl:3)", "killed by SIGSEGV",
+		"EXEC_ERROR", "tallyman results --job 1"} {
+		if !strings.Contains(strings.Join(strings.Fields(r.stdout), " "), strings.Join(strings.Fields(want), " ")) {
+			t.Errorf("there is no %q in:\n%s", want, r.stdout)
+		}
+	}
+	if !strings.Contains(r.stderr, "] saw 4\n") {
+		t.Errorf("what the command wrote to standard error is not in:\n%s", r.stderr)
+	}
+	got := must(t, exitOK, "results", "--data", dir, "--bare").stdout
+	if diff := cmp.Diff("2\n4\n8\n", got); diff != "" {
+		t.Errorf("results (-want +got):\n%s", diff)
+	}
+}
+
+func TestRunExecBatch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	must(t, exitOK, "run", numbered(t), "--data", dir, "--exec", "wc -l | tr -d ' '", "--exec-mode", "batch",
+		"--exec-output", "json", "--kind", "count")
+	if got := must(t, exitOK, "results", "--data", dir, "--bare").stdout; got != "5\n" {
+		t.Errorf("results %q", got)
+	}
+	if got := must(t, exitOK, "jobs", "1", "--data", dir, "-o", "json").stdout; !strings.Contains(got, `"count"`) {
+		t.Errorf("the kind is not in %s", got)
+	}
+}
+
+// A worker beside a server handles jobs of its kind.
+func TestWorkExec(t *testing.T) {
+	t.Parallel()
+	_, dir, _ := serve(t)
+	must(t, exitOK, "submit", numbered(t), "--data", dir, "--kind", "echo")
+	must(t, exitOK, "work", "--data", dir, "--kind", "echo", "--exec", "while read -r line; do echo '{}'; done", "--exit-when-idle")
+	if got := must(t, exitOK, "watch", "1", "--data", dir).stdout; !strings.Contains(got, "succeeded") {
+		t.Error(got)
+	}
+}
+
+func TestExecUsage(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"work", "--kind", "ner"}, `--kind "ner" needs --exec`},
+		{[]string{"work", "--exec-ready", "--exec-mode", "stream"}, "--exec-mode, --exec-ready without --exec"},
+		{[]string{"work", "--exec", " "}, "--exec: no command"},
+		{[]string{"work", "--exec", "cat", "--kind", "annotations"}, "--kind annotations has its own handler"},
+		{[]string{"work", "--exec", "cat", "--store", "sqlite:x"}, "--store is for annotations"},
+		{[]string{"work", "--exec", "cat", "--exec-mode", "both"}, `--exec: mode "both": choose stream or batch`},
+		{[]string{"work", "--exec", "cat", "--exec-mode", "batch", "--exec-item-timeout", "1s"}, "exec-item-timeout is for mode stream"},
+		{[]string{"work", "--exec", "cat", "--exec-output", "text"}, "output is kept in mode batch only"},
+		{[]string{"run", "x.jsonl", "--kind", "ner"}, `--kind "ner" needs --exec`},
+	} {
+		r := must(t, exitUsage, append(test.args, "--data", t.TempDir())...)
+		if !strings.Contains(r.stderr, test.want) {
+			t.Errorf("%q says\n%s, want %s", test.args, r.stderr, test.want)
+		}
+	}
+}
+
+// A command that is not there is found out before anything is done.
+func TestExecWithoutProgram(t *testing.T) {
+	t.Parallel()
+	r := must(t, exitOther, "run", numbered(t), "--data", t.TempDir(), "--exec", "no-such-program --quiet")
+	if !strings.Contains(r.stderr, "there is no program no-such-program here") {
+		t.Errorf("it says\n%s", r.stderr)
+	}
+}
