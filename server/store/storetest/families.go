@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,6 +100,40 @@ func Families(t *testing.T, open OpenWithQuery, unchecked string) {
 		frame, err := f.Frame(f.ctx, g.Lease)
 		f.must(err)
 		f.equal("payload of a lease", frame, frames[root])
+	})
+	t.Run("results of parts come in the order of their items", func(t *testing.T) {
+		t.Parallel()
+		f, id, _, _ := begin(t)
+		s := f.register("w2")
+		var want []itemValue
+		settle := func(request string) {
+			t.Helper()
+			for _, g := range f.claim(s, request, long, 9, id) {
+				f.settle(completedWith(g, request))
+				for i := range int64(g.ItemCount) {
+					want = append(want, itemValue{g.FirstItem + i, request})
+				}
+			}
+		}
+		f.retry(id, store.Retry{RequestID: "1"})
+		for more := true; more; {
+			_, more, _ = f.RetryStep(f.ctx, id, 1)
+			settle(fmt.Sprint("claim ", len(want)))
+		}
+		slices.SortFunc(want, func(x, y itemValue) int { return int(x.Item - y.Item) })
+		if len(want) != 7 {
+			f.Errorf("%d items were handled, want 7", len(want))
+		}
+		for size := 1; size < 5; size++ {
+			f.equal(fmt.Sprintf("%d a page", size), f.values(id, 0, size), want)
+		}
+		for item := range int64(17) {
+			place, err := f.ResultsPlace(f.ctx, id, item)
+			f.must(err)
+			got := slices.DeleteFunc(f.values(id, place, 2), func(v itemValue) bool { return v.Item < item })
+			f.equal(fmt.Sprintf("from the place of item %d on", item), got,
+				slices.DeleteFunc(slices.Clone(want), func(v itemValue) bool { return v.Item < item }))
+		}
 	})
 	t.Run("a retry moves each part once, and nothing that was split", func(t *testing.T) {
 		t.Parallel()
