@@ -2,11 +2,13 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,6 +16,8 @@ import (
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 	"github.com/tallyman-dev/tallyman/server/ingest"
+	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
 )
 
 // exported returns all items of an export.
@@ -122,5 +126,71 @@ func TestExportGivesTheOriginalBytes(t *testing.T) {
 		c.must(err)
 		_, err = stream.Recv()
 		c.wantError("export of an unknown job", err, codes.NotFound, "JOB_NOT_FOUND")
+	})
+}
+
+// measured is a store that notes what an export holds of it at a time.
+type measured struct {
+	store.Store
+	pages, most, frames atomic.Int64 // pages; batches of the largest; frames read at once
+}
+
+func (m *measured) ItemBatches(ctx context.Context, jobID int64, ordinal int32, item int64, bad bool, size int) ([]job.Batch, error) {
+	list, err := m.Store.ItemBatches(ctx, jobID, ordinal, item, bad, size)
+	m.pages.Add(1)
+	m.most.Store(max(m.most.Load(), int64(size), int64(len(list))))
+	return list, err
+}
+
+func (m *measured) Payloads(ctx context.Context, batches []int64, maxBytes int64) (map[int64][]byte, error) {
+	m.frames.Store(max(m.frames.Load(), int64(len(batches))))
+	return m.Store.Payloads(ctx, batches, maxBytes)
+}
+
+// However many batches a job has, an export holds one page of them and one frame, and sends messages of bounded size.
+func TestExportHoldsAPage(t *testing.T) {
+	onBoth(t, func(t *scene) {
+		const items, page, message = 2600, 500, 1000
+		var m measured
+		c := start(t, Config{Database: t.database}, func(s store.Store) store.Store {
+			m.Store = s
+			return &m
+		})
+		h := header("many")
+		h.Policy.BatchItems = 1
+		up := c.submit(h, lines(1, items))
+		_, err := c.jobs.CancelJob(c.ctx, &pb.CancelJobRequest{JobId: up.GetJobId()})
+		c.must(err)
+		if j := c.ended(up.GetJobId()); outcomes(j)[pb.Outcome_OUTCOME_CANCELLED] != items {
+			t.Fatalf("ended with %v", outcomes(j))
+		}
+		for _, chosen := range [][]pb.Outcome{nil, {pb.Outcome_OUTCOME_CANCELLED}} {
+			m.pages.Store(0)
+			stream, err := c.jobs.ExportItems(c.ctx, &pb.ExportItemsRequest{JobId: up.GetJobId(), Outcomes: chosen})
+			c.must(err)
+			next := int64(1)
+			for {
+				got, err := stream.Recv()
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				c.must(err)
+				if n := len(got.GetItems()); n > message {
+					t.Errorf("a message has %d items", n)
+				}
+				for _, it := range got.GetItems() {
+					if it.GetItem() != next {
+						t.Fatalf("item %d follows item %d", it.GetItem(), next-1)
+					}
+					next++
+				}
+			}
+			if next != items+1 {
+				t.Errorf("%d items of %d", next-1, items)
+			}
+			if n := m.pages.Load(); n != items/page+1 || m.most.Load() != page || m.frames.Load() != 1 {
+				t.Errorf("%d pages of at most %d batches, %d frames at once", n, m.most.Load(), m.frames.Load())
+			}
+		}
 	})
 }

@@ -49,6 +49,11 @@ func TestFamilies(t *testing.T) {
 	storetest.Families(t, openWithQuery, `ALTER TABLE batches DROP CONSTRAINT batches_state_check`)
 }
 
+func TestRemoval(t *testing.T) {
+	t.Parallel()
+	storetest.Removal(t, openWithQuery, `SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY relname`)
+}
+
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	storetest.Paging(t, openWithQuery, "now()")

@@ -93,6 +93,11 @@ func TestFamilies(t *testing.T) {
 	storetest.Families(t, openWithQuery, `PRAGMA ignore_check_constraints = 1`)
 }
 
+func TestRemoval(t *testing.T) {
+	t.Parallel()
+	storetest.Removal(t, openWithQuery, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name`)
+}
+
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	storetest.Paging(t, openWithQuery, "1")

@@ -88,6 +88,9 @@ var retries = []scenario{
 		f.refused("a completed one", id, store.Retry{RequestID: "2", Batches: []int64{b[0].ID, 12345}}, store.ErrNothingToRetry)
 		f.refused("a crashed one as failed", id, store.Retry{
 			RequestID: "3", Batches: []int64{b[2].ID}, States: []job.BatchState{job.BatchFailed}}, store.ErrNothingToRetry)
+		other := f.spoiled("b")
+		f.fold(other)
+		f.refused("one of another job", id, store.Retry{RequestID: "4", Batches: []int64{f.batches(other)[1].ID}}, store.ErrNothingToRetry)
 		f.equal("runs", f.job(id).Run, int32(1))
 
 		f.retry(id, store.Retry{RequestID: "4", Batches: []int64{b[2].ID, b[0].ID, 12345}})
