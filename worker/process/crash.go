@@ -24,6 +24,9 @@ func crash(c *child, suspect int) error {
 	if limit != nil {
 		return fmt.Errorf("%w: %w", limit, died)
 	}
+	if died.Signal == "SIGKILL" { // which no program sends itself
+		return fmt.Errorf("the command died, perhaps because memory ran out: %w", died)
+	}
 	return fmt.Errorf("the command died: %w", died)
 }
 

@@ -16,16 +16,20 @@ import (
 // hold passwords of databases, are not handed on.
 const variablePrefix = "TALLYMAN_"
 
-// environment returns the variables of the command for a batch: in mode Stream what is true for other batches, too.
-func (h *Handler) environment(b *worker.Batch) []string {
+// inherited returns the variables that the command has of whoever runs this process.
+func (h *Handler) inherited() []string {
 	var env []string
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, variablePrefix) {
 			env = append(env, v)
 		}
 	}
-	env = append(env, h.config.Env...)
-	env = append(env, shared(b)...)
+	return append(env, h.config.Env...)
+}
+
+// environment returns the variables of the command for a batch: in mode Stream what is true for other batches, too.
+func (h *Handler) environment(b *worker.Batch) []string {
+	env := append(h.inherited(), shared(b)...)
 	if h.config.Mode == Batch {
 		env = append(env,
 			variablePrefix+"JOB_ID="+strconv.FormatInt(b.JobID, 10),

@@ -65,7 +65,10 @@ func (h *Handler) Prepare(context.Context, string) error {
 		return nil
 	}
 	cmd := probe(found[1])
-	cmd.Dir = h.config.Dir
+	if cmd == nil {
+		return nil
+	}
+	cmd.Dir, cmd.Env = h.config.Dir, h.inherited()
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("the command %q cannot be run: there is no program %s here", h.config.Command, found[1])
 	}

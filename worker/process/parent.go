@@ -69,8 +69,12 @@ func (p *parent) fork(cmd *exec.Cmd) error {
 		}
 	})
 	done := make(chan error, 1)
-	p.starts <- start{cmd, done}
-	return <-done
+	select {
+	case p.starts <- start{cmd, done}:
+		return <-done
+	case <-p.closed:
+		return errors.New("the handler is closed")
+	}
 }
 
 // start starts the command with an environment. In mode Batch its output is read as a whole, else line by line.

@@ -159,7 +159,8 @@ func TestMisbehavior(t *testing.T) {
 		},
 		"half an answer and death": {
 			config: process.Config{Command: loop(on("poison", `printf '{"result":'; kill -KILL $$`))}, done: 2,
-			crash: &worker.Crash{Suspect: 2, Signal: "SIGKILL"}, want: dead + "was killed by SIGKILL",
+			crash: &worker.Crash{Suspect: 2, Signal: "SIGKILL"},
+			want:  "item 3 (up.jsonl:3): the command died, perhaps because memory ran out: the process was killed by SIGKILL",
 		},
 		"the first item": {
 			config: process.Config{Command: loop(on("first", "kill -SEGV $$"))},

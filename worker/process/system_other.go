@@ -15,7 +15,7 @@ const gated = false
 
 func shell(line string) *exec.Cmd { return exec.Command("cmd", "/C", line) }
 
-func probe(name string) *exec.Cmd { return exec.Command("where", "/Q", name) }
+func probe(string) *exec.Cmd { return nil }
 
 // killGroup kills a process. Those that it started go on.
 func killGroup(p *os.Process) { _ = p.Kill() }

@@ -22,7 +22,7 @@ func shell(line string) *exec.Cmd {
 	return cmd
 }
 
-// probe returns a command that fails unless a program of that name can be run.
+// probe returns a command that fails unless a program of that name can be run; nil where there is no way to know.
 func probe(name string) *exec.Cmd {
 	return exec.Command("/bin/sh", "-c", `command -v -- "$1"`, "sh", name)
 }
