@@ -30,6 +30,10 @@ type Batch struct {
 	LoneLosses int32  // of the last losses in a row, those while most other sessions kept beating
 	Outcomes   []Run  // of the ended items, from the front
 	Error      string // what its last attempt ended with, if that was not completion
+	Suspicion         // what its deaths say
+	Beats      int32  // that renewed the lease of its last attempt
+	RootID     int64  // of a part of a split batch: the one that ingest cut; else 0
+	ParentID   int64  // of a part of a split batch: the one that was split; else 0
 
 	SessionID      int64     // the holder while running, else 0
 	LeaseExpiresAt time.Time // zero unless running
@@ -47,7 +51,7 @@ const (
 	EndFailed    EndKind = "failed"
 	EndReleased  EndKind = "released"  // given back: drain, shutdown, or a grant that nobody received
 	EndCancelled EndKind = "cancelled" // given back because the job is being cancelled
-	EndDied      EndKind = "died"      // the worker is known to be dead
+	EndDied      EndKind = "died"      // the worker, or the process in which it handled the batch, is known to be dead
 	EndLost      EndKind = "lost"      // silence until the lease ran out
 )
 
@@ -61,17 +65,22 @@ type End struct {
 	Message   string // of a failure, or what is known of a crash
 	Outcomes  []Run  // what it adds to the outcomes of its batch, from item From on
 	From      int32
+	Crash     *Crash // what a worker that lives says of the death of a process; nil otherwise
 }
 
 // Decision is what an ended attempt leads to.
 type Decision struct {
 	State      BatchState
 	Backoff    time.Duration // of a batch that becomes pending: not claimed before
+	Avoid      time.Duration // of a batch that becomes pending: not by a session of DiedOn before
 	Undone     Outcome       // of the items without an outcome, when the batch ends
 	Failures   int32
 	Crashes    int32
 	Losses     int32
 	LoneLosses int32
+	Suspicion
+	Parts []Part // of a batch that is split: all of its items, in order
+	Why   string // for people; "" when there was nothing to decide
 }
 
 // Peer is what is known of another session when a lease has run out in silence.
@@ -114,11 +123,20 @@ func keptBeating(silent time.Duration, others []Peer) bool {
 	return 2*heard > lived
 }
 
+// Case is what the end of an attempt is decided by, besides its batch.
+type Case struct {
+	End       EndKind
+	Retryable bool  // of a failure
+	Death     Death // of EndDied
+	State     State // of the job
+	Policy    Policy
+}
+
 // Decide says what the end of an attempt leads to, by what is known of the batch (its DoneItems already including
-// what the end reported) and its job. It decides nothing else: the caller applies it under the batch's lock.
-func Decide(b *Batch, end EndKind, retryable bool, state State, p Policy) Decision {
-	d := Decision{Failures: b.Failures, Crashes: b.Crashes, Losses: b.Losses}
-	switch end {
+// what the end reported) and the case. It decides nothing else: the caller applies it under the batch's lock.
+func Decide(b *Batch, c Case) Decision {
+	d := Decision{Failures: b.Failures, Crashes: b.Crashes, Losses: b.Losses, Suspicion: b.Suspicion}
+	switch c.End {
 	case EndFailed:
 		d.Failures++
 	case EndDied:
@@ -132,16 +150,16 @@ func Decide(b *Batch, end EndKind, retryable bool, state State, p Policy) Decisi
 		// These accuse nobody.
 	}
 	switch {
-	case end == EndCompleted || b.DoneItems >= b.ItemCount:
+	case c.End == EndCompleted || b.DoneItems >= b.ItemCount:
 		// An attempt that died after its last item was durable has nothing left to repeat.
 		d.State = BatchCompleted
-	case end == EndFailed && (!retryable || d.Failures >= p.Attempts()):
+	case c.End == EndFailed && (!c.Retryable || d.Failures >= c.Policy.Attempts()):
 		d.State, d.Undone = BatchFailed, ItemFailed
-	case end == EndDied && d.Crashes >= p.Attempts():
-		d.State, d.Undone = BatchCrashed, ItemCrashed
-	case state.Stopping():
+	case c.State.Stopping():
 		d.State, d.Undone = BatchCancelled, ItemCancelled
-	case end == EndFailed:
+	case c.End == EndDied:
+		d.die(b, c.Death, c.Policy)
+	case c.End == EndFailed:
 		d.State, d.Backoff = BatchPending, backoff(d.Failures)
 	default:
 		d.State = BatchPending

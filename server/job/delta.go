@@ -34,10 +34,10 @@ func (c *Counters) ItemsEnded() int64 {
 // ItemsOpen is the number of items without an outcome.
 func (c *Counters) ItemsOpen() int64 { return c.ItemsTotal - c.ItemsEnded() }
 
-// BatchesTotal is the number of batches.
+// BatchesTotal is the number of batches, without those that were split into others.
 func (c *Counters) BatchesTotal() int64 {
 	var n int64
-	for _, v := range c.Batches {
+	for _, v := range c.Batches[:BatchSplit] {
 		n += v
 	}
 	return n
@@ -66,7 +66,7 @@ func (c *Counters) fields() []*int64 {
 	for i := range c.ItemOutcomes {
 		f = append(f, &c.ItemOutcomes[i])
 	}
-	for i := range c.Batches {
+	for i := range c.Batches[:BatchSplit] {
 		f = append(f, &c.Batches[i])
 	}
 	return f
@@ -78,6 +78,7 @@ func (c *Counters) Add(o *Counters) {
 	for i, f := range c.fields() {
 		*f += *of[i]
 	}
+	c.Batches[BatchSplit] += o.Batches[BatchSplit]
 }
 
 // Settled is one batch that ended or was tried, as the statistics need it.
@@ -148,8 +149,12 @@ func (d *Delta) fault(f Fault) {
 	}
 }
 
-// End counts a batch that ended in state after d.
+// End counts a batch that ended in state after took: one that ingest cut, since its parts share its fate. One that was
+// split crashed.
 func (d *Delta) End(batch int64, state BatchState, crashed bool, took time.Duration) {
+	if state == BatchSplit {
+		state = BatchCrashed
+	}
 	d.Ended[state]++
 	if state == BatchCancelled {
 		return // nobody knows how it would have gone
@@ -282,14 +287,16 @@ var ErrDelta = errors.New("stored delta is damaged or of a newer version")
 
 func (d *Delta) fields() []*int64 {
 	f := d.Counters.fields()
-	for i := range d.Ended {
+	for i := range d.Ended[:BatchSplit] {
 		f = append(f, &d.Ended[i])
 	}
 	f = append(f, &d.Crashed, (*int64)(&d.Durations.Sum))
 	for i := range d.Durations.Counts {
 		f = append(f, &d.Durations.Counts[i])
 	}
-	return append(f, &d.IngestDone, &d.Fault.Item, &d.Fault.BatchID, &d.Fault.Position, &d.Fault.Outcome)
+	f = append(f, &d.IngestDone, &d.Fault.Item, &d.Fault.BatchID, &d.Fault.Position, &d.Fault.Outcome)
+	// Their numbers are kept in the database: what is new comes last.
+	return append(f, &d.Batches[BatchSplit])
 }
 
 // Append appends the stored form of d to dst: sparse pairs of field number and value.

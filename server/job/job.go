@@ -39,7 +39,7 @@ type Job struct {
 
 // Policy is what a submitter may choose of how a job is cut and retried. Zero values mean the defaults.
 type Policy struct {
-	MaxAttempts     int32  `json:"max_attempts,omitempty"`     // attempts that may fail, or crash, before the batch ends so
+	MaxAttempts     int32  `json:"max_attempts,omitempty"`     // attempts that may fail before the batch ends so
 	BatchWeight     int32  `json:"batch_weight,omitempty"`     // annotations after which a batch closes between documents
 	BatchItems      int32  `json:"batch_items,omitempty"`      // items at which a batch closes
 	BatchBytes      int64  `json:"batch_bytes,omitempty"`      // bytes at which a batch closes
@@ -51,11 +51,13 @@ type Policy struct {
 	MaxBadItems    int64         `json:"max_bad_items,omitempty"`   // failed and crashed items past which the job fails; 0 for no limit
 	MaxBadPercent  float64       `json:"max_bad_percent,omitempty"` // the same in per cent of ended items, from 100 on; 0 for no limit
 	Strict         bool          `json:"strict,omitempty"`          // the first item that is neither stored nor skipped fails the job
+	MaxSplits      int32         `json:"max_splits,omitempty"`      // batches that may be split to find culprits; negative for none
 }
 
 // Defaults of a Policy.
 const (
 	DefaultMaxAttempts  = 3
+	DefaultMaxSplits    = 1000
 	DefaultStallTimeout = 10 * time.Minute
 )
 
@@ -73,6 +75,14 @@ func (p Policy) Attempts() int32 {
 		return p.MaxAttempts
 	}
 	return DefaultMaxAttempts
+}
+
+// Splits returns how many batches may be split, 0 for none.
+func (p Policy) Splits() int64 {
+	if p.MaxSplits == 0 {
+		return DefaultMaxSplits
+	}
+	return int64(max(p.MaxSplits, 0))
 }
 
 // Fold adds what d changed to j, gives it the next revision, and decides whether a limit of its policy stops the job, and

@@ -29,15 +29,14 @@ func TestDecide(t *testing.T) {
 			Decision{State: BatchFailed, Undone: ItemFailed, Failures: 1}},
 		{"failure while cancelling", Batch{ItemCount: 5}, EndFailed, true, Cancelling,
 			Decision{State: BatchCancelled, Undone: ItemCancelled, Failures: 1}},
-		{"first death", Batch{ItemCount: 5, DoneItems: 2}, EndDied, false, Running, Decision{State: BatchPending, Crashes: 1}},
-		{"third death", Batch{ItemCount: 5, Crashes: 2, Losses: 1, LoneLosses: 1}, EndDied, false, Running,
-			Decision{State: BatchCrashed, Undone: ItemCrashed, Crashes: 3, Losses: 1}},
+		{"died while cancelling", Batch{ItemCount: 5, DoneItems: 2}, EndDied, false, Cancelling,
+			Decision{State: BatchCancelled, Undone: ItemCancelled, Crashes: 1}},
 		{"losses accuse nobody", Batch{ItemCount: 5, Crashes: 2, Losses: 9, LoneLosses: 2}, EndLost, false, Running,
 			Decision{State: BatchPending, Crashes: 2, Losses: 10, LoneLosses: 2}},
 		{"a release breaks no row of losses", Batch{ItemCount: 5, Losses: 2, LoneLosses: 2}, EndReleased, false, Running,
 			Decision{State: BatchPending, Losses: 2, LoneLosses: 2}},
-		{"failures and crashes are counted apart", Batch{ItemCount: 5, Failures: 2}, EndDied, false, Running,
-			Decision{State: BatchPending, Failures: 2, Crashes: 1}},
+		{"failures and crashes are counted apart", Batch{ItemCount: 5, Crashes: 2}, EndFailed, true, Running,
+			Decision{State: BatchPending, Failures: 1, Crashes: 2}},
 		{"released", Batch{ItemCount: 5, Crashes: 2, Failures: 2}, EndReleased, false, Running,
 			Decision{State: BatchPending, Failures: 2, Crashes: 2}},
 		{"released while cancelling", Batch{ItemCount: 5}, EndReleased, false, Cancelling,
@@ -47,7 +46,7 @@ func TestDecide(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := Decide(&test.batch, test.end, test.retryable, test.state, Policy{})
+			got := Decide(&test.batch, Case{End: test.end, Retryable: test.retryable, State: test.state})
 			if got.State == BatchPending && test.end == EndFailed {
 				if got.Backoff < backoffFirst/2 || got.Backoff > backoffFirst {
 					t.Errorf("first backoff is %v, want about a second", got.Backoff)

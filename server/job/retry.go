@@ -11,10 +11,13 @@ func (d *Delta) Reopen(b *Batch) (kept []Run) {
 	kept = b.Outcomes
 	for n := len(kept); n > 0 && !kept[n-1].Outcome.ByHandler(); n-- {
 		d.ItemOutcomes[kept[n-1].Outcome] -= int64(kept[n-1].Count)
+		if kept[n-1].Outcome == ItemCrashed {
+			d.Errors -= int64(kept[n-1].Count) // the findings that named them stay, and count no more
+		}
 		kept = kept[:n-1]
 	}
 	d.Move(b.State, BatchPending)
-	if b.Crashes+b.Losses > 0 {
+	if b.Crashes+b.Losses > 0 && b.RootID == 0 {
 		d.CrashedEver--
 	}
 	return kept

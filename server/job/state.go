@@ -28,7 +28,7 @@ func (s State) Stopping() bool { return s == Cancelling || s.Ended() }
 // BatchState is where a batch stands. The numbers are kept in the database and never change.
 type BatchState uint8
 
-// The states of a batch. Pending and running are open, the others ended.
+// The states of a batch. Pending and running are open, the others ended. Items are counted in all but split batches.
 const (
 	BatchPending   BatchState = 0
 	BatchRunning   BatchState = 1
@@ -36,11 +36,12 @@ const (
 	BatchFailed    BatchState = 3
 	BatchCrashed   BatchState = 4
 	BatchCancelled BatchState = 5
+	BatchSplit     BatchState = 6 // replaced by its parts, which have its items
 
-	batchStates = 6
+	batchStates = 7
 )
 
-var batchStateNames = [batchStates]string{"pending", "running", "completed", "failed", "crashed", "cancelled"}
+var batchStateNames = [batchStates]string{"pending", "running", "completed", "failed", "crashed", "cancelled", "split"}
 
 // String returns the state as it is written everywhere.
 func (s BatchState) String() string {
@@ -77,7 +78,7 @@ func (x States) Has(s BatchState) bool { return x&(1<<s) != 0 }
 // transitions lists what may follow each state; retry, release and a lost lease lead back to pending.
 var transitions = [batchStates][]BatchState{
 	BatchPending: {BatchRunning, BatchCancelled},
-	BatchRunning: {BatchPending, BatchCompleted, BatchFailed, BatchCrashed, BatchCancelled},
+	BatchRunning: {BatchPending, BatchCompleted, BatchFailed, BatchCrashed, BatchCancelled, BatchSplit},
 
 	BatchFailed:    {BatchPending},
 	BatchCrashed:   {BatchPending},
@@ -108,7 +109,7 @@ const (
 	Skipped         Outcome = 4
 	DocumentMissing Outcome = 5
 	ItemFailed      Outcome = 6 // its batch's last attempt failed
-	ItemCrashed     Outcome = 7 // it killed its worker
+	ItemCrashed     Outcome = 7 // it killed its worker, again and alone
 	ItemCancelled   Outcome = 8 // not attempted, or interrupted by a cancel
 
 	outcomes = 9
@@ -142,5 +143,5 @@ func Outcomes() []Outcome {
 
 // BatchStates lists every batch state in the order of its number.
 func BatchStates() []BatchState {
-	return []BatchState{BatchPending, BatchRunning, BatchCompleted, BatchFailed, BatchCrashed, BatchCancelled}
+	return []BatchState{BatchPending, BatchRunning, BatchCompleted, BatchFailed, BatchCrashed, BatchCancelled, BatchSplit}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -24,6 +25,16 @@ func (f JobFilter) Open() bool {
 type Page struct {
 	Size  int
 	After int64
+	// AfterID, where entries share sort keys, is the id of the last entry; 0 for the last of all that have the key.
+	AfterID int64
+}
+
+// Place returns the sort key and the id of the last entry already seen, of a list whose entries share sort keys.
+func (p Page) Place() (key, id int64) {
+	if id = p.AfterID; id == 0 {
+		id = math.MaxInt64
+	}
+	return p.After - 1, id
 }
 
 // BatchRow is a batch with what lists show of it.
@@ -53,6 +64,9 @@ type Attempt struct {
 	ClaimedAt time.Time
 	EndedAt   time.Time
 	State     job.BatchState // that the batch got
+	Beats     int32          // that renewed its lease
+	Decision  string         // about the batch and why; "" when there was nothing to decide
+	Crash     *job.Crash     // of a process whose death a worker reported; nil otherwise
 }
 
 // FindingFilter narrows a list of findings; zero values narrow nothing but JobID, which is needed.
@@ -74,7 +88,7 @@ type StatisticsFilter struct {
 // Statistics over a window, from the start of its first minute on, of jobs that are not deleted; the batches as of the
 // last folds.
 type Statistics struct {
-	Ended     [6]int64 // batches that ended, by job.BatchState
+	Ended     [6]int64 // batches that ended, by job.BatchState, without parts of split ones
 	Crashed   int64    // of those, without the cancelled ones, with at least one crashed (not lost) attempt
 	Durations job.Histogram
 	Slowest   []BatchRow     // slowest first, at most 20
@@ -92,8 +106,8 @@ type FailureGroup struct {
 
 // Listings is what people look at. All are paged and none counts rows.
 type Listings interface {
-	// ListBatches returns batches by ordinal within a job (Page.After is ordinal+1 of the last), or newest first by id
-	// across jobs (Page.After is the id of the last).
+	// ListBatches returns batches by ordinal, and those of one ordinal by id, within a job (Page.After is ordinal+1 of the
+	// last, Page.AfterID its id), or newest first by id across jobs (Page.After is the id of the last).
 	ListBatches(ctx context.Context, f BatchFilter, page Page) ([]BatchRow, error)
 	// GetBatch returns one batch with its ended attempts, oldest first. ErrNotFound.
 	GetBatch(ctx context.Context, id int64) (BatchRow, []Attempt, error)

@@ -209,6 +209,8 @@ type Grant struct {
 	DoneItems int32         // items at its front whose outcome is final already: not to be handled again
 	Remaining time.Duration // of the lease, when the store answered
 	Repeated  bool          // the answer to a repeated request
+	Solo      bool          // the session holds nothing else, and gets nothing else meanwhile
+	Ancestors []int64       // that it was split from, the last one first
 }
 
 // Claimed is what a claim group got.
@@ -226,6 +228,7 @@ type Took struct {
 	Last    int32 // ordinal of the last fresh one
 	Held    int   // of the turn's Most, those that its limits kept it from taking
 	Full    bool  // it has no room left under its limits, as far as could be seen without waiting for other claims
+	Choosy  bool  // batches may wait, of it or of others, that none of the sessions may have at the moment
 }
 
 // Beat renews one lease, and may bring outcomes that have become final.
@@ -235,6 +238,7 @@ type Beat struct {
 	Outcomes []job.Run // empty for a mere renewal
 	Findings []Finding
 	Results  Results // of the items that Outcomes are about
+	Waiting  bool // its handler has not begun: nothing accuses the batch when the worker dies
 }
 
 // BeatAnswer is what became of a beat.
@@ -273,6 +277,7 @@ type Ended struct {
 	Kind      job.EndKind
 	Message   string
 	State     job.BatchState
+	Decision  string // about the batch and why; "" when there was nothing to decide
 	WorkerID  string
 	Documents []string // the first ten
 	Total     int      // documents of the batch
@@ -289,7 +294,9 @@ type Reaped struct {
 type Leases interface {
 	// Claim gives pending batches to the requests, in turns over the requests, so that callers waiting together share.
 	// Turn by turn, batches of the job that were returned come first, those that are available longest, then its fresh
-	// ones; only of jobs that are running. At no moment do more batches run than the limits of turns say, whoever else
+	// ones; only of jobs that are running. Before them come those that died and are choosy: solo ones go to a session that
+	// holds nothing, which then gets nothing else before it ended, and for some time one is not given to the worker on which
+	// it died. So that a solo one finds its session, one session may be kept from taking more. At no moment do more batches run than the limits of turns say, whoever else
 	// claims with the same limits. A request id that its session already used returns the leases it still holds
 	// under that id, if any.
 	Claim(ctx context.Context, lease time.Duration, requests []ClaimRequest, turns []Turn) (Claimed, error)

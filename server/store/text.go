@@ -3,6 +3,8 @@ package store
 import (
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tallyman-dev/tallyman/server/job"
 )
 
 // Bounds, in bytes, of texts from outside as they are kept. What is longer is cut at a character.
@@ -11,6 +13,7 @@ const (
 	MaxPlace    = 4 << 10 // file names and JSON paths
 	MaxDocument = 1 << 10 // a document's key; it must fit an index entry
 	MaxName     = 1 << 8  // codes, kinds, hosts, versions, worker and request ids
+	MaxStderr   = 8 << 10 // of a crash
 )
 
 // CleanText makes text from outside fit for a statement: at most most bytes of valid UTF-8 without U+0000, which a
@@ -36,6 +39,18 @@ func cut(s string, most int) string {
 		end--
 	}
 	return s[:end]
+}
+
+// CleanCrash returns what is known of a crash with its texts made fit for a statement; the zero value for nil. Of what was
+// written to standard error the end is kept.
+func CleanCrash(c *job.Crash) job.Crash {
+	if c == nil {
+		return job.Crash{}
+	}
+	clean := *c
+	clean.Signal, clean.Fingerprint = CleanText(c.Signal, MaxName), CleanText(c.Fingerprint, MaxName)
+	clean.Stderr = CleanText(c.Stderr[max(len(c.Stderr)-MaxStderr, 0):], MaxStderr)
+	return clean
 }
 
 // Clean returns f with its texts made fit for a statement.

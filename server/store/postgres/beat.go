@@ -42,7 +42,7 @@ WITH free AS MATERIALIZED (
     FOR UPDATE OF b SKIP LOCKED
 ), renewed AS (
     UPDATE batches b
-    SET lease_expires_at = clock_timestamp() + $4::interval
+    SET lease_expires_at = clock_timestamp() + $4::interval, beats = b.beats + 1, waiting = b.id = ANY ($5::bigint[])
     WHERE b.id = ANY (ARRAY(SELECT id FROM free))
     RETURNING b.id, b.job_id, b.done_items
 )
@@ -108,6 +108,12 @@ func leasesOf(beats []store.Beat, of []int) leaseArrays {
 // loses of it is a fraction of a second of a lease.
 func (s *Store) renew(ctx context.Context, lease time.Duration, beats []store.Beat, of []int, answers []store.BeatAnswer) ([]int, error) {
 	a := leasesOf(beats, of)
+	waiting := []int64{}
+	for _, i := range of {
+		if beats[i].Waiting {
+			waiting = append(waiting, beats[i].BatchID)
+		}
+	}
 	var (
 		skipped []int
 		states  map[int64]job.State
@@ -116,7 +122,7 @@ func (s *Store) renew(ctx context.Context, lease time.Duration, beats []store.Be
 		skipped = nil
 		t.queue(`SET LOCAL synchronous_commit = off`)
 		states = halted(t)
-		each(t.queue(renewLeases, a.batches, a.attempts, a.sessions, lease), func(row pgx.Rows) error {
+		each(t.queue(renewLeases, a.batches, a.attempts, a.sessions, lease, waiting), func(row pgx.Rows) error {
 			var (
 				n             int
 				renewed, live bool
@@ -164,7 +170,8 @@ WHERE b.id = ANY ($1::bigint[])`
 
 const updateReported = `
 UPDATE batches b
-SET lease_expires_at = clock_timestamp() + $4::interval, done_items = w.done_items, outcomes = b.outcomes || w.outcomes
+SET lease_expires_at = clock_timestamp() + $4::interval, done_items = w.done_items, outcomes = b.outcomes || w.outcomes,
+    beats = b.beats + 1, waiting = false
 FROM unnest($1::bigint[], $2::integer[], $3::bytea[]) AS w(id, done_items, outcomes)
 WHERE b.id = w.id AND b.id = ANY ($1::bigint[])`
 

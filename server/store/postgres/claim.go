@@ -29,11 +29,12 @@ SELECT id, drained_at IS NOT NULL FROM sessions WHERE id = ANY ($1::bigint[]) AN
 
 // selectRepeated finds what sessions hold under request ids they used before.
 const selectRepeated = `
-SELECT w.n, b.id, b.attempt, b.session_id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items,
-       greatest(b.lease_expires_at - clock_timestamp(), interval '0')
+SELECT w.n, b.id, b.attempt, b.session_id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items, b.solo,
+       coalesce(b.parent_id, 0), greatest(b.lease_expires_at - clock_timestamp(), interval '0')
 FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS w(session_id, request_id, n)
 CROSS JOIN LATERAL (
-    SELECT h.id, h.attempt, h.session_id, h.job_id, h.ordinal, h.first_item, h.item_count, h.done_items, h.lease_expires_at
+    SELECT h.id, h.attempt, h.session_id, h.job_id, h.ordinal, h.first_item, h.item_count, h.done_items, h.solo, h.parent_id,
+           h.lease_expires_at
     FROM batches h
     WHERE h.session_id = w.session_id AND h.claim_request_id = w.request_id
     OFFSET 0 -- one search of the index per request, not a join
@@ -50,6 +51,7 @@ WITH asked AS MATERIALIZED (
     WHERE (SELECT s.ended_at IS NULL AND s.drained_at IS NULL FROM sessions s WHERE s.id = w.session_id)
       AND (SELECT h.id FROM batches h
            WHERE h.session_id = w.session_id AND h.claim_request_id = w.request_id LIMIT 1) IS NULL
+      AND NOT EXISTS (SELECT FROM batches h WHERE h.session_id = w.session_id AND h.solo)
 ), slots AS MATERIALIZED (
     SELECT row_number() OVER (ORDER BY k, a.n) AS slot, a.session_id, a.request_id, a.n
     FROM asked a CROSS JOIN LATERAL generate_series(1, a.most) AS k
@@ -61,7 +63,7 @@ WITH asked AS MATERIALIZED (
         FROM (
             SELECT b.id, b.available_at, b.ordinal
             FROM batches b
-            WHERE b.job_id = t.job_id AND b.state = 0 AND b.available_at IS NOT NULL
+            WHERE b.job_id = t.job_id AND ` + returnedBatches + `
               AND b.available_at <= (SELECT clock_timestamp())
               AND (SELECT j.state = 'running' FROM jobs j WHERE j.id = t.job_id)
             ORDER BY b.available_at, b.id
@@ -89,10 +91,12 @@ WITH asked AS MATERIALIZED (
 )
 UPDATE batches b
 SET state = 1, attempt = b.attempt + 1, session_id = s.session_id, claim_request_id = s.request_id,
-    claimed_at = clock_timestamp(), lease_expires_at = clock_timestamp() + $7::interval, available_at = NULL
+    claimed_at = clock_timestamp(), lease_expires_at = clock_timestamp() + $7::interval, available_at = NULL, waiting = false,
+    beats = 0
 FROM picked p JOIN slots s ON s.slot = p.slot
 WHERE b.id = p.id AND b.id = ANY (ARRAY(SELECT id FROM picked))
-RETURNING s.n, p.slot, p.fresh, b.id, b.attempt, b.session_id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items`
+RETURNING s.n, p.slot, p.fresh, b.id, b.attempt, b.session_id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items,
+          coalesce(b.parent_id, 0)`
 
 // batchesAtOnce bounds what one request gets, however much it asks for.
 const batchesAtOnce = 1000
@@ -110,63 +114,21 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 	if len(requests) == 0 {
 		return store.Claimed{}, nil
 	}
-	a, from := ask(requests), newTurns(turns)
-	var (
-		live   map[int64]bool // whether they are being drained
-		grants []granted
-		old    []granted
-		took   map[int64]store.Took
-	)
+	c := claim{asking: ask(requests), turns: newTurns(turns), lease: lease}
 	err := s.write(ctx, "claim batches", func(ctx context.Context, t *tx) error {
-		live, grants, old = map[int64]bool{}, nil, nil
-		t.queue(lockSessions, sessionLock, a.locks)
-		each(t.queue(selectLiveSessions, a.locks), func(row pgx.Rows) error {
-			var (
-				id      int64
-				drained bool
-			)
-			err := row.Scan(&id, &drained)
-			live[id] = drained
-			return err
-		})
-		each(t.queue(selectRepeated, a.sessions, a.ids), func(row pgx.Rows) error {
-			g := granted{Grant: store.Grant{Repeated: true}}
-			err := row.Scan(&g.request, &g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal, &g.FirstItem,
-				&g.ItemCount, &g.DoneItems, &g.Remaining)
-			old = append(old, g)
-			return err
-		})
-		rooms, err := t.rooms(ctx, turns)
-		if err != nil {
-			return err
-		}
-		allowed := from.allow(rooms)
-		each(t.queue(claimBatches, a.sessions, a.ids, a.most, from.jobs, from.floors, allowed, lease), func(row pgx.Rows) error {
-			g := granted{Grant: store.Grant{Remaining: lease}}
-			err := row.Scan(&g.request, &g.slot, &g.fresh, &g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal,
-				&g.FirstItem, &g.ItemCount, &g.DoneItems)
-			grants = append(grants, g)
-			return err
-		})
-		if err := t.send(ctx); err != nil {
-			return err
-		}
-		took = from.took(grants, rooms, allowed)
-		if len(grants) == 0 {
-			return errNothing
-		}
-		var y tally
-		for _, g := range grants {
-			d := y.of(g.JobID)
-			d.Move(job.BatchPending, job.BatchRunning)
-			d.ItemsInFlight += int64(g.ItemCount - g.DoneItems)
-		}
-		y.queue(t)
-		return nil
+		c.picky = s.choosy.Load()
+		return c.run(ctx, t)
 	})
+	if err == nil && c.seen && !c.picky && len(c.grants) == 0 {
+		// There is nothing but batches that not every session may have.
+		c.picky = true
+		err = s.write(ctx, "claim batches", c.run)
+	}
 	if err != nil {
 		return store.Claimed{}, err
 	}
+	s.choosy.Store(c.seen)
+	a, live, grants, old, took := c.asking, c.live, c.grants, c.old, c.took
 	claimed := store.Claimed{
 		Grants: make([][]store.Grant, len(requests)),
 		Errs:   make([]error, len(requests)),
@@ -190,6 +152,86 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 		}
 	}
 	return claimed, nil
+}
+
+// claim is a claim group under way.
+type claim struct {
+	asking
+	turns  turnArrays
+	lease  time.Duration
+	picky  bool           // look for batches that not every session may have
+	seen   bool           // there are some
+	live   map[int64]bool // sessions, and whether they are being drained
+	grants []granted
+	old    []granted
+	took   map[int64]store.Took
+}
+
+// run claims within a transaction.
+func (c *claim) run(ctx context.Context, t *tx) error {
+	c.seen, c.live, c.grants, c.old = false, map[int64]bool{}, nil, nil
+	t.queue(lockSessions, sessionLock, c.locks)
+	each(t.queue(selectLiveSessions, c.locks), func(row pgx.Rows) error {
+		var (
+			id      int64
+			drained bool
+		)
+		err := row.Scan(&id, &drained)
+		c.live[id] = drained
+		return err
+	})
+	each(t.queue(selectRepeated, c.sessions, c.ids), func(row pgx.Rows) error {
+		var (
+			g      = granted{Grant: store.Grant{Repeated: true}}
+			parent int64
+		)
+		err := row.Scan(&g.request, &g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal, &g.FirstItem,
+			&g.ItemCount, &g.DoneItems, &g.Solo, &parent, &g.Remaining)
+		g.descend(parent)
+		c.old = append(c.old, g)
+		return err
+	})
+	rooms, err := t.rooms(ctx, c.turns.turns)
+	if err != nil {
+		return err
+	}
+	given, most := map[int64]int{}, c.most
+	if c.picky {
+		if given, most, err = c.choosy(ctx, t, rooms); err != nil {
+			return err
+		}
+	}
+	allowed := c.turns.allow(rooms, given)
+	t.queue(probeChoosy, c.turns.jobs).QueryRow(func(row pgx.Row) error { return row.Scan(&c.seen) })
+	each(t.queue(claimBatches, c.sessions, c.ids, most, c.turns.jobs, c.turns.floors, allowed, c.lease), func(row pgx.Rows) error {
+		var (
+			g      = granted{Grant: store.Grant{Remaining: c.lease}}
+			parent int64
+		)
+		err := row.Scan(&g.request, &g.slot, &g.fresh, &g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal,
+			&g.FirstItem, &g.ItemCount, &g.DoneItems, &parent)
+		g.descend(parent)
+		c.grants = append(c.grants, g)
+		return err
+	})
+	if err := t.send(ctx); err != nil {
+		return err
+	}
+	c.took = c.turns.took(c.grants, rooms, allowed, given, c.seen)
+	if err := c.readAncestors(ctx, t); err != nil {
+		return err
+	}
+	if len(c.grants) == 0 {
+		return errNothing
+	}
+	var y tally
+	for _, g := range c.grants {
+		d := y.of(g.JobID)
+		d.Move(job.BatchPending, job.BatchRunning)
+		d.ItemsInFlight += int64(g.ItemCount - g.DoneItems)
+	}
+	y.queue(t)
+	return nil
 }
 
 // deal sorts grants by what was asked, those of a request in the order they were taken. A request that got new leases
@@ -265,10 +307,12 @@ func newTurns(turns []store.Turn) turnArrays {
 	return a
 }
 
-// allow returns how many batches each turn may take, in which turns of one project share its room in their order.
-func (a turnArrays) allow(rooms *store.Rooms) []int32 {
+// allow returns how many batches each turn may take besides those that it has given, in which turns of one project share
+// its room in their order.
+func (a turnArrays) allow(rooms *store.Rooms, given map[int64]int) []int32 {
 	allowed := make([]int32, len(a.turns))
 	for i, t := range a.turns {
+		t.Most -= given[t.JobID]
 		n := rooms.Allowed(t)
 		rooms.Take(t, n)
 		allowed[i] = int32(n)
@@ -277,11 +321,11 @@ func (a turnArrays) allow(rooms *store.Rooms) []int32 {
 }
 
 // took says what each turn that could give batches gave, of those that it was allowed.
-func (a turnArrays) took(grants []granted, rooms *store.Rooms, allowed []int32) map[int64]store.Took {
+func (a turnArrays) took(grants []granted, rooms *store.Rooms, allowed []int32, given map[int64]int, choosy bool) map[int64]store.Took {
 	took := map[int64]store.Took{}
 	for i, t := range a.turns {
 		if t.Most > 0 {
-			took[t.JobID] = store.Took{Held: t.Most - int(allowed[i])}
+			took[t.JobID] = store.Took{Held: t.Most - given[t.JobID] - int(allowed[i])}
 		}
 	}
 	for _, g := range grants {
@@ -294,10 +338,11 @@ func (a turnArrays) took(grants []granted, rooms *store.Rooms, allowed []int32) 
 		took[g.JobID] = t
 	}
 	for i, t := range a.turns {
-		rooms.Take(t, took[t.JobID].Batches-int(allowed[i]))
+		rooms.Take(t, took[t.JobID].Batches-given[t.JobID]-int(allowed[i]))
 	}
 	for _, t := range a.turns {
 		if g, ok := took[t.JobID]; ok {
+			g.Choosy = choosy
 			g.Full = rooms.Full(t)
 			took[t.JobID] = g
 		}

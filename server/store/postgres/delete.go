@@ -42,8 +42,18 @@ WITH candidates AS MATERIALIZED (
 )
 DELETE FROM batch_payloads WHERE batch_id = ANY (ARRAY(SELECT batch_id FROM doomed))`
 
+// deleteParts removes parts of split batches, which have nothing of their own but attempts.
+const deleteParts = `
+WITH doomed AS MATERIALIZED (
+    SELECT b.id FROM batches b WHERE b.job_id = $1 AND b.root_id IS NOT NULL ORDER BY b.ordinal LIMIT $2
+), tries AS (
+    DELETE FROM attempts WHERE batch_id = ANY (ARRAY(SELECT id FROM doomed))
+)
+DELETE FROM batches WHERE id = ANY (ARRAY(SELECT id FROM doomed))`
+
 // deleteSteps are what a job leaves, children before parents. $1 is the job and $2 the most rows to remove.
 var deleteSteps = [...]string{
+	deleteParts,
 	deleteBatches,
 	`DELETE FROM findings WHERE id = ANY (ARRAY(SELECT id FROM findings WHERE job_id = $1 LIMIT $2))`,
 	`DELETE FROM rejected_items WHERE job_id = $1 AND first_item = ANY (ARRAY(

@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,18 +14,24 @@ import (
 )
 
 // heldColumns are those of a batch b that its end is decided by.
-const heldColumns = `b.id, b.job_id, b.first_item, b.item_count, b.done_items, b.state, b.attempt, b.failures, b.crashes, b.losses, b.lone_losses,
-    coalesce(b.session_id, 0), coalesce(b.ended_session, 0), coalesce(b.ended_as, ''), b.claimed_at`
+const heldColumns = `b.id, b.job_id, coalesce(b.root_id, 0), b.ordinal, b.first_item, b.item_count, b.weight, b.done_items, b.state, b.attempt, b.failures,
+    b.crashes, b.losses, b.lone_losses, b.lone_deaths, b.suspect, b.died_on, b.solo, b.waiting, b.beats,
+    coalesce(b.session_id, 0), coalesce(b.ended_session, 0), coalesce(b.ended_as, ''), b.claimed_at, b.outcomes`
 
 // held is a batch that this transaction has locked.
 type held struct {
 	job.Batch
 	endedSession int64 // holder of the last ended attempt
 	endedAs      job.EndKind
+	waiting      bool // its handler has not begun, as far as is known
 	changed      bool
 	added        []byte        // to its outcomes
 	backoff      time.Duration // until it is available again
+	avoid        time.Duration // until the worker it died on may have it again
 }
+
+// root is the batch that ingest cut, which holds the payload.
+func (b *held) root() int64 { return cmp.Or(b.RootID, b.ID) }
 
 // lives reports whether l is the batch's lease.
 func (b *held) lives(l job.Lease) bool {
@@ -41,6 +50,8 @@ func (b *held) lastEnd(attempt int32) (recordedEnd, bool) {
 type rule struct {
 	state  job.State
 	policy job.Policy
+	kind   string
+	splits int64 // batches that were split, as of the last fold
 }
 
 // holder is what the end of an attempt needs to know of its session.
@@ -72,16 +83,26 @@ type ending struct {
 	past   []store.Attempt
 	pastOf []int64 // job of each
 	ended  []store.Ended
+
+	choosy     *atomic.Bool      // of the store: batches that not every session may have are there
+	deaths     bool              // processes may have died: prepare reads what that needs
+	colleagues []store.Colleague // live sessions
+	shared     map[int64]int     // batches that sessions hold, or held when they died
+	deferred   []*outcome        // ends that need the items of their batches
 }
 
-const selectRules = `SELECT id, state, policy FROM jobs WHERE id = ANY ($1::bigint[])`
+const selectRules = `SELECT id, state, policy, kind, batches_split FROM jobs WHERE id = ANY ($1::bigint[])`
 
 const selectHolders = `
 SELECT id, worker_id, broken_at, greatest(clock_timestamp() - beat_at, interval '0')
 FROM sessions WHERE id = ANY ($1::bigint[])`
 
 const selectPapers = `
-SELECT batch_id, documents[1:10], cardinality(documents) FROM batch_payloads WHERE batch_id = ANY ($1::bigint[])`
+SELECT b.id, p.documents[1:10], cardinality(p.documents)
+FROM batches b CROSS JOIN LATERAL (
+    SELECT coalesce(b.documents, (SELECT o.documents FROM batch_payloads o WHERE o.batch_id = b.id)) AS documents OFFSET 0
+) p
+WHERE b.id = ANY ($1::bigint[])`
 
 // lock queues a statement that locks batches and returns their heldColumns in the order of their ids.
 func (e *ending) lock(t *tx, sql string, args ...any) {
@@ -90,10 +111,16 @@ func (e *ending) lock(t *tx, sql string, args ...any) {
 		var (
 			b         held
 			claimedAt *time.Time
+			outcomes  []byte
 		)
-		err := row.Scan(&b.ID, &b.JobID, &b.FirstItem, &b.ItemCount, &b.DoneItems, &b.State, &b.Attempt, &b.Failures, &b.Crashes,
-			&b.Losses, &b.LoneLosses, &b.SessionID, &b.endedSession, &b.endedAs, &claimedAt)
+		err := row.Scan(&b.ID, &b.JobID, &b.RootID, &b.Ordinal, &b.FirstItem, &b.ItemCount, &b.Weight, &b.DoneItems, &b.State, &b.Attempt,
+			&b.Failures, &b.Crashes, &b.Losses, &b.LoneLosses, &b.LoneDeaths, &b.Suspect, &b.DiedOn, &b.Solo, &b.waiting, &b.Beats,
+			&b.SessionID, &b.endedSession, &b.endedAs, &claimedAt, &outcomes)
+		if err != nil {
+			return err
+		}
 		b.ClaimedAt = timeOf(claimedAt)
+		b.Outcomes, err = job.ParseRuns(outcomes)
 		e.held[b.ID] = &b
 		e.order = append(e.order, b.ID)
 		return err
@@ -123,7 +150,7 @@ func (e *ending) prepare(ctx context.Context, t *tx) error {
 			id int64
 			r  rule
 		)
-		err := row.Scan(&id, &r.state, &r.policy)
+		err := row.Scan(&id, &r.state, &r.policy, &r.kind, &r.splits)
 		e.rules[id] = r
 		return err
 	})
@@ -147,69 +174,114 @@ func (e *ending) prepare(ctx context.Context, t *tx) error {
 		e.papers[id] = p
 		return err
 	})
+	if e.deaths {
+		e.readDeaths(t, sessions)
+	}
 	return t.send(ctx)
 }
 
-// end ends the attempt that holds b, whose lease was checked. What it had done is final, whatever ended it.
-func (e *ending) end(b *held, end job.End, findings []store.Finding) store.SettleAnswer {
+// outcome is what the end of an attempt leads to, until it is applied.
+type outcome struct {
+	*held
+	end      job.End
+	decision job.Decision
+	from     int32     // done items before
+	runs     []job.Run // that it adds
+	findings []store.Finding
+	answer   *store.SettleAnswer // nil when nobody waits for it
+	crashed  bool                // it had crashed before
+}
+
+// end ends the attempt that holds b, whose lease was checked. What it had done is final, whatever ended it. The answer is
+// complete when apply has returned.
+func (e *ending) end(b *held, end job.End, findings []store.Finding, answer *store.SettleAnswer) {
 	runs, ok := advance(end.From, end.Outcomes, b.DoneItems, b.ItemCount)
 	done := b.DoneItems + job.Items(runs)
 	if !ok || (end.Kind == job.EndCompleted && done != b.ItemCount) {
-		return store.SettleAnswer{State: b.State, Err: store.ErrIncomplete}
+		*answer = store.SettleAnswer{State: b.State, Err: store.ErrIncomplete}
+		return
 	}
-	from, crashedBefore := b.DoneItems, b.Crashes+b.Losses > 0
-	b.DoneItems = done
+	if end.Kind == job.EndDied && end.Crash == nil && b.waiting {
+		end.Kind, end.Message = job.EndReleased, store.WaitingMessage
+	}
 	r := e.rules[b.JobID]
-	decision := job.Decide(&b.Batch, end.Kind, end.Retryable, r.state, r.policy)
-	if decision.State.Ended() && done < b.ItemCount {
-		runs = append(runs[:len(runs):len(runs)], job.Run{Count: b.ItemCount - done, Outcome: decision.Undone})
+	c := job.Case{End: end.Kind, Retryable: end.Retryable, State: r.state, Policy: r.policy}
+	if end.Kind == job.EndDied {
+		c.Death = e.death(b, &end, r)
+	}
+	x := &outcome{
+		held: b, end: end, from: b.DoneItems, runs: runs, findings: findings, answer: answer, crashed: b.Crashes+b.Losses > 0,
+	}
+	b.DoneItems = done
+	b.Outcomes = append(slices.Clip(b.Outcomes), runs...)
+	x.decision = job.Decide(&b.Batch, c)
+	// From here on another end of the same attempt is a repetition.
+	b.State, b.endedSession, b.endedAs, b.changed = x.decision.State, b.SessionID, end.Kind, true
+	if x.decision.State == job.BatchSplit || x.decision.Undone == job.ItemCrashed {
+		e.deferred = append(e.deferred, x)
+		return
+	}
+	e.apply(x)
+}
+
+// apply counts and notes what an end leads to.
+func (e *ending) apply(x *outcome) {
+	b, decision, runs := x.held, &x.decision, x.runs
+	if decision.Undone != 0 && b.DoneItems < b.ItemCount {
+		undone := job.Run{Count: b.ItemCount - b.DoneItems, Outcome: decision.Undone}
+		runs, b.Outcomes = append(slices.Clip(runs), undone), append(b.Outcomes, undone)
 		b.DoneItems = b.ItemCount
 	}
-
 	d := e.of(b.JobID)
 	d.Move(job.BatchRunning, decision.State)
-	d.ItemsInFlight -= int64(b.ItemCount - from)
-	d.Done(b.ID, b.FirstItem, from, runs)
-	if end.Kind.Crashed() && !crashedBefore {
+	d.ItemsInFlight -= int64(b.ItemCount - x.from)
+	d.Done(b.ID, b.FirstItem, x.from, runs)
+	if x.end.Kind.Crashed() && !x.crashed && b.RootID == 0 {
 		d.CrashedEver++
 	}
-	if decision.State.Ended() {
+	if decision.State.Ended() && b.RootID == 0 {
 		d.End(b.ID, decision.State, decision.Crashes > 0, e.now.Sub(b.ClaimedAt))
 	}
 	count := sessionCount{session: b.SessionID}
 	if decision.State == job.BatchCompleted {
 		count.completed = 1
 	}
-	if end.Kind.Crashed() {
+	if x.end.Kind.Crashed() {
 		count.crashed = 1
 	}
 	e.session(b.JobID, count)
-	recordFindings(e.tally, findings, b.ID, b.JobID, from, b.DoneItems)
-	if end.Kind != job.EndCompleted {
-		e.remember(b, end, decision.State)
+	recordFindings(e.tally, x.findings, b.ID, b.JobID, x.from, b.DoneItems)
+	if x.end.Kind != job.EndCompleted {
+		e.remember(b, &x.end, decision)
 	}
 
-	b.changed = true
 	b.added = job.AppendRuns(b.added, runs)
-	b.backoff = decision.Backoff
+	b.backoff, b.avoid = decision.Backoff, decision.Avoid
 	b.State, b.Failures, b.Crashes, b.Losses = decision.State, decision.Failures, decision.Crashes, decision.Losses
-	b.LoneLosses = decision.LoneLosses
-	b.endedSession, b.endedAs, b.SessionID = b.SessionID, end.Kind, 0
-	return store.SettleAnswer{JobID: b.JobID, State: b.State}
+	b.LoneLosses, b.Suspicion = decision.LoneLosses, decision.Suspicion
+	b.SessionID = 0
+	if x.answer != nil {
+		*x.answer = store.SettleAnswer{JobID: b.JobID, State: b.State}
+	}
 }
 
 // remember notes an attempt that did not complete, for its history and for the log.
-func (e *ending) remember(b *held, end job.End, after job.BatchState) {
+func (e *ending) remember(b *held, end *job.End, decision *job.Decision) {
 	worker := e.holder[b.SessionID].worker
 	message := store.CleanText(end.Message, store.MaxMessage)
-	e.past = append(e.past, store.Attempt{
+	a := store.Attempt{
 		BatchID: b.ID, Attempt: b.Attempt, SessionID: b.SessionID, WorkerID: worker, Kind: end.Kind, Message: message,
-		ClaimedAt: b.ClaimedAt, State: after,
-	})
+		ClaimedAt: b.ClaimedAt, State: decision.State, Beats: b.Beats, Decision: decision.Why,
+	}
+	if end.Crash != nil {
+		crash := store.CleanCrash(end.Crash)
+		a.Crash = &crash
+	}
+	e.past = append(e.past, a)
 	e.pastOf = append(e.pastOf, b.JobID)
 	e.ended = append(e.ended, store.Ended{
 		Lease: job.Lease{BatchID: b.ID, Attempt: b.Attempt, SessionID: b.SessionID},
-		JobID: b.JobID, Kind: end.Kind, Message: message, State: after, WorkerID: worker,
+		JobID: b.JobID, Kind: end.Kind, Message: message, State: decision.State, Decision: decision.Why, WorkerID: worker,
 		Documents: e.papers[b.ID].documents, Total: e.papers[b.ID].total,
 	})
 }
@@ -223,35 +295,46 @@ SELECT pg_advisory_xact_lock_shared($1, (w.id % 2147483647)::integer) FROM (SELE
 const endBatches = `
 UPDATE batches b
 SET state = w.state, failures = w.failures, crashes = w.crashes, losses = w.losses, lone_losses = w.lone_losses, done_items = w.done_items,
+    lone_deaths = w.lone_deaths, suspect = w.suspect, died_on = w.died_on, solo = w.solo,
     outcomes = b.outcomes || w.outcomes, ended_session = b.session_id, ended_as = w.ended_as, session_id = NULL,
     claim_request_id = NULL, lease_expires_at = NULL,
     settled_at = CASE WHEN w.state > 1 THEN clock_timestamp() END,
     ended_run = CASE WHEN w.state IN (3, 4) THEN (SELECT j.run FROM jobs j WHERE j.id = b.job_id) END,
-    available_at = CASE WHEN w.state = 0 THEN clock_timestamp() + w.backoff END
+    available_at = CASE WHEN w.state = 0 THEN clock_timestamp() + w.backoff END,
+    avoid_until = CASE WHEN w.state = 0 AND w.avoid > interval '0' THEN clock_timestamp() + w.avoid END
 FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
-            $8::bytea[], $9::text[], $10::interval[], $11::integer[])
-     AS w(id, attempt, state, failures, crashes, losses, done_items, outcomes, ended_as, backoff, lone_losses)
+            $8::bytea[], $9::text[], $10::interval[], $11::integer[], $12::integer[], $13::integer[], $14::text[], $15::boolean[],
+            $16::interval[])
+     AS w(id, attempt, state, failures, crashes, losses, done_items, outcomes, ended_as, backoff, lone_losses, lone_deaths,
+          suspect, died_on, solo, avoid)
 WHERE b.id = w.id AND b.id = ANY ($1::bigint[]) AND b.attempt = w.attempt`
 
 const insertAttempts = `
-INSERT INTO attempts (batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at, ended_at)
+INSERT INTO attempts (batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at, ended_at,
+                      decision, beats, suspect, signal, exit_code, peak_memory, stderr, fingerprint)
 SELECT w.batch_id, w.attempt, w.job_id, w.session_id, w.worker_id, w.ended_as, w.message, w.state_after, w.claimed_at,
-       clock_timestamp()
+       clock_timestamp(), w.decision, w.beats, w.suspect, w.signal, w.exit_code, w.peak_memory, w.stderr, w.fingerprint
 FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::smallint[],
-            $9::timestamptz[])
-     AS w(batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at)`
+            $9::timestamptz[], $10::text[], $11::integer[], $12::integer[], $13::text[], $14::integer[], $15::bigint[],
+            $16::text[], $17::text[])
+     AS w(batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at, decision, beats,
+          suspect, signal, exit_code, peak_memory, stderr, fingerprint)`
 
-// queue queues all that follows from the ends.
-func (e *ending) queue(t *tx) {
+// finish applies the ends that need the items of their batches, and queues all that follows from the ends.
+func (e *ending) finish(ctx context.Context, t *tx) error {
+	if err := e.isolate(ctx, t); err != nil {
+		return err
+	}
 	var (
 		id                                       []int64
 		attempt, failures, crashes, losses, done []int32
-		lone                                     []int32
+		lone, deaths, suspects                   []int32
 		state                                    []int16
 		outcomes                                 [][]byte
 		bad                                      []int64 // jobs
-		as                                       []string
-		backoff                                  []time.Duration
+		as, diedOn                               []string
+		backoff, avoid                           []time.Duration
+		solo                                     []bool
 	)
 	for _, k := range e.order {
 		b := e.held[k]
@@ -261,8 +344,12 @@ func (e *ending) queue(t *tx) {
 		id, attempt, state = append(id, b.ID), append(attempt, b.Attempt), append(state, int16(b.State))
 		failures, crashes, losses = append(failures, b.Failures), append(crashes, b.Crashes), append(losses, b.Losses)
 		done, outcomes = append(done, b.DoneItems), append(outcomes, append([]byte{}, b.added...))
-		as, backoff = append(as, string(b.endedAs)), append(backoff, b.backoff)
-		lone = append(lone, b.LoneLosses)
+		as, backoff, avoid = append(as, string(b.endedAs)), append(backoff, b.backoff), append(avoid, b.avoid)
+		lone, deaths, suspects = append(lone, b.LoneLosses), append(deaths, b.LoneDeaths), append(suspects, b.Suspect)
+		diedOn, solo = append(diedOn, b.DiedOn), append(solo, b.Solo)
+		if b.State == job.BatchPending && (b.Solo || b.avoid > 0) {
+			e.choosy.Store(true)
+		}
 		if b.State == job.BatchFailed || b.State == job.BatchCrashed {
 			bad = append(bad, b.JobID)
 		}
@@ -271,10 +358,12 @@ func (e *ending) queue(t *tx) {
 		t.queue(shareEnds, retryLock, bad)
 	}
 	if len(id) > 0 {
-		t.queue(endBatches, id, attempt, state, failures, crashes, losses, done, outcomes, as, backoff, lone)
+		t.queue(endBatches, id, attempt, state, failures, crashes, losses, done, outcomes, as, backoff, lone, deaths, suspects, diedOn,
+			solo, avoid)
 	}
 	e.queueAttempts(t)
 	e.tally.queue(t)
+	return nil
 }
 
 func (e *ending) queueAttempts(t *tx) {
@@ -283,17 +372,25 @@ func (e *ending) queueAttempts(t *tx) {
 		return
 	}
 	var (
-		batches, sessions  = make([]int64, n), make([]int64, n)
-		numbers            = make([]int32, n)
-		states             = make([]int16, n)
-		workers, kinds, ms = make([]string, n), make([]string, n), make([]string, n)
-		claimed            = make([]time.Time, n)
+		batches, sessions             = make([]int64, n), make([]int64, n)
+		numbers, beats, suspects      = make([]int32, n), make([]int32, n), make([]int32, n)
+		states                        = make([]int16, n)
+		workers, kinds, ms, decisions = make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+		claimed                       = make([]time.Time, n)
+		signals, stderrs, prints      = make([]*string, n), make([]*string, n), make([]*string, n)
+		codes, memory                 = make([]*int32, n), make([]*int64, n)
 	)
 	for i, a := range e.past {
 		batches[i], sessions[i], numbers[i], states[i] = a.BatchID, a.SessionID, a.Attempt, int16(a.State)
 		workers[i], kinds[i], ms[i], claimed[i] = a.WorkerID, string(a.Kind), a.Message, a.ClaimedAt
+		decisions[i], beats[i] = a.Decision, a.Beats
+		if c := a.Crash; c != nil {
+			suspects[i], signals[i], codes[i], memory[i] = c.Suspect, &c.Signal, &c.ExitCode, &c.PeakMemory
+			stderrs[i], prints[i] = &c.Stderr, &c.Fingerprint
+		}
 	}
-	t.queue(insertAttempts, batches, numbers, e.pastOf, sessions, workers, kinds, ms, states, claimed)
+	t.queue(insertAttempts, batches, numbers, e.pastOf, sessions, workers, kinds, ms, states, claimed, decisions, beats, suspects, signals,
+		codes, memory, stderrs, prints)
 }
 
 // endAll ends all that was locked the same way and for the same reason.
@@ -301,7 +398,7 @@ func (e *ending) endAll(how func(b *held) (job.EndKind, string)) {
 	for _, id := range e.order {
 		b := e.held[id]
 		kind, message := how(b)
-		e.end(b, job.End{Kind: kind, Message: message, From: b.DoneItems}, nil)
+		e.end(b, job.End{Kind: kind, Message: message, From: b.DoneItems}, nil, nil)
 	}
 }
 

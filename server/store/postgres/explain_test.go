@@ -168,7 +168,7 @@ func TestPlans(t *testing.T) {
 				series("bigint", 1, 1, n), series("text", 1, 1, n), same("integer", "8", n),
 				series("bigint", 2, 1, 20), same("integer", "100", 20), same("integer", "50", 20), lease,
 			}
-		}, []string{"batches_fresh", "batches_pkey", "batches_returned", "batches_running"}},
+		}, []string{"batches_fresh", "batches_pkey", "batches_returned", "batches_running", "batches_solo"}},
 		{"repeated claim", selectRepeated, "", func(n int) []string {
 			return []string{series("bigint", 1, 1, n), series("text", 1, 1, n)}
 		}, []string{"batches_running"}},
@@ -186,10 +186,11 @@ func TestPlans(t *testing.T) {
 			numbers := same("integer", "1", n)
 			return []string{
 				batches(n), numbers, same("smallint", "0", n), numbers, numbers, numbers, numbers, same("bytea", "''", n),
-				same("text", "'failed'", n), same("interval", "'1 second'", n), numbers,
+				same("text", "'failed'", n), same("interval", "'1 second'", n), numbers, numbers, numbers, same("text", "'w'", n),
+				same("boolean", "true", n), same("interval", "'1 second'", n),
 			}
 		}, primary},
-		{"renew", renewLeases, "", func(n int) []string { return append(leases(n), lease) }, primary},
+		{"renew", renewLeases, "", func(n int) []string { return append(leases(n), lease, batches(n)) }, primary},
 		{"report", lockReported, "", func(n int) []string { return []string{batches(n)} }, primary},
 		{"report outcomes", updateReported, "", func(n int) []string {
 			return []string{batches(n), same("integer", "5", n), same("bytea", `'\x0501'`, n), lease}
@@ -201,7 +202,7 @@ func TestPlans(t *testing.T) {
 			return []string{series("bigint", 1, 1, n), "1000"}
 		}, []string{"batches_pkey", "batches_running"}},
 		{"sweep", lockSwept, "", func(n int) []string { return []string{"2", strconv.Itoa(n)} },
-			[]string{"batches_fresh", "batches_pkey", "batches_returned"}},
+			[]string{"batches_choosy", "batches_fresh", "batches_pkey", "batches_returned"}},
 		{"retry step", lockBad, "", func(n int) []string { return []string{"2", "100", "7", strconv.Itoa(n)} },
 			[]string{"batches_ended_badly", "batches_pkey"}},
 		{"retry named", lockNamed, "", func(n int) []string {
@@ -263,8 +264,25 @@ func TestPlans(t *testing.T) {
 			return []string{"1", "1001", strconv.Itoa(n)}
 		}, []string{"rejected_items_pkey"}},
 		{"batches of a job", listBatchesOfJob, "batch_payloads", func(n int) []string {
-			return []string{"100", strconv.Itoa(n), "1", "'{}'"}
+			return []string{"100", "7", strconv.Itoa(n), "1", "'{}'"}
 		}, []string{"batch_payloads_pkey", "batch_payloads_place"}},
+		{"parts of a job", listBatchesOfJob, "", func(n int) []string {
+			return []string{"100", "7", strconv.Itoa(n), "1", "'{}'"}
+		}, []string{"batches_parts", "batches_pkey"}},
+		{"pending batches of a job", listFewBatchesOfJob, "", func(n int) []string {
+			return []string{"100", "7", strconv.Itoa(n), "1", "true", "true", "'{3,4,5}'"}
+		}, []string{"batches_choosy", "batches_ended_badly", "batches_fresh", "batches_pkey", "batches_returned", "batches_running"}},
+		{"choosy batches", lockChoosy, "", func(int) []string { return []string{"'{2,3}'", "64"} }, []string{"batches_choosy"}},
+		{"whether there are choosy batches", probeChoosy, "", func(int) []string { return []string{"'{2,3}'"} }, []string{"batches_choosy"}},
+		{"who may have choosy batches", selectClaimants, "", func(int) []string { return []string{"'{2,3}'"} },
+			[]string{"batches_running", "batches_solo"}},
+		{"claim choosy batches", claimChoosy, "", func(n int) []string {
+			return []string{batches(n), same("bigint", "1", n), same("text", "'r'", n), lease}
+		}, primary},
+		{"ancestors", selectAncestors, "", func(n int) []string { return []string{batches(n)} }, primary},
+		{"shared deaths", selectShared, "", func(n int) []string { return []string{series("bigint", 1, 1, n)} }, []string{"batches_running"}},
+		{"parts to delete", deleteParts, "", func(n int) []string { return []string{"1", strconv.Itoa(n)} },
+			[]string{"batches_parts", "batches_pkey"}},
 		{"find", listBatchesByDocument, "batch_documents", func(n int) []string {
 			return []string{"1000000", strconv.Itoa(n), "'PMC:7'", "'{}'"}
 		}, []string{"batch_documents_pkey"}},
@@ -295,12 +313,12 @@ func TestPlans(t *testing.T) {
 		{"tracked by status and job", trackings + `parent_job_id = $1 AND status = 'crashed'`, "", seventh, []string{"batches_ended_badly"}},
 		{"tracked, failed", trackings + `parent_job_id = $1 AND status = 'failed'`, "", seventh, []string{"batches_ended_badly"}},
 		{"tracked, pending", trackings + `parent_job_id = $1 AND status = 'pending'`, "", seventh,
-			[]string{"batches_fresh", "batches_returned"}},
+			[]string{"batches_choosy", "batches_fresh", "batches_returned"}},
 		{"tracked, running", trackings + `status = 'running'`, "", none, []string{"batches_running"}},
 		{"tracked, crashed of a day", trackings + `status = 'crashed' AND completed_at > now() - interval '24 hours'`, "", none,
 			[]string{"batches_ended_badly"}},
 		{"tracked by job", trackings + `parent_job_id = $1`, "", seventh, []string{
-			"batches_ended_badly", "batches_fresh", "batches_parts", "batches_pkey", "batches_returned", "batches_running",
+			"batches_choosy", "batches_ended_badly", "batches_fresh", "batches_parts", "batches_pkey", "batches_returned", "batches_running",
 		}},
 		{"tracked by id", trackings + `id = $1`, "", seventh, []string{"batches_parts", "batches_pkey", "batches_returned"}},
 	} {

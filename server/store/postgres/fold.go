@@ -33,9 +33,9 @@ UPDATE jobs
 SET state = $2, revision = $3, started_at = $4, ended_at = $5, updated_at = $6,
     (` + counterColumns + `) = ROW ($7::bigint, $8::bigint, $9::bigint, $10::bigint, $11::bigint, $12::bigint,
         $13::bigint, $14::bigint, $15::bigint, $16::bigint, $17::bigint, $18::bigint, $19::bigint, $20::bigint,
-        $21::bigint, $22::bigint, $23::bigint, $24::bigint, $25::bigint, $26::bigint, $27::bigint),
-    ingest_done = $28, stop_as = $29, reason = $30, retrying = $31, taken_back_failed = $32,
-    taken_back_crashed = $33, taken_back_cancelled = $34
+        $21::bigint, $22::bigint, $23::bigint, $24::bigint, $25::bigint, $26::bigint, $27::bigint, $28::bigint),
+    ingest_done = $29, stop_as = $30, reason = $31, retrying = $32, taken_back_failed = $33,
+    taken_back_crashed = $34, taken_back_cancelled = $35
 WHERE id = $1`
 
 const addMinute = `

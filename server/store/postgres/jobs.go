@@ -16,7 +16,7 @@ import (
 const counterColumns = `items_total, items_in_flight, items_stored, items_stored_with_warnings, items_rejected,
     items_skipped, items_document_missing, items_failed, items_crashed, items_cancelled, batches_pending,
     batches_running, batches_completed, batches_failed, batches_crashed, batches_cancelled, annotations, bytes_read,
-    errors, warnings, batches_crashed_ever`
+    errors, warnings, batches_crashed_ever, batches_split`
 
 func counterFields(c *job.Counters) []any {
 	return []any{
@@ -25,7 +25,7 @@ func counterFields(c *job.Counters) []any {
 		&c.ItemOutcomes[job.ItemFailed], &c.ItemOutcomes[job.ItemCrashed], &c.ItemOutcomes[job.ItemCancelled],
 		&c.Batches[job.BatchPending], &c.Batches[job.BatchRunning], &c.Batches[job.BatchCompleted],
 		&c.Batches[job.BatchFailed], &c.Batches[job.BatchCrashed], &c.Batches[job.BatchCancelled], &c.Annotations,
-		&c.BytesRead, &c.Errors, &c.Warnings, &c.CrashedEver,
+		&c.BytesRead, &c.Errors, &c.Warnings, &c.CrashedEver, &c.Batches[job.BatchSplit],
 	}
 }
 
@@ -194,22 +194,30 @@ WITH fresh AS MATERIALIZED (
 ), returned AS MATERIALIZED (
     SELECT b.id
     FROM batches b
-    WHERE b.job_id = $1 AND b.state = 0 AND b.available_at IS NOT NULL
+    WHERE b.job_id = $1 AND ` + returnedBatches + `
       AND (SELECT j.state = 'cancelling' FROM jobs j WHERE j.id = $1)
     ORDER BY b.available_at, b.id
     LIMIT $2 - (SELECT count(*) FROM fresh)
     FOR UPDATE OF b SKIP LOCKED
+), choosy AS MATERIALIZED (
+    SELECT b.id
+    FROM batches b
+    WHERE b.job_id = $1 AND ` + choosyBatches + `
+      AND (SELECT j.state = 'cancelling' FROM jobs j WHERE j.id = $1)
+    ORDER BY b.available_at, b.id
+    LIMIT $2 - (SELECT count(*) FROM fresh) - (SELECT count(*) FROM returned)
+    FOR UPDATE OF b SKIP LOCKED
 )
 SELECT ` + heldColumns + `
 FROM batches b
-WHERE b.id = ANY (ARRAY(SELECT id FROM fresh UNION ALL SELECT id FROM returned))
+WHERE b.id = ANY (ARRAY(SELECT id FROM fresh UNION ALL SELECT id FROM returned UNION ALL SELECT id FROM choosy))
 ORDER BY b.id
 FOR UPDATE`
 
 const sweepBatches = `
 UPDATE batches b
 SET state = 5, done_items = b.item_count, outcomes = b.outcomes || w.outcomes, settled_at = clock_timestamp(),
-    available_at = NULL
+    available_at = NULL, avoid_until = NULL
 FROM unnest($1::bigint[], $2::bytea[]) AS w(id, outcomes)
 WHERE b.id = w.id AND b.id = ANY ($1::bigint[])`
 
@@ -238,7 +246,9 @@ func (s *Store) SweepJob(ctx context.Context, id int64, limit int) (int, error) 
 				d.AddRuns(runs)
 			}
 			d.Move(job.BatchPending, job.BatchCancelled)
-			d.End(b.ID, job.BatchCancelled, b.Crashes > 0, 0)
+			if b.RootID == 0 {
+				d.End(b.ID, job.BatchCancelled, b.Crashes > 0, 0)
+			}
 		}
 		t.queue(sweepBatches, e.order, outcomes)
 		y.queue(t)

@@ -20,7 +20,7 @@ import (
 const batchRow = `
 SELECT b.id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items, b.weight, b.state, b.attempt, b.failures,
        b.crashes, b.losses, b.outcomes, coalesce(b.session_id, 0), b.lease_expires_at, b.claimed_at, b.settled_at,
-       b.available_at,
+       b.available_at, coalesce(b.root_id, 0), coalesce(b.parent_id, 0), b.solo, b.suspect, b.beats, b.lone_deaths, b.died_on,
        coalesce((SELECT a.message FROM attempts a WHERE a.batch_id = b.id AND b.ended_as <> 'completed'
                  ORDER BY a.attempt DESC LIMIT 1), ''),
        coalesce((SELECT s.worker_id FROM sessions s WHERE s.id = coalesce(b.session_id, b.ended_session)), ''),
@@ -28,8 +28,8 @@ SELECT b.id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items, b.we
 FROM listed l
 JOIN batches b ON b.id = l.id AND b.id = ANY (ARRAY(SELECT id FROM listed))
 CROSS JOIN LATERAL (
-    SELECT w.documents[1:10] AS documents, cardinality(w.documents) AS total FROM batch_payloads w WHERE w.batch_id = l.id
-    OFFSET 0 -- one search of the index per batch, not a join, as for the batches themselves
+    SELECT d.documents[1:10] AS documents, cardinality(d.documents) AS total
+    FROM (SELECT coalesce(b.documents, (SELECT w.documents FROM batch_payloads w WHERE w.batch_id = l.id)) AS documents OFFSET 0) d
 ) p
 WHERE (SELECT j.deleted_at IS NULL FROM jobs j WHERE j.id = b.job_id)`
 
@@ -42,7 +42,7 @@ func scanBatch(row pgx.CollectableRow) (store.BatchRow, error) {
 	b := &r.Batch
 	err := row.Scan(&b.ID, &b.JobID, &b.Ordinal, &b.FirstItem, &b.ItemCount, &b.DoneItems, &b.Weight, &b.State,
 		&b.Attempt, &b.Failures, &b.Crashes, &b.Losses, &outcomes, &b.SessionID, &leaseEnds, &claimedAt, &settledAt,
-		&available, &b.Error, &r.WorkerID, &r.Documents, &r.Total)
+		&available, &b.RootID, &b.ParentID, &b.Solo, &b.Suspect, &b.Beats, &b.LoneDeaths, &b.DiedOn, &b.Error, &r.WorkerID, &r.Documents, &r.Total)
 	if err != nil {
 		return r, err
 	}
@@ -54,54 +54,68 @@ func scanBatch(row pgx.CollectableRow) (store.BatchRow, error) {
 	return r, nil
 }
 
-// The lists of batches differ by the index that serves them. $1 is where the page begins and $2 its size.
+// The lists of batches differ by the index that serves them. Those of a job begin behind ordinal $1 and id $2, have size $3,
+// and are of job $4.
 const (
-	// All of a job, or those in states that no index knows, in the order of what never changes. $3 job, $4 states.
+	// All, or those in states that no index knows, in the order of what never changes. $5 states.
 	listBatchesOfJob = `
-WITH listed AS (
-    SELECT p.batch_id AS id
-    FROM batch_payloads p
-    WHERE p.job_id = $3 AND p.ordinal >= $1
-      AND (cardinality($4::smallint[]) = 0
-           OR (SELECT b.state = ANY ($4::smallint[]) FROM batches b WHERE b.id = p.batch_id))
-    ORDER BY p.ordinal
-    LIMIT $2
+WITH candidates AS (
+    (SELECT p.batch_id AS id, p.ordinal
+     FROM batch_payloads p
+     WHERE p.job_id = $4 AND p.ordinal >= $1 AND (p.ordinal, p.batch_id) > ($1, $2)
+       AND (cardinality($5::smallint[]) = 0
+            OR (SELECT b.state = ANY ($5::smallint[]) FROM batches b WHERE b.id = p.batch_id))
+     ORDER BY p.ordinal LIMIT $3)
+    UNION ALL
+    (SELECT b.id, b.ordinal FROM batches b
+     WHERE b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND b.root_id IS NOT NULL
+       AND (cardinality($5::smallint[]) = 0 OR b.state = ANY ($5::smallint[]))
+     ORDER BY b.ordinal, b.id LIMIT $3)
+), listed AS (
+    SELECT id FROM candidates ORDER BY ordinal, id LIMIT $3
 )` + batchRow + ` ORDER BY b.ordinal, b.id`
 
-	// Of a job, in states that have indexes of their own. $3 job, $4 whether pending, $5 whether running, $6 states of
-	// those that ended badly.
+	// In states that have indexes of their own. $5 whether pending, $6 whether running, $7 states of those that ended badly.
 	listFewBatchesOfJob = `
 WITH candidates AS (
     (SELECT b.id, b.ordinal FROM batches b
-     WHERE $4 AND b.job_id = $3 AND b.ordinal >= $1 AND b.state = 0 AND b.available_at IS NULL
-     ORDER BY b.ordinal LIMIT $2)
+     WHERE $5 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND b.state = 0 AND b.available_at IS NULL
+     ORDER BY b.ordinal, b.id LIMIT $3)
     UNION ALL
     (SELECT b.id, b.ordinal FROM batches b
-     WHERE $4 AND b.job_id = $3 AND b.ordinal >= $1 AND b.state = 0 AND b.available_at IS NOT NULL
-     ORDER BY b.ordinal LIMIT $2)
+     WHERE $5 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND ` + returnedBatches + `
+     ORDER BY b.ordinal, b.id LIMIT $3)
     UNION ALL
     (SELECT b.id, b.ordinal FROM batches b
-     WHERE $5 AND b.job_id = $3 AND b.ordinal >= $1 AND b.session_id IS NOT NULL
-     ORDER BY b.ordinal LIMIT $2)
+     WHERE $5 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND ` + choosyBatches + `
+     ORDER BY b.ordinal, b.id LIMIT $3)
     UNION ALL
     (SELECT b.id, b.ordinal FROM batches b
-     WHERE b.job_id = $3 AND b.ordinal >= $1 AND b.state IN (3, 4, 5) AND b.state = ANY ($6::smallint[])
-     ORDER BY b.ordinal LIMIT $2)
+     WHERE $6 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND b.session_id IS NOT NULL
+     ORDER BY b.ordinal, b.id LIMIT $3)
+    UNION ALL
+    (SELECT b.id, b.ordinal FROM batches b
+     WHERE b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND b.state IN (3, 4, 5, 6)
+       AND b.state = ANY ($7::smallint[])
+     ORDER BY b.ordinal, b.id LIMIT $3)
 ), listed AS (
-    SELECT id FROM candidates ORDER BY ordinal, id LIMIT $2
+    SELECT id FROM candidates ORDER BY ordinal, id LIMIT $3
 )` + batchRow + ` ORDER BY b.ordinal, b.id`
 
-	// Those of a job that held a document. $3 job, $4 document, $5 states.
+	// Those that held a document. $5 document, $6 states.
 	listBatchesOfJobByDocument = `
 WITH listed AS (
     SELECT b.id
     FROM batch_documents d JOIN batches b ON b.id = d.batch_id
-    WHERE d.document = $4 AND b.job_id = $3 AND b.ordinal >= $1
-      AND (cardinality($5::smallint[]) = 0 OR b.state = ANY ($5::smallint[]))
-    ORDER BY b.ordinal
-    LIMIT $2
+    WHERE d.document = $5 AND b.job_id = $4 AND (b.ordinal, b.id) > ($1, $2)
+      AND (cardinality($6::smallint[]) = 0 OR b.state = ANY ($6::smallint[]))
+    ORDER BY b.ordinal, b.id
+    LIMIT $3
 )` + batchRow + ` ORDER BY b.ordinal, b.id`
+)
 
+// Those of all jobs. $1 is where the page begins and $2 its size.
+const (
 	// Those of all jobs that held a document, newest first. $3 document, $4 states.
 	listBatchesByDocument = `
 WITH listed AS (
@@ -145,17 +159,18 @@ func (s *Store) ListBatches(ctx context.Context, f store.BatchFilter, page store
 	for i, state := range f.States {
 		states[i] = int16(state)
 	}
+	after, id := page.Place()
 	const what = "list batches"
 	switch {
 	case f.Slowest:
 		return s.batches(ctx, what, listSlowestBatches, f.JobID, size, states)
 	case f.JobID != 0 && f.Document != "":
-		return s.batches(ctx, what, listBatchesOfJobByDocument, page.After, size, f.JobID, document, states)
+		return s.batches(ctx, what, listBatchesOfJobByDocument, after, id, size, f.JobID, document, states)
 	case f.JobID != 0 && len(states) > 0 && !slices.Contains(f.States, job.BatchCompleted):
-		return s.batches(ctx, what, listFewBatchesOfJob, page.After, size, f.JobID,
+		return s.batches(ctx, what, listFewBatchesOfJob, after, id, size, f.JobID,
 			slices.Contains(f.States, job.BatchPending), slices.Contains(f.States, job.BatchRunning), states)
 	case f.JobID != 0:
-		return s.batches(ctx, what, listBatchesOfJob, page.After, size, f.JobID, states)
+		return s.batches(ctx, what, listBatchesOfJob, after, id, size, f.JobID, states)
 	case f.Document != "":
 		return s.batches(ctx, what, listBatchesByDocument, before(page), size, document, states)
 	}
@@ -176,11 +191,25 @@ func (s *Store) batches(ctx context.Context, what, sql string, args ...any) ([]s
 }
 
 const attemptColumns = `
-SELECT batch_id, attempt, session_id, worker_id, ended_as, message, claimed_at, ended_at, state_after FROM attempts`
+SELECT batch_id, attempt, session_id, worker_id, ended_as, message, claimed_at, ended_at, state_after, decision, beats, suspect, signal,
+       exit_code, peak_memory, stderr, fingerprint
+FROM attempts`
 
 func scanAttempt(row pgx.CollectableRow) (store.Attempt, error) {
-	var a store.Attempt
-	err := row.Scan(&a.BatchID, &a.Attempt, &a.SessionID, &a.WorkerID, &a.Kind, &a.Message, &a.ClaimedAt, &a.EndedAt, &a.State)
+	var (
+		a                           store.Attempt
+		suspect                     int32
+		signal, stderr, fingerprint *string
+		code                        *int32
+		memory                      *int64
+	)
+	err := row.Scan(&a.BatchID, &a.Attempt, &a.SessionID, &a.WorkerID, &a.Kind, &a.Message, &a.ClaimedAt, &a.EndedAt, &a.State,
+		&a.Decision, &a.Beats, &suspect, &signal, &code, &memory, &stderr, &fingerprint)
+	if signal != nil {
+		a.Crash = &job.Crash{
+			Suspect: suspect, Signal: *signal, ExitCode: *code, PeakMemory: *memory, Stderr: *stderr, Fingerprint: *fingerprint,
+		}
+	}
 	return a, err
 }
 

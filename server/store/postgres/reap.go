@@ -79,7 +79,7 @@ func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Rea
 		ended []store.Ended
 	)
 	err := s.write(ctx, "end expired leases", func(ctx context.Context, t *tx) error {
-		e := ending{tally: new(tally)}
+		e := ending{tally: new(tally), choosy: &s.choosy, deaths: true}
 		ended = nil
 		t.queue(selectNow).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
 		switch {
@@ -109,8 +109,10 @@ func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Rea
 			}
 			return kind, store.LostMessage
 		})
+		if err := e.finish(ctx, t); err != nil {
+			return err
+		}
 		ended = e.ended
-		e.queue(t)
 		return nil
 	})
 	if err != nil {

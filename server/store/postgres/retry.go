@@ -19,7 +19,7 @@ const selectRetryRequest = `SELECT retry_request_id FROM jobs WHERE id = $1`
 const anyBad = `
 SELECT EXISTS (SELECT 1 FROM batches b WHERE b.job_id = $1 AND b.state IN (3, 4, 5) AND b.state = ANY ($2::smallint[]))`
 
-const badColumns = `b.id, b.ordinal, b.state, b.crashes, b.losses, b.item_count, b.outcomes, coalesce(b.ended_run, 0)`
+const badColumns = `b.id, b.ordinal, b.state, b.crashes, b.losses, b.item_count, b.outcomes, coalesce(b.ended_run, 0), coalesce(b.root_id, 0)`
 
 // lockNamed locks those of the named batches that may be retried. Job and state are compared in ways that cannot be searched
 // for: rows are found by their id.
@@ -52,8 +52,8 @@ FOR UPDATE`
 
 const reopenBatches = `
 UPDATE batches b
-SET state = 0, failures = 0, crashes = 0, losses = 0, lone_losses = 0, done_items = w.done_items, outcomes = w.outcomes,
-    settled_at = NULL, ended_run = NULL, available_at = clock_timestamp()
+SET state = 0, failures = 0, crashes = 0, losses = 0, lone_losses = 0, lone_deaths = 0, suspect = 0, died_on = '', solo = false,
+    done_items = w.done_items, outcomes = w.outcomes, settled_at = NULL, ended_run = NULL, available_at = clock_timestamp()
 FROM unnest($1::bigint[], $2::integer[], $3::bytea[]) AS w(id, done_items, outcomes)
 WHERE b.id = w.id AND b.id = ANY ($1::bigint[])`
 
@@ -247,7 +247,7 @@ func (x *reopening) lock(t *tx, sql string, args ...any) {
 			b        badBatch
 			outcomes []byte
 		)
-		err := row.Scan(&b.ID, &b.Ordinal, &b.State, &b.Crashes, &b.Losses, &b.ItemCount, &outcomes, &b.endedRun)
+		err := row.Scan(&b.ID, &b.Ordinal, &b.State, &b.Crashes, &b.Losses, &b.ItemCount, &outcomes, &b.endedRun, &b.RootID)
 		if err != nil {
 			return err
 		}

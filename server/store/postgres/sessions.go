@@ -71,12 +71,14 @@ func (s *Store) RegisterSession(ctx context.Context, n store.Session) (int64, []
 		if err := t.send(ctx); err != nil {
 			return err
 		}
-		e := ending{tally: new(tally)}
+		e := ending{tally: new(tally), choosy: &s.choosy, deaths: bye.kind == job.EndDied}
 		if err := e.endSessions(ctx, t, bye); err != nil {
 			return err
 		}
+		if err := e.finish(ctx, t); err != nil {
+			return err
+		}
 		ended, full = e.ended, len(e.order) == leasesAtOnce
-		e.queue(t)
 		t.queue(insertSession, n.WorkerID, n.Host, n.PID, n.Version, n.Kinds, n.Slots).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&id)
 		})
@@ -118,14 +120,13 @@ func (s *Store) endLeases(ctx context.Context, bye farewell) ([]store.Ended, err
 	for {
 		var e ending
 		err := s.write(ctx, "end leases of session", func(ctx context.Context, t *tx) error {
-			e = ending{tally: new(tally)}
+			e = ending{tally: new(tally), choosy: &s.choosy, deaths: bye.kind == job.EndDied}
 			e.lock(t, lockLeasesOf, bye.sessions, leasesAtOnce)
 			if err := e.prepare(ctx, t); err != nil {
 				return err
 			}
 			e.endAll(bye.how)
-			e.queue(t)
-			return nil
+			return e.finish(ctx, t)
 		})
 		if err != nil {
 			return all, err
@@ -164,12 +165,11 @@ func (s *Store) EndSilentSessions(ctx context.Context, silent time.Duration) ([]
 func (s *Store) end(ctx context.Context, bye farewell) ([]store.Ended, error) {
 	var e ending
 	err := s.write(ctx, "end session", func(ctx context.Context, t *tx) error {
-		e = ending{tally: new(tally)}
+		e = ending{tally: new(tally), choosy: &s.choosy, deaths: bye.kind == job.EndDied}
 		if err := e.endSessions(ctx, t, bye); err != nil {
 			return err
 		}
-		e.queue(t)
-		return nil
+		return e.finish(ctx, t)
 	})
 	if err != nil {
 		return nil, err

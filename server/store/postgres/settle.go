@@ -25,7 +25,7 @@ FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::integer[], $5::intege
 WHERE b.id = w.id AND b.id = ANY ($1::bigint[])
   AND b.attempt = w.attempt AND b.session_id IS NOT DISTINCT FROM w.session_id
   AND b.done_items = w.from_item AND b.item_count - w.from_item = w.item_count
-RETURNING w.n, b.job_id, b.first_item, b.crashes, b.claimed_at, b.settled_at`
+RETURNING w.n, b.job_id, b.root_id IS NULL, b.first_item, b.crashes, b.claimed_at, b.settled_at`
 
 // lockSettled waits for what others do to the batches.
 const lockSettled = `
@@ -54,7 +54,7 @@ func (s *Store) Settle(ctx context.Context, settlements []store.Settlement) ([]s
 	)
 	err := s.write(ctx, "settle batches", func(ctx context.Context, t *tx) error {
 		answers = make([]store.SettleAnswer, len(settlements))
-		e := ending{tally: new(tally)}
+		e := ending{tally: new(tally), choosy: &s.choosy}
 		rest := others
 		if len(simple) > 0 {
 			missed, err := complete(ctx, t, settlements, simple, answers, e.tally)
@@ -70,8 +70,10 @@ func (s *Store) Settle(ctx context.Context, settlements []store.Settlement) ([]s
 				return err
 			}
 		}
+		if err := e.finish(ctx, t); err != nil {
+			return err
+		}
 		ended = e.ended
-		e.queue(t)
 		return nil
 	})
 	if err != nil {
@@ -112,11 +114,12 @@ func complete(ctx context.Context, t *tx, settlements []store.Settlement, of []i
 	each(t.queue(completeBatches, a.batches, a.attempts, a.sessions, from, count, outcomes), func(row pgx.Rows) error {
 		var (
 			n                  int
+			whole              bool // not a part of a split batch
 			jobID, firstItem   int64
 			crashes            int32
 			claimedAt, endedAt time.Time
 		)
-		if err := row.Scan(&n, &jobID, &firstItem, &crashes, &claimedAt, &endedAt); err != nil {
+		if err := row.Scan(&n, &jobID, &whole, &firstItem, &crashes, &claimedAt, &endedAt); err != nil {
 			return err
 		}
 		k := n - 1
@@ -127,7 +130,9 @@ func complete(ctx context.Context, t *tx, settlements []store.Settlement, of []i
 		d.Move(job.BatchRunning, job.BatchCompleted)
 		d.ItemsInFlight -= int64(count[k])
 		d.Done(set.BatchID, firstItem, from[k], set.Outcomes)
-		d.End(set.BatchID, job.BatchCompleted, crashes > 0, endedAt.Sub(claimedAt))
+		if whole {
+			d.End(set.BatchID, job.BatchCompleted, crashes > 0, endedAt.Sub(claimedAt))
+		}
 		y.session(jobID, sessionCount{session: set.SessionID, completed: 1})
 		recordFindings(y, set.Findings, set.BatchID, jobID, from[k], from[k]+count[k])
 		recordResults(y, set.Results, set.BatchID, jobID, firstItem, from[k], from[k]+count[k])
@@ -150,6 +155,7 @@ func (e *ending) settle(ctx context.Context, t *tx, settlements []store.Settleme
 	leases := make([]job.Lease, len(of))
 	for k, i := range of {
 		leases[k] = settlements[i].Lease
+		e.deaths = e.deaths || settlements[i].Kind == job.EndDied
 	}
 	a := newLeases(leases)
 	e.lock(t, lockSettled, a.batches)
@@ -176,7 +182,11 @@ func (e *ending) settle(ctx context.Context, t *tx, settlements []store.Settleme
 			answers[i] = store.SettleAnswer{Lost: true}
 		case b.lives(set.Lease):
 			done := b.DoneItems
-			if answers[i] = e.end(b, set.End, set.Findings); answers[i].Err == nil {
+			if set.Kind == job.EndDied && set.Crash == nil {
+				set.Crash = new(job.Crash) // the worker that says so lives
+			}
+			e.end(b, set.End, set.Findings, &answers[i])
+			if answers[i].Err == nil {
 				recordResults(e.tally, set.Results, b.ID, b.JobID, b.FirstItem, done, set.From+job.Items(set.Outcomes))
 			}
 		default:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -69,6 +70,7 @@ type Store struct {
 	pool   *pgxpool.Pool
 	sender string // tells our own notifications from those of other coordinators
 	wanted int64
+	choosy atomic.Bool // the last claim saw batches that not every session may have
 }
 
 var _ store.Store = (*Store)(nil)

@@ -41,7 +41,7 @@ func openWithQuery(tb testing.TB) (store.Store, storetest.Query) {
 
 func TestTrackings(t *testing.T) {
 	t.Parallel()
-	storetest.Trackings(t, openWithQuery, `ALTER TABLE batches DROP CONSTRAINT batches_state_check`)
+	storetest.Trackings(t, openWithQuery)
 }
 
 func TestFamilies(t *testing.T) {

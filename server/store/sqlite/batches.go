@@ -19,7 +19,8 @@ const slowestShown = 20
 // ended, unless that completed it.
 const batchQuery = `SELECT b.id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items, b.weight, b.state, b.attempt,
 		b.failures, b.crashes, b.losses, b.outcomes, coalesce(b.session_id, 0), b.lease_expires_at, b.claimed_at, b.settled_at,
-		b.available_at, coalesce(s.worker_id, ''), p.documents,
+		b.available_at, b.root_id, b.parent_id, b.solo, b.suspect, b.beats, b.lone_deaths, b.died_on, coalesce(s.worker_id, ''),
+		coalesce(b.documents, p.documents),
 		CASE WHEN b.ended_as <> 'completed' THEN coalesce((SELECT a.message FROM attempts a WHERE a.batch_id = b.id
 			ORDER BY a.attempt DESC LIMIT 1), '') ELSE '' END
 	FROM batches b
@@ -30,15 +31,16 @@ const batchQuery = `SELECT b.id, b.job_id, b.ordinal, b.first_item, b.item_count
 
 func scanBatch(row scanner) (b store.BatchRow, err error) {
 	var outcomes, documents []byte
-	var expires, claimed, settled, available sql.NullInt64
+	var expires, claimed, settled, available, root, parent sql.NullInt64
 	err = row.Scan(&b.ID, &b.JobID, &b.Ordinal, &b.FirstItem, &b.ItemCount, &b.DoneItems, &b.Weight, &b.State, &b.Attempt,
-		&b.Failures, &b.Crashes, &b.Losses, &outcomes, &b.SessionID, &expires, &claimed, &settled, &available, &b.WorkerID,
-		&documents, &b.Error)
+		&b.Failures, &b.Crashes, &b.Losses, &outcomes, &b.SessionID, &expires, &claimed, &settled, &available, &root, &parent,
+		&b.Solo, &b.Suspect, &b.Beats, &b.LoneDeaths, &b.DiedOn, &b.WorkerID, &documents, &b.Error)
 	if err != nil {
 		return b, err
 	}
 	b.LeaseExpiresAt, b.ClaimedAt = moment(expires), moment(claimed)
 	b.SettledAt, b.AvailableAt = moment(settled), moment(available)
+	b.RootID, b.ParentID = root.Int64, parent.Int64
 	if b.Outcomes, err = job.ParseRuns(outcomes); err != nil {
 		return b, fmt.Errorf("read batch %d: %w", b.ID, err)
 	}
@@ -81,6 +83,7 @@ func (s *Store) ListBatches(ctx context.Context, f store.BatchFilter, page store
 }
 
 func findBatches(q querier, f store.BatchFilter, page store.Page) ([]place, error) {
+	key, id := page.Place()
 	switch {
 	case f.Slowest:
 		return collect(q, scanPlace, `SELECT s.duration_us, s.batch_id FROM slowest_batches s JOIN batches b ON b.id = s.batch_id
@@ -88,8 +91,8 @@ func findBatches(q querier, f store.BatchFilter, page store.Page) ([]place, erro
 			f.JobID, min(page.Size, slowestShown))
 	case f.Document != "" && f.JobID != 0:
 		return collect(q, scanPlace, `SELECT b.ordinal, b.id FROM batch_documents d JOIN batches b ON b.id = d.batch_id
-			WHERE d.document = ? AND b.job_id = ? AND b.ordinal >= ? AND `+inStates("b.state", f.States)+`
-			ORDER BY b.ordinal, b.id LIMIT ?`, f.Document, f.JobID, page.After, page.Size)
+			WHERE d.document = ? AND b.job_id = ? AND (b.ordinal, b.id) > (?, ?) AND `+inStates("b.state", f.States)+`
+			ORDER BY b.ordinal, b.id LIMIT ?`, f.Document, f.JobID, key, id, page.Size)
 	case f.Document != "":
 		return collect(q, scanPlace, `SELECT d.batch_id, d.batch_id FROM batch_documents d JOIN batches b ON b.id = d.batch_id
 			JOIN jobs j ON j.id = b.job_id AND j.deleted_at IS NULL
@@ -102,37 +105,45 @@ func findBatches(q querier, f store.BatchFilter, page store.Page) ([]place, erro
 	return batchesByState(q, f, page)
 }
 
-// Places of a job's batches, from an ordinal on, by what leads to them.
+// Places of a job's batches behind one place, by what leads to them.
 const (
-	placesAll     = "SELECT ordinal, batch_id FROM batch_payloads WHERE job_id = ? AND ordinal >= ? ORDER BY ordinal LIMIT ?"
-	placesFresh   = "SELECT ordinal, id FROM batches WHERE job_id = ? AND ordinal >= ? AND state = 0 AND available_at IS NULL ORDER BY ordinal LIMIT ?"
-	placesReturn  = "SELECT ordinal, id FROM batches WHERE job_id = ? AND ordinal >= ? AND state = 0 AND available_at IS NOT NULL ORDER BY ordinal, id LIMIT ?"
-	placesRunning = "SELECT ordinal, id FROM batches WHERE job_id = ? AND ordinal >= ? AND session_id IS NOT NULL ORDER BY ordinal, id LIMIT ?"
+	placesFrom    = "SELECT ordinal, id FROM batches WHERE job_id = ?1 AND ordinal >= ?2 AND (ordinal, id) > (?2, ?3) AND "
+	placesInOrder = " ORDER BY ordinal, id LIMIT ?4"
+
+	placesAll = `SELECT ordinal, batch_id FROM batch_payloads WHERE job_id = ?1 AND ordinal >= ?2 AND (ordinal, batch_id) > (?2, ?3)
+		ORDER BY ordinal LIMIT ?4`
+	placesParts   = placesFrom + "root_id IS NOT NULL" + placesInOrder
+	placesFresh   = placesFrom + "state = 0 AND available_at IS NULL" + placesInOrder
+	placesReturn  = placesFrom + returnedBatches + placesInOrder
+	placesChoosy  = placesFrom + choosyBatches + placesInOrder
+	placesRunning = placesFrom + "session_id IS NOT NULL" + placesInOrder
 	placesDone    = `SELECT p.ordinal, b.id FROM batch_payloads p JOIN batches b ON b.id = p.batch_id
-		WHERE p.job_id = ? AND p.ordinal >= ? AND b.state = 2 ORDER BY p.ordinal LIMIT ?`
-	placesBad = "SELECT ordinal, id FROM batches WHERE job_id = ? AND ordinal >= ? AND state > 2 AND state = %d ORDER BY ordinal LIMIT ?"
+		WHERE p.job_id = ?1 AND p.ordinal >= ?2 AND (p.ordinal, p.batch_id) > (?2, ?3) AND b.state = 2 ORDER BY p.ordinal LIMIT ?4`
+	placesDoneParts = placesFrom + "root_id IS NOT NULL AND state = 2" + placesInOrder
+	placesBad       = placesFrom + "state > 2 AND state = %d" + placesInOrder
 )
 
 func batchesByState(q querier, f store.BatchFilter, page store.Page) ([]place, error) {
-	queries := []string{placesAll}
+	queries := []string{placesAll, placesParts}
 	if len(f.States) > 0 {
 		queries = nil
 	}
 	for _, state := range slices.Compact(slices.Sorted(slices.Values(f.States))) {
 		switch state {
 		case job.BatchPending:
-			queries = append(queries, placesFresh, placesReturn)
+			queries = append(queries, placesFresh, placesReturn, placesChoosy)
 		case job.BatchRunning:
 			queries = append(queries, placesRunning)
 		case job.BatchCompleted:
-			queries = append(queries, placesDone)
+			queries = append(queries, placesDone, placesDoneParts)
 		default:
 			queries = append(queries, fmt.Sprintf(placesBad, state))
 		}
 	}
+	key, id := page.Place()
 	var all []place
 	for _, query := range queries {
-		list, err := collect(q, scanPlace, query, f.JobID, page.After, page.Size)
+		list, err := collect(q, scanPlace, query, f.JobID, key, id, page.Size)
 		if err != nil {
 			return nil, err
 		}
@@ -171,11 +182,22 @@ func (s *Store) GetBatch(ctx context.Context, id int64) (b store.BatchRow, attem
 	return b, attempts, wrap("get batch", err)
 }
 
-const attemptColumns = "batch_id, attempt, session_id, worker_id, ended_as, message, state_after, claimed_at, ended_at"
+const attemptColumns = `batch_id, attempt, session_id, worker_id, ended_as, message, state_after, claimed_at, ended_at, decision, beats,
+	suspect, signal, exit_code, peak_memory, stderr, fingerprint`
 
 func scanAttempt(row scanner) (a store.Attempt, err error) {
-	var claimed, ended int64
-	err = row.Scan(&a.BatchID, &a.Attempt, &a.SessionID, &a.WorkerID, &a.Kind, &a.Message, &a.State, &claimed, &ended)
+	var (
+		claimed, ended              int64
+		suspect                     int32
+		signal, stderr, fingerprint sql.NullString
+		exitCode, memory            sql.NullInt64
+	)
+	err = row.Scan(&a.BatchID, &a.Attempt, &a.SessionID, &a.WorkerID, &a.Kind, &a.Message, &a.State, &claimed, &ended, &a.Decision,
+		&a.Beats, &suspect, &signal, &exitCode, &memory, &stderr, &fingerprint)
+	if signal.Valid {
+		a.Crash = &job.Crash{Suspect: suspect, Signal: signal.String, ExitCode: int32(exitCode.Int64), PeakMemory: memory.Int64,
+			Stderr: stderr.String, Fingerprint: fingerprint.String}
+	}
 	a.ClaimedAt, a.EndedAt = time.UnixMicro(claimed).UTC(), time.UnixMicro(ended).UTC()
 	return a, err
 }

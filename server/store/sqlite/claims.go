@@ -46,6 +46,9 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 		if c.rooms, err = t.rooms(turns); err != nil {
 			return err
 		}
+		if err := c.choosy(turns); err != nil {
+			return err
+		}
 		for _, turn := range turns {
 			if err := c.turn(turn); err != nil {
 				return err
@@ -136,23 +139,52 @@ func (c *claim) repeat(request int, grants []store.Grant) {
 func (c *claim) holds(key requestKey) ([]store.Grant, error) {
 	list, err := collect(c, func(row scanner) (g store.Grant, err error) {
 		var expires int64
+		var parent sql.NullInt64
 		err = row.Scan(&g.BatchID, &g.Attempt, &g.SessionID, &g.JobID, &g.Ordinal, &g.FirstItem, &g.ItemCount,
-			&g.DoneItems, &expires)
+			&g.DoneItems, &g.Solo, &parent, &expires)
 		g.Remaining = max(time.UnixMicro(expires).Sub(c.now), 0)
-		return g, err
-	}, `SELECT id, attempt, session_id, job_id, ordinal, first_item, item_count, done_items, lease_expires_at
+		return descendant(g, parent), err
+	}, `SELECT id, attempt, session_id, job_id, ordinal, first_item, item_count, done_items, solo, parent_id, lease_expires_at
 		FROM batches WHERE session_id = ? AND claim_request_id = ? ORDER BY id`, key.session, key.id)
 	if err != nil {
 		return nil, fmt.Errorf("look for leases of a repeated claim: %w", err)
 	}
+	for i := range list {
+		if err := c.ancestors(&list[i]); err != nil {
+			return nil, err
+		}
+	}
 	return list, nil
 }
 
-const candidateColumns = "b.id, b.attempt, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items"
+const candidateColumns = "b.id, b.attempt, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items, b.solo, b.parent_id"
 
 func scanCandidate(row scanner) (g store.Grant, err error) {
-	err = row.Scan(&g.BatchID, &g.Attempt, &g.JobID, &g.Ordinal, &g.FirstItem, &g.ItemCount, &g.DoneItems)
-	return g, err
+	var parent sql.NullInt64
+	err = row.Scan(&g.BatchID, &g.Attempt, &g.JobID, &g.Ordinal, &g.FirstItem, &g.ItemCount, &g.DoneItems, &g.Solo, &parent)
+	return descendant(g, parent), err
+}
+
+// descendant notes the batch of which one is a part, if it is.
+func descendant(g store.Grant, parent sql.NullInt64) store.Grant {
+	if parent.Valid {
+		g.Ancestors = []int64{parent.Int64}
+	}
+	return g
+}
+
+// ancestors completes the ancestors of a batch of which the parent is known.
+func (t *tx) ancestors(g *store.Grant) error {
+	for len(g.Ancestors) > 0 {
+		var parent sql.NullInt64
+		err := each(t, func(row scanner) error { return row.Scan(&parent) },
+			"SELECT parent_id FROM batches WHERE id = ?", g.Ancestors[len(g.Ancestors)-1])
+		if err != nil || !parent.Valid {
+			return err
+		}
+		g.Ancestors = append(g.Ancestors, parent.Int64)
+	}
+	return nil
 }
 
 // turn grants a turn's batches: those that came back from an attempt, then fresh ones.
@@ -160,14 +192,17 @@ func (c *claim) turn(turn store.Turn) error {
 	if turn.Most <= 0 {
 		return nil
 	}
+	took := c.claimed.Took[turn.JobID]
+	before := took.Batches
+	turn.Most -= before
 	allowed := c.rooms.Allowed(turn)
-	took := store.Took{Held: turn.Most - allowed}
+	took.Held = turn.Most - allowed
 	defer func() {
-		c.rooms.Take(turn, took.Batches)
+		c.rooms.Take(turn, took.Batches-before)
 		c.claimed.Took[turn.JobID] = took
 	}()
 	most := min(allowed, c.wanted)
-	if most == 0 {
+	if most <= 0 {
 		return nil
 	}
 	rules, err := c.rules(turn.JobID)
@@ -175,7 +210,7 @@ func (c *claim) turn(turn store.Turn) error {
 		return err
 	}
 	returned, err := collect(c, scanCandidate, "SELECT "+candidateColumns+` FROM batches b
-		WHERE b.job_id = ? AND b.state = 0 AND b.available_at IS NOT NULL AND b.available_at <= ?
+		WHERE b.job_id = ? AND `+returnedBatches+` AND b.available_at <= ?
 		ORDER BY b.available_at, b.id LIMIT ?`, turn.JobID, micros(c.now), most)
 	if err != nil {
 		return fmt.Errorf("look for returned batches of job %d: %w", turn.JobID, err)
@@ -183,12 +218,12 @@ func (c *claim) turn(turn store.Turn) error {
 	if err := c.grant(returned); err != nil {
 		return err
 	}
-	if took.Batches = len(returned); took.Batches == most {
+	if took.Batches += len(returned); len(returned) == most {
 		return nil
 	}
 	fresh, err := collect(c, scanCandidate, "SELECT "+candidateColumns+` FROM batches b
 		WHERE b.job_id = ? AND b.state = 0 AND b.available_at IS NULL AND b.ordinal >= ? ORDER BY b.ordinal LIMIT ?`,
-		turn.JobID, turn.Floor, most-took.Batches)
+		turn.JobID, turn.Floor, most-len(returned))
 	if err != nil {
 		return fmt.Errorf("look for fresh batches of job %d: %w", turn.JobID, err)
 	}
@@ -206,24 +241,11 @@ func (c *claim) turn(turn store.Turn) error {
 func (c *claim) grant(list []store.Grant) error {
 	for _, g := range list {
 		i := c.open[c.next]
-		r := &c.requests[i]
-		g.SessionID = r.SessionID
-		err := c.only(`UPDATE batches SET state = 1, attempt = attempt + 1, session_id = ?, claim_request_id = ?,
-				lease_expires_at = ?, claimed_at = ?, available_at = NULL
-			WHERE id = ? AND attempt = ? AND state = 0`,
-			r.SessionID, store.CleanText(r.RequestID, store.MaxName), micros(c.now.Add(c.lease)), micros(c.now),
-			g.BatchID, g.Attempt)
-		if err != nil {
-			return fmt.Errorf("grant batch %d: %w", g.BatchID, err)
+		if err := c.give(g, i); err != nil {
+			return err
 		}
-		g.Attempt++
-		g.Remaining = c.lease
-		d := c.delta(g.JobID)
-		d.Move(job.BatchPending, job.BatchRunning)
-		d.ItemsInFlight += int64(g.ItemCount - g.DoneItems)
-		c.claimed.Grants[i] = append(c.claimed.Grants[i], g)
 		c.wanted--
-		if len(c.claimed.Grants[i]) == r.Max {
+		if len(c.claimed.Grants[i]) == c.requests[i].Max {
 			c.open = append(c.open[:c.next], c.open[c.next+1:]...)
 		} else {
 			c.next++
@@ -232,6 +254,30 @@ func (c *claim) grant(list []store.Grant) error {
 			c.next = 0
 		}
 	}
+	return nil
+}
+
+// give grants a batch to a request.
+func (c *claim) give(g store.Grant, request int) error {
+	r := &c.requests[request]
+	g.SessionID = r.SessionID
+	err := c.only(`UPDATE batches SET state = 1, attempt = attempt + 1, session_id = ?, claim_request_id = ?,
+			lease_expires_at = ?, claimed_at = ?, available_at = NULL, avoid_until = NULL, waiting = 0, beats = 0
+		WHERE id = ? AND attempt = ? AND state = 0`,
+		r.SessionID, store.CleanText(r.RequestID, store.MaxName), micros(c.now.Add(c.lease)), micros(c.now),
+		g.BatchID, g.Attempt)
+	if err != nil {
+		return fmt.Errorf("grant batch %d: %w", g.BatchID, err)
+	}
+	if err := c.ancestors(&g); err != nil {
+		return fmt.Errorf("read ancestors of batch %d: %w", g.BatchID, err)
+	}
+	g.Attempt++
+	g.Remaining = c.lease
+	d := c.delta(g.JobID)
+	d.Move(job.BatchPending, job.BatchRunning)
+	d.ItemsInFlight += int64(g.ItemCount - g.DoneItems)
+	c.claimed.Grants[request] = append(c.claimed.Grants[request], g)
 	return nil
 }
 

@@ -51,6 +51,9 @@ func (d *deletion) job(id int64) (gone bool, err error) {
 			return false, err
 		}
 	}
+	if err := d.parts(id); err != nil {
+		return false, fmt.Errorf("remove parts of batches: %w", err)
+	}
 	for !d.over() {
 		more, err := d.batch(id)
 		if err != nil {
@@ -102,6 +105,17 @@ func (d *deletion) each(query string, jobID int64, remove func(int64) error) err
 		d.left--
 	}
 	return nil
+}
+
+// parts removes what it may of parts of split batches, which have nothing of their own but attempts.
+func (d *deletion) parts(jobID int64) error {
+	return d.each("SELECT id FROM batches WHERE job_id = ? AND root_id IS NOT NULL LIMIT ?", jobID, func(id int64) error {
+		err := d.keyed("SELECT attempt FROM attempts WHERE batch_id = ? LIMIT ?", "DELETE FROM attempts WHERE batch_id = ? AND attempt = ?", id)
+		if err != nil || d.over() {
+			return err
+		}
+		return d.exec("DELETE FROM batches WHERE id = ?", id)
+	})
 }
 
 // batch removes what it may of a job's first batch, its document keys and attempts before the batch itself. more is

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -16,33 +17,41 @@ const shownDocuments = 10
 
 // held is what the end of an attempt, or a beat, needs to know of a batch.
 type held struct {
-	job.Lease
-	jobID     int64
-	firstItem int64
-	itemCount int32
-	doneItems int32
-	failures  int32
-	crashes   int32
-	losses    int32
-	lone      int32 // losses
-	running   bool
-	expires   int64
-	claimed   int64
+	job.Batch
+	claimed int64 // when its last attempt began
 
-	endedSession int64
+	endedSession int64 // holder of the last ended attempt
 	endedAs      job.EndKind
-	state        job.BatchState
+	waiting      bool // its handler has not begun, as far as is known
 }
 
-const heldColumns = `id, attempt, coalesce(session_id, 0), job_id, first_item, item_count, done_items, failures, crashes, losses, lone_losses,
-	coalesce(lease_expires_at, 0), coalesce(claimed_at, 0), coalesce(ended_session, 0), coalesce(ended_as, ''), state`
+const heldColumns = `id, attempt, coalesce(session_id, 0), job_id, root_id, ordinal, first_item, item_count, weight, done_items, failures, crashes, losses,
+	lone_losses, lone_deaths, suspect, died_on, solo, coalesce(claimed_at, 0), coalesce(ended_session, 0),
+	coalesce(ended_as, ''), state, waiting, beats, outcomes`
 
 func scanHeld(row scanner) (h held, err error) {
-	err = row.Scan(&h.BatchID, &h.Attempt, &h.SessionID, &h.jobID, &h.firstItem, &h.itemCount, &h.doneItems, &h.failures, &h.crashes,
-		&h.losses, &h.lone, &h.expires, &h.claimed, &h.endedSession, &h.endedAs, &h.state)
-	h.running = h.state == job.BatchRunning
+	var (
+		root     sql.NullInt64
+		outcomes []byte
+	)
+	err = row.Scan(&h.ID, &h.Attempt, &h.SessionID, &h.JobID, &root, &h.Ordinal, &h.FirstItem, &h.ItemCount, &h.Weight, &h.DoneItems,
+		&h.Failures, &h.Crashes, &h.Losses, &h.LoneLosses, &h.LoneDeaths, &h.Suspect, &h.DiedOn, &h.Solo, &h.claimed,
+		&h.endedSession, &h.endedAs, &h.State, &h.waiting, &h.Beats, &outcomes)
+	if err != nil {
+		return h, err
+	}
+	h.RootID = root.Int64
+	h.Outcomes, err = job.ParseRuns(outcomes)
 	return h, err
 }
+
+// lease names the current or last attempt.
+func (h *held) lease() job.Lease {
+	return job.Lease{BatchID: h.ID, Attempt: h.Attempt, SessionID: h.SessionID}
+}
+
+// root is the batch that ingest cut, which holds the payload.
+func (h *held) root() int64 { return cmp.Or(h.RootID, h.ID) }
 
 // batch reads a batch; found is false when there is none.
 func (t *tx) batch(id int64) (h held, found bool, err error) {
@@ -61,6 +70,7 @@ type group struct {
 	deltas   map[int64]*job.Delta
 	jobs     map[int64]jobRules
 	sessions map[int64]*sessionCounts
+	shared   map[int64]int // batches that sessions held when they died
 	ended    []store.Ended
 }
 
@@ -69,6 +79,8 @@ type jobRules struct {
 	state  job.State
 	policy job.Policy
 	run    int32
+	kind   string
+	splits int64 // batches that were split, as of the last fold
 }
 
 type sessionCounts struct {
@@ -77,7 +89,7 @@ type sessionCounts struct {
 }
 
 func newGroup(t *tx) *group {
-	return &group{tx: t, deltas: map[int64]*job.Delta{}, jobs: map[int64]jobRules{}, sessions: map[int64]*sessionCounts{}}
+	return &group{tx: t, deltas: map[int64]*job.Delta{}, jobs: map[int64]jobRules{}, sessions: map[int64]*sessionCounts{}, shared: map[int64]int{}}
 }
 
 // delta returns what the transaction has changed of a job so far, to be added to.
@@ -98,11 +110,11 @@ func (g *group) rules(jobID int64) (jobRules, error) {
 	var r jobRules
 	err := each(g, func(row scanner) error {
 		var policy []byte
-		if err := row.Scan(&r.state, &policy, &r.run); err != nil {
+		if err := row.Scan(&r.state, &policy, &r.run, &r.kind, &r.splits); err != nil {
 			return err
 		}
 		return json.Unmarshal(policy, &r.policy)
-	}, "SELECT state, policy, run FROM jobs WHERE id = ? AND deleted_at IS NULL", jobID)
+	}, "SELECT state, policy, run, kind, batches_split FROM jobs WHERE id = ? AND deleted_at IS NULL", jobID)
 	if err != nil {
 		return r, fmt.Errorf("read rules of job %d: %w", jobID, err)
 	}
@@ -127,25 +139,25 @@ func (g *group) add(h *held, runs []job.Run, findings []store.Finding) error {
 	n := job.Items(runs)
 	err := g.only(`UPDATE batches SET done_items = done_items + ?, outcomes = CAST(outcomes || ? AS BLOB)
 		WHERE id = ? AND attempt = ? AND session_id = ?`,
-		n, blob(job.AppendRuns(nil, runs)), h.BatchID, h.Attempt, h.SessionID)
+		n, blob(job.AppendRuns(nil, runs)), h.ID, h.Attempt, h.SessionID)
 	if err != nil {
-		return fmt.Errorf("add outcomes to batch %d: %w", h.BatchID, err)
+		return fmt.Errorf("add outcomes to batch %d: %w", h.ID, err)
 	}
-	d := g.delta(h.jobID)
+	d := g.delta(h.JobID)
 	d.ItemsInFlight -= int64(n)
-	d.Done(h.BatchID, h.firstItem, h.doneItems, runs)
-	before := h.doneItems
-	h.doneItems += n
+	d.Done(h.ID, h.FirstItem, h.DoneItems, runs)
+	before := h.DoneItems
+	h.DoneItems += n
 	return g.find(h, before, findings)
 }
 
 // find records findings about items from position from to the last done one.
 func (g *group) find(h *held, from int32, findings []store.Finding) error {
 	for _, f := range findings {
-		if f.Position < from || f.Position >= h.doneItems {
+		if f.Position < from || f.Position >= h.DoneItems {
 			continue
 		}
-		f.JobID, f.BatchID = h.jobID, h.BatchID
+		f.JobID, f.BatchID = h.JobID, h.ID
 		if err := g.finding(f); err != nil {
 			return err
 		}
@@ -170,7 +182,7 @@ func (g *group) finding(f store.Finding) error {
 // end ends the attempt of a running batch as package job decides, and returns the batch's state after it. runs starts
 // at the first item without an outcome.
 func (g *group) end(h *held, end job.End, runs []job.Run, findings []store.Finding) (job.BatchState, error) {
-	rules, err := g.rules(h.jobID)
+	rules, err := g.rules(h.JobID)
 	if err != nil {
 		return 0, err
 	}
@@ -178,76 +190,108 @@ func (g *group) end(h *held, end job.End, runs []job.Run, findings []store.Findi
 	if err != nil {
 		return 0, err
 	}
-	before := h.doneItems
-	done := before + job.Items(runs)
-	decision := job.Decide(&job.Batch{
-		ItemCount: h.itemCount, DoneItems: done, Failures: h.failures, Crashes: h.crashes, Losses: h.losses,
-		LoneLosses: h.lone,
-	}, end.Kind, end.Retryable, rules.state, rules.policy)
-	if decision.State.Ended() && done < h.itemCount {
-		runs = append(slices.Clip(runs), job.Run{Count: h.itemCount - done, Outcome: decision.Undone})
-		done = h.itemCount
+	if end.Kind == job.EndDied && end.Crash == nil && h.waiting {
+		end = job.End{Kind: job.EndReleased, Message: store.WaitingMessage}
 	}
-	var available, settled, run any
+	c := job.Case{End: end.Kind, Retryable: end.Retryable, State: rules.state, Policy: rules.policy}
+	if end.Kind == job.EndDied {
+		if c.Death, err = g.death(h, &end, rules, session.workerID); err != nil {
+			return 0, err
+		}
+	}
+	before, crashedBefore := h.DoneItems, h.Crashes+h.Losses > 0
+	h.DoneItems += job.Items(runs)
+	h.Outcomes = append(slices.Clip(h.Outcomes), runs...)
+	decision := job.Decide(&h.Batch, c)
+	items, err := g.itemsFor(h, &decision)
+	if err != nil {
+		return 0, err
+	}
+	if decision.Undone != 0 && h.DoneItems < h.ItemCount {
+		undone := job.Run{Count: h.ItemCount - h.DoneItems, Outcome: decision.Undone}
+		runs, h.Outcomes = append(slices.Clip(runs), undone), append(h.Outcomes, undone)
+		h.DoneItems = h.ItemCount
+	}
+	var available, avoid, settled, run any
 	if decision.State.Ended() {
 		settled = micros(g.now)
 	} else {
 		available = micros(g.now.Add(decision.Backoff))
+		if decision.Avoid > 0 {
+			avoid = micros(g.now.Add(decision.Avoid))
+		}
 	}
 	if decision.State == job.BatchFailed || decision.State == job.BatchCrashed {
 		run = rules.run
 	}
-	err = g.only(`UPDATE batches SET state = ?, failures = ?, crashes = ?, losses = ?, lone_losses = ?, done_items = ?,
-			outcomes = CAST(outcomes || ? AS BLOB), session_id = NULL, claim_request_id = NULL, lease_expires_at = NULL,
-			ended_session = session_id, ended_as = ?, settled_at = ?, available_at = ?, ended_run = ?
+	err = g.only(`UPDATE batches SET state = ?, failures = ?, crashes = ?, losses = ?, lone_losses = ?, lone_deaths = ?, suspect = ?,
+			died_on = ?, solo = ?, done_items = ?, outcomes = CAST(outcomes || ? AS BLOB), session_id = NULL, claim_request_id = NULL,
+			lease_expires_at = NULL, ended_session = session_id, ended_as = ?, settled_at = ?, available_at = ?, avoid_until = ?,
+			ended_run = ?
 		WHERE id = ? AND attempt = ? AND session_id = ?`,
-		decision.State, decision.Failures, decision.Crashes, decision.Losses, decision.LoneLosses, done, blob(job.AppendRuns(nil, runs)), end.Kind,
-		settled, available, run, h.BatchID, h.Attempt, h.SessionID)
+		decision.State, decision.Failures, decision.Crashes, decision.Losses, decision.LoneLosses, decision.LoneDeaths, decision.Suspect,
+		decision.DiedOn, decision.Solo, h.DoneItems, blob(job.AppendRuns(nil, runs)), end.Kind, settled, available, avoid, run,
+		h.ID, h.Attempt, h.SessionID)
 	if err != nil {
-		return 0, fmt.Errorf("end attempt %d of batch %d: %w", h.Attempt, h.BatchID, err)
+		return 0, fmt.Errorf("end attempt %d of batch %d: %w", h.Attempt, h.ID, err)
 	}
 
-	d := g.delta(h.jobID)
+	d := g.delta(h.JobID)
 	d.Move(job.BatchRunning, decision.State)
-	d.ItemsInFlight -= int64(h.itemCount - before)
-	d.Done(h.BatchID, h.firstItem, before, runs)
+	d.ItemsInFlight -= int64(h.ItemCount - before)
+	d.Done(h.ID, h.FirstItem, before, runs)
 	if end.Kind.Crashed() {
 		session.crashed++
-		if h.crashes+h.losses == 0 {
+		if !crashedBefore && h.RootID == 0 {
 			d.CrashedEver++
 		}
 	}
-	if decision.State.Ended() {
-		d.End(h.BatchID, decision.State, decision.Crashes > 0, g.since(h.claimed))
+	if decision.State.Ended() && h.RootID == 0 {
+		d.End(h.ID, decision.State, decision.Crashes > 0, g.since(h.claimed))
 	}
 	if decision.State == job.BatchCompleted {
 		session.completed++
 	}
-	h.doneItems = done
 	if err := g.find(h, before, findings); err != nil {
 		return 0, err
 	}
+	if items != nil {
+		if err := g.isolate(h, &end, &decision, items); err != nil {
+			return 0, err
+		}
+	}
+	h.State = decision.State
 	if end.Kind == job.EndCompleted {
 		return decision.State, nil
 	}
-	return decision.State, g.remember(h, end, decision.State, session.workerID)
+	return decision.State, g.remember(h, &end, &decision, session.workerID)
 }
 
 // remember keeps an attempt that did not complete, and lists it among the ended ones.
-func (g *group) remember(h *held, end job.End, state job.BatchState, workerID string) error {
+func (g *group) remember(h *held, end *job.End, decision *job.Decision, workerID string) error {
 	message := store.CleanText(end.Message, store.MaxMessage)
-	err := g.exec(`INSERT INTO attempts (batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at, ended_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		h.BatchID, h.Attempt, h.jobID, h.SessionID, workerID, end.Kind, message, state, h.claimed, micros(g.now))
-	if err != nil {
-		return fmt.Errorf("keep attempt %d of batch %d: %w", h.Attempt, h.BatchID, err)
+	crash := store.CleanCrash(end.Crash)
+	var signal, exitCode, memory, stderr, fingerprint any
+	if end.Crash != nil {
+		signal, exitCode, memory, stderr, fingerprint = crash.Signal, crash.ExitCode, crash.PeakMemory, crash.Stderr, crash.Fingerprint
 	}
-	e := store.Ended{Lease: h.Lease, JobID: h.jobID, Kind: end.Kind, Message: message, State: state, WorkerID: workerID}
+	err := g.exec(`INSERT INTO attempts (batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at, ended_at,
+			decision, beats, suspect, signal, exit_code, peak_memory, stderr, fingerprint)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		h.ID, h.Attempt, h.JobID, h.SessionID, workerID, end.Kind, message, decision.State, h.claimed, micros(g.now),
+		decision.Why, h.Beats, crash.Suspect, signal, exitCode, memory, stderr, fingerprint)
+	if err != nil {
+		return fmt.Errorf("keep attempt %d of batch %d: %w", h.Attempt, h.ID, err)
+	}
+	e := store.Ended{
+		Lease: h.lease(), JobID: h.JobID, Kind: end.Kind, Message: message, State: decision.State, WorkerID: workerID,
+		Decision: decision.Why,
+	}
 	err = each(g, func(row scanner) error {
 		e.Documents, e.Total, err = scanDocuments(row)
 		return err
-	}, `SELECT p.documents FROM batches b JOIN batch_payloads p ON p.batch_id = coalesce(b.root_id, b.id) WHERE b.id = ?`,
-		h.BatchID)
+	}, `SELECT coalesce(b.documents, p.documents) FROM batches b JOIN batch_payloads p ON p.batch_id = coalesce(b.root_id, b.id)
+		WHERE b.id = ?`, h.ID)
 	g.ended = append(g.ended, e)
 	return err
 }

@@ -17,7 +17,7 @@ import (
 const counterColumns = `items_total, items_in_flight, items_stored, items_stored_with_warnings, items_rejected, items_skipped,
 	items_document_missing, items_failed, items_crashed, items_cancelled, batches_pending, batches_running,
 	batches_completed, batches_failed, batches_crashed, batches_cancelled, annotations, bytes_read, errors, warnings,
-	batches_crashed_ever`
+	batches_crashed_ever, batches_split`
 
 // counters returns a job's counters in the order of counterColumns.
 func counters(c *job.Counters) []any {
@@ -26,7 +26,7 @@ func counters(c *job.Counters) []any {
 		&c.ItemsTotal, &c.ItemsInFlight, &o[job.Stored], &o[job.StoredWarnings], &o[job.Rejected], &o[job.Skipped],
 		&o[job.DocumentMissing], &o[job.ItemFailed], &o[job.ItemCrashed], &o[job.ItemCancelled], &b[job.BatchPending],
 		&b[job.BatchRunning], &b[job.BatchCompleted], &b[job.BatchFailed], &b[job.BatchCrashed], &b[job.BatchCancelled],
-		&c.Annotations, &c.BytesRead, &c.Errors, &c.Warnings, &c.CrashedEver,
+		&c.Annotations, &c.BytesRead, &c.Errors, &c.Warnings, &c.CrashedEver, &b[job.BatchSplit],
 	}
 }
 
@@ -194,25 +194,32 @@ func (g *group) pending(jobID int64, limit int) ([]held, error) {
 	if err != nil || len(list) >= limit {
 		return list, err
 	}
-	returned, err := collect(g, scanHeld, "SELECT "+heldColumns+` FROM batches
-		WHERE job_id = ? AND state = 0 AND available_at IS NOT NULL ORDER BY available_at, id LIMIT ?`,
-		jobID, limit-len(list))
-	return append(list, returned...), err
+	for _, class := range []string{returnedBatches, choosyBatches} {
+		returned, err := collect(g, scanHeld, "SELECT "+heldColumns+` FROM batches
+			WHERE job_id = ? AND `+class+` ORDER BY available_at, id LIMIT ?`, jobID, limit-len(list))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, returned...)
+	}
+	return list, nil
 }
 
 // cancel ends a pending batch.
 func (g *group) cancel(h *held) error {
-	undone := []job.Run{{Count: h.itemCount - h.doneItems, Outcome: job.ItemCancelled}}
+	undone := []job.Run{{Count: h.ItemCount - h.DoneItems, Outcome: job.ItemCancelled}}
 	err := g.only(`UPDATE batches SET state = ?, done_items = item_count, outcomes = CAST(outcomes || ? AS BLOB),
-			settled_at = ?, available_at = NULL
-		WHERE id = ? AND state = 0`, job.BatchCancelled, blob(job.AppendRuns(nil, undone)), micros(g.now), h.BatchID)
+			settled_at = ?, available_at = NULL, avoid_until = NULL
+		WHERE id = ? AND state = 0`, job.BatchCancelled, blob(job.AppendRuns(nil, undone)), micros(g.now), h.ID)
 	if err != nil {
-		return fmt.Errorf("cancel batch %d: %w", h.BatchID, err)
+		return fmt.Errorf("cancel batch %d: %w", h.ID, err)
 	}
-	d := g.delta(h.jobID)
+	d := g.delta(h.JobID)
 	d.Move(job.BatchPending, job.BatchCancelled)
 	d.AddRuns(undone)
-	d.End(h.BatchID, job.BatchCancelled, h.crashes > 0, 0)
+	if h.RootID == 0 {
+		d.End(h.ID, job.BatchCancelled, h.Crashes > 0, 0)
+	}
 	return nil
 }
 

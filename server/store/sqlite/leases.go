@@ -43,45 +43,46 @@ func (s *Store) Beat(ctx context.Context, lease time.Duration, beats []store.Bea
 }
 
 func (g *group) beat(lease time.Duration, b *store.Beat) (store.BeatAnswer, error) {
-	h := held{Lease: b.Lease}
+	var h held
+	h.ID, h.Attempt, h.SessionID = b.BatchID, b.Attempt, b.SessionID
 	live := false
 	err := each(g, func(row scanner) error {
 		live = true
-		return row.Scan(&h.jobID, &h.firstItem, &h.itemCount, &h.doneItems)
-	}, `UPDATE batches SET lease_expires_at = ? WHERE id = ? AND attempt = ? AND session_id = ?
+		return row.Scan(&h.JobID, &h.FirstItem, &h.ItemCount, &h.DoneItems)
+	}, `UPDATE batches SET lease_expires_at = ?, beats = beats + 1, waiting = ? WHERE id = ? AND attempt = ? AND session_id = ?
 		RETURNING job_id, first_item, item_count, done_items`,
-		micros(g.now.Add(lease)), b.BatchID, b.Attempt, b.SessionID)
+		micros(g.now.Add(lease)), b.Waiting, b.BatchID, b.Attempt, b.SessionID)
 	if err != nil {
 		return store.BeatAnswer{}, fmt.Errorf("renew batch %d: %w", b.BatchID, err)
 	}
 	if !live {
 		return store.BeatAnswer{Lost: true}, nil
 	}
-	rules, err := g.rules(h.jobID)
+	rules, err := g.rules(h.JobID)
 	if err != nil {
 		return store.BeatAnswer{}, err
 	}
 	if runs, ok := h.news(b.From, b.Outcomes); ok && len(runs) > 0 {
-		done := h.doneItems
+		done := h.DoneItems
 		if err := g.add(&h, runs, b.Findings); err != nil {
 			return store.BeatAnswer{}, err
 		}
-		if err := g.keep(&h, done, h.doneItems, b.Results); err != nil {
+		if err := g.keep(&h, done, h.DoneItems, b.Results); err != nil {
 			return store.BeatAnswer{}, err
 		}
 	}
 	return store.BeatAnswer{
-		JobID: h.jobID, Cancelled: rules.state.Stopping(), Paused: rules.state == job.Paused, Acknowledged: h.doneItems,
+		JobID: h.JobID, Cancelled: rules.state.Stopping(), Paused: rules.state == job.Paused, Acknowledged: h.DoneItems,
 	}, nil
 }
 
 // news returns the part of a report from position from on that the batch has not recorded yet. ok is false when the
 // report leaves a gap or passes the end.
 func (h *held) news(from int32, runs []job.Run) (rest []job.Run, ok bool) {
-	if from > h.doneItems || int64(from)+int64(job.Items(runs)) > int64(h.itemCount) {
+	if from > h.DoneItems || int64(from)+int64(job.Items(runs)) > int64(h.ItemCount) {
 		return nil, false
 	}
-	return job.SkipItems(runs, h.doneItems-from), true
+	return job.SkipItems(runs, h.DoneItems-from), true
 }
 
 // Settle implements store.Leases.
@@ -117,19 +118,22 @@ func (g *group) settle(s *store.Settlement) (store.SettleAnswer, error) {
 	if !found {
 		return store.SettleAnswer{Lost: true}, nil
 	}
-	if !h.running || h.Lease != s.Lease {
+	if h.State != job.BatchRunning || h.lease() != s.Lease {
 		return g.settled(&h, s)
 	}
 	runs, ok := h.news(s.From, s.Outcomes)
-	if !ok || s.Kind == job.EndCompleted && h.doneItems+job.Items(runs) != h.itemCount {
-		return store.SettleAnswer{State: h.state, Err: store.ErrIncomplete}, nil
+	if !ok || s.Kind == job.EndCompleted && h.DoneItems+job.Items(runs) != h.ItemCount {
+		return store.SettleAnswer{State: h.State, Err: store.ErrIncomplete}, nil
 	}
-	done := h.doneItems
-	state, err := g.end(&h, s.End, runs, s.Findings)
+	end, done := s.End, h.DoneItems
+	if end.Kind == job.EndDied && end.Crash == nil {
+		end.Crash = new(job.Crash) // the worker that says so lives
+	}
+	state, err := g.end(&h, end, runs, s.Findings)
 	if err == nil {
 		err = g.keep(&h, done, done+job.Items(runs), s.Results)
 	}
-	return store.SettleAnswer{JobID: h.jobID, State: state}, err
+	return store.SettleAnswer{JobID: h.JobID, State: state}, err
 }
 
 // settled answers a settlement of an attempt that has ended: equal to that end, or lost.
@@ -201,12 +205,10 @@ func (g *group) expiry(o *overdue) (job.End, error) {
 	if err != nil {
 		return job.End{}, fmt.Errorf("read other sessions: %w", err)
 	}
-	b := job.Batch{LoneLosses: o.lone}
-	end := job.End{Kind: b.Silence(o.silent, others), Message: store.LostMessage}
+	end := job.End{Kind: o.Silence(o.silent, others), Message: store.LostMessage}
 	if end.Kind == job.EndDied {
 		end.Message = store.SilentMessage
 	}
-	o.lone = b.LoneLosses
 	return end, nil
 }
 

@@ -147,13 +147,15 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		steps      []string
 	}{
 		{"fresh", "ORDER BY b.ordinal LIMIT ?", []string{"SEARCH b USING INDEX batches_fresh (job_id=? AND ordinal>?)"}},
-		{"returned", "ORDER BY b.available_at, b.id LIMIT ?", []string{"SEARCH b USING INDEX batches_returned (job_id=? AND available_at>? AND available_at<?)"}},
+		{"returned", "avoid_until IS NULL AND b.available_at <= ?", []string{"SEARCH b USING INDEX batches_returned (job_id=? AND available_at>? AND available_at<?)"}},
 		{"repeated claim", "claim_request_id = ? ORDER BY id", []string{"SEARCH batches USING INDEX batches_running (session_id=? AND claim_request_id=?)"}},
 		{"limits: job", "batches_running FROM jobs WHERE id = ?", []string{"SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"limits: project", "FROM jobs INDEXED BY jobs_open", []string{"SEARCH jobs USING INDEX jobs_open (state=?)"}},
 		{"limits: deltas", "SELECT delta FROM job_deltas", []string{"SEARCH job_deltas USING INDEX job_deltas_job (job_id=?)"}},
 		{"grant", "SET state = 1, attempt", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
-		{"beat", "SET lease_expires_at = ? WHERE id", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
+		{"choosy", "ORDER BY b.available_at, b.id LIMIT ?3", []string{"SEARCH b USING INDEX batches_choosy (job_id=? AND available_at>? AND available_at<?)"}},
+		{"solo", "solo <> 0 LIMIT 1", []string{"SEARCH batches USING INDEX batches_solo (session_id=?)"}},
+		{"beat", "SET lease_expires_at = ?, beats", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"settle: read", "FROM batches WHERE id = ?", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"settle: write", "SET state = ?, failures", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"reap by key", "json_each(?3)", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},

@@ -13,9 +13,9 @@ func (g *group) keep(h *held, done, end int32, r store.Results) error {
 		return nil
 	}
 	err := g.exec("INSERT INTO item_results (job_id, place, batch_id, from_position, frame) VALUES (?, ?, ?, ?, ?)",
-		h.jobID, h.firstItem+int64(done), h.BatchID, done, blob(r.Frame))
+		h.JobID, h.FirstItem+int64(done), h.ID, done, blob(r.Frame))
 	if err != nil {
-		return fmt.Errorf("record results of batch %d: %w", h.BatchID, err)
+		return fmt.Errorf("record results of batch %d: %w", h.ID, err)
 	}
 	return nil
 }

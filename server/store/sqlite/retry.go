@@ -16,11 +16,11 @@ type badBatch struct {
 	endedRun int32 // of its job; 0 of one that was cancelled, which is always that of an earlier run
 }
 
-const badColumns = "id, ordinal, state, crashes, losses, item_count, outcomes, coalesce(ended_run, 0)"
+const badColumns = "id, ordinal, state, crashes, losses, item_count, outcomes, coalesce(ended_run, 0), coalesce(root_id, 0)"
 
 func scanBad(row scanner) (b badBatch, err error) {
 	var outcomes []byte
-	err = row.Scan(&b.ID, &b.Ordinal, &b.State, &b.Crashes, &b.Losses, &b.ItemCount, &outcomes, &b.endedRun)
+	err = row.Scan(&b.ID, &b.Ordinal, &b.State, &b.Crashes, &b.Losses, &b.ItemCount, &outcomes, &b.endedRun, &b.RootID)
 	if err != nil {
 		return b, err
 	}
@@ -129,8 +129,8 @@ func (g *group) retry(j *job.Job, r store.Retry) (retried job.States, moved int,
 // reopen makes a batch that ended badly pending.
 func (g *group) reopen(jobID int64, b *badBatch) error {
 	kept := g.delta(jobID).Reopen(&b.Batch)
-	err := g.only(`UPDATE batches SET state = 0, failures = 0, crashes = 0, losses = 0, lone_losses = 0, done_items = ?, outcomes = ?,
-			settled_at = NULL, ended_run = NULL, available_at = ?
+	err := g.only(`UPDATE batches SET state = 0, failures = 0, crashes = 0, losses = 0, lone_losses = 0, lone_deaths = 0, suspect = 0,
+			died_on = '', solo = 0, done_items = ?, outcomes = ?, settled_at = NULL, ended_run = NULL, available_at = ?
 		WHERE id = ? AND state = ?`, job.Items(kept), blob(job.AppendRuns(nil, kept)), micros(g.now), b.ID, b.State)
 	if err != nil {
 		return fmt.Errorf("retry batch %d: %w", b.ID, err)

@@ -85,7 +85,7 @@ func openWithQuery(tb testing.TB) (store.Store, storetest.Query) {
 
 func TestTrackings(t *testing.T) {
 	t.Parallel()
-	storetest.Trackings(t, openWithQuery, `PRAGMA ignore_check_constraints = 1`)
+	storetest.Trackings(t, openWithQuery)
 }
 
 func TestFamilies(t *testing.T) {

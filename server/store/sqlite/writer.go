@@ -220,6 +220,11 @@ type scanner interface {
 	Scan(dest ...any) error
 }
 
+// scan is a function that is a scanner.
+type scan func(dest ...any) error
+
+func (f scan) Scan(dest ...any) error { return f(dest...) }
+
 // each calls f for every row of a query.
 func each(q querier, f func(scanner) error, query string, args ...any) (err error) {
 	rows, err := q.query(query, args...)

@@ -266,7 +266,7 @@ var claims = []scenario{
 		g := f.claimOne(s, "1", long, id)
 		data, err := f.Frame(f.ctx, g.Lease)
 		f.must(err)
-		f.equal("frame", data, frame(id, 0))
+		f.equal("frame", data, frame(1, 1))
 		for _, l := range []job.Lease{
 			{BatchID: g.BatchID, Attempt: 2, SessionID: s},
 			{BatchID: g.BatchID, Attempt: 1, SessionID: s + 1},

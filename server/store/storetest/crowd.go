@@ -165,6 +165,9 @@ func (c *crowd) checkAll() {
 		next := int64(1)
 		var items, reported int64
 		for _, b := range c.batches(j.id) {
+			if b.State == job.BatchSplit {
+				continue // its parts follow
+			}
 			if b.FirstItem < next {
 				c.Errorf("batch %d of job %d begins with item %d, the one before ends with %d", b.Ordinal, j.id, b.FirstItem, next-1)
 			}
@@ -172,8 +175,11 @@ func (c *crowd) checkAll() {
 			items += int64(b.ItemCount)
 			reported += c.checkBatch(b)
 		}
-		if found := c.findings(store.FindingFilter{JobID: j.id}); row.Warnings != reported || int64(len(found)) != reported {
+		if found := c.findings(store.FindingFilter{JobID: j.id, Code: "W"}); row.Warnings != reported || int64(len(found)) != reported {
 			c.Errorf("job %d counts %d findings and has %d, of %d items that were reported", j.id, row.Warnings, len(found), reported)
+		}
+		if row.Errors != row.ItemOutcomes[job.ItemCrashed] {
+			c.Errorf("job %d counts %d errors, and %d items that crashed", j.id, row.Errors, row.ItemOutcomes[job.ItemCrashed])
 		}
 		if items += j.rejected; items != up.Position.Item {
 			c.Errorf("job %d has %d items, its upload stands at %d", j.id, items, up.Position.Item)
@@ -206,9 +212,12 @@ func (c *crowd) checkBatch(b store.BatchRow) (reported int64) {
 	if b.DoneItems < acknowledged {
 		c.Errorf("%d items of batch %d were acknowledged, %d are done", acknowledged, b.ID, b.DoneItems)
 	}
-	undone := false
+	undone, by := false, b.ID
+	if b.Attempt == 0 && b.ParentID != 0 && b.State == job.BatchCompleted {
+		by = b.ParentID // which had done them when it was split
+	}
 	for i, o := range spell(b.Outcomes) {
-		own := o == outcomeOf(b.ID, int32(i))
+		own := o == outcomeOf(by, int32(i))
 		if undone = undone || !own; own == undone || int32(i) < acknowledged && !own {
 			c.Errorf("item %d of batch %d, of which %d were acknowledged, ended as %v", i, b.ID, acknowledged, o)
 		}

@@ -62,7 +62,7 @@ var decisions = []scenario{
 			f.Errorf("the job is %v", j.State)
 		}
 	}},
-	{"three crashes end the batch, its durable items keep their outcome", func(f *fixture) {
+	{"the item that is left crashes the batch, its durable items keep their outcome", func(f *fixture) {
 		id := f.submit("a", 4, 1)
 		s := f.register("w")
 		grants := f.claim(s, "0", long, 2, id)
@@ -71,13 +71,13 @@ var decisions = []scenario{
 		for i, state := range []job.BatchState{job.BatchPending, job.BatchPending, job.BatchCrashed} {
 			g := f.claimOne(s, string(rune('a'+i)), long, id)
 			if i == 1 {
-				f.beat(store.Beat{Lease: g.Lease, Outcomes: stored(1)})
-				g.DoneItems = 1
+				f.beat(store.Beat{Lease: g.Lease, Outcomes: stored(3)})
+				g.DoneItems = 3
 			}
 			f.equal("state", f.settle(ended(g, job.EndDied)).State, state)
 		}
 		b := f.batches(id)[0]
-		f.equal("outcomes", b.Outcomes, []job.Run{{Count: 1, Outcome: job.Stored}, {Count: 3, Outcome: job.ItemCrashed}})
+		f.equal("outcomes", b.Outcomes, []job.Run{{Count: 3, Outcome: job.Stored}, {Count: 1, Outcome: job.ItemCrashed}})
 		j := f.audit(id, 0)
 		if b.Crashes != 3 || j.CrashedEver != 1 || j.State != job.CompletedWithErrors {
 			f.Errorf("%d crashes, %d batches crashed, the job is %v", b.Crashes, j.CrashedEver, j.State)

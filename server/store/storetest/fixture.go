@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/tallyman-dev/tallyman/payload"
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
@@ -90,11 +91,11 @@ func cut(up store.Upload, items ...int32) store.IngestGroup {
 	g := store.IngestGroup{JobID: up.JobID, Epoch: up.Epoch, Position: up.Position}
 	for _, n := range items {
 		b := store.NewBatch{FirstItem: g.Position.Item + 1, Items: n, Weight: n, Annotations: n + 1}
+		b.Frame = frame(b.FirstItem, n)
 		for range n {
 			g.Position.Item++
 			b.Documents = append(b.Documents, document(g.Position.Item))
 		}
-		b.Frame = frame(up.JobID, g.Position.Batch)
 		g.Position.Batch++
 		g.Batches = append(g.Batches, b)
 	}
@@ -106,8 +107,24 @@ func cut(up store.Upload, items ...int32) store.IngestGroup {
 
 func document(item int64) string { return fmt.Sprintf("PubMed:%d", item) }
 
-func frame(jobID int64, ordinal int32) []byte {
-	return fmt.Appendf(nil, "frame %d of job %d\x00\xff", ordinal, jobID)
+// frame is the payload of items that are numbered from first on.
+func frame(first int64, items int32) []byte {
+	var e payload.Encoder
+	for i := range int64(items) {
+		data := fmt.Appendf(nil, `{"n":%d}`, first+i)
+		err := e.Append(payload.Item{
+			Number: first + i, File: "a.jsonl", Line: first + i, Offset: 10 * (first + i - 1), Document: document(first + i), Data: data,
+			Length: int64(len(data)),
+		})
+		if err != nil {
+			panic(err)
+		}
+	}
+	data, err := e.Finish()
+	if err != nil {
+		panic(err)
+	}
+	return data
 }
 
 // open opens an upload with this id.
@@ -230,6 +247,25 @@ func ended(g store.Grant, kind job.EndKind) store.Settlement {
 	return store.Settlement{Lease: g.Lease, End: job.End{Kind: kind, From: g.DoneItems, Message: string(kind)}}
 }
 
+// crash has a batch crash that a session was granted: all of its items but the last are stored, and that one kills the
+// process that handles it, twice.
+func (f *fixture) crash(session int64, g store.Grant) {
+	f.Helper()
+	end := ended(g, job.EndDied)
+	end.Outcomes = stored(g.ItemCount - g.DoneItems - 1)
+	f.equal("after the first death", f.settle(end).State, job.BatchPending)
+	if grants := f.claim(session, fmt.Sprintf("again %d", g.BatchID), long, 1, g.JobID); len(grants) == 1 && grants[0].BatchID == g.BatchID {
+		f.equal("after the second death", f.settle(ended(grants[0], job.EndDied)).State, job.BatchCrashed)
+		return
+	} else if len(grants) == 1 {
+		f.settle(ended(grants[0], job.EndReleased))
+	}
+	// There are other workers, so that it is one of these that must try.
+	again := f.claimOne(f.register(fmt.Sprintf("other of %d", g.BatchID)), "1", long, g.JobID)
+	f.equal("again", again.BatchID, g.BatchID)
+	f.equal("after the second death", f.settle(ended(again, job.EndDied)).State, job.BatchCrashed)
+}
+
 // expire waits until the lease of a grant that was claimed for short has run out.
 func (f *fixture) expire(g store.Grant) {
 	f.Helper()
@@ -281,14 +317,15 @@ func (f *fixture) attempts(id int64) []store.Attempt {
 func (f *fixture) batches(jobID int64) []store.BatchRow {
 	f.Helper()
 	var all []store.BatchRow
-	for after := int64(0); ; {
-		page, err := f.ListBatches(f.ctx, store.BatchFilter{JobID: jobID}, store.Page{Size: 7, After: after})
+	for after := (store.Page{Size: 7}); ; {
+		page, err := f.ListBatches(f.ctx, store.BatchFilter{JobID: jobID}, after)
 		f.must(err)
 		if len(page) == 0 {
 			return all
 		}
 		all = append(all, page...)
-		after = int64(page[len(page)-1].Ordinal) + 1
+		last := page[len(page)-1]
+		after.After, after.AfterID = int64(last.Ordinal)+1, last.ID
 	}
 }
 

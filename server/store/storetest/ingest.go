@@ -166,7 +166,7 @@ var ingest = []scenario{
 		want := map[int64][]byte{}
 		for _, b := range f.batches(id) {
 			ids = append(ids, b.ID)
-			want[b.ID] = frame(id, b.Ordinal)
+			want[b.ID] = frame(b.FirstItem, b.ItemCount)
 		}
 		got, err := f.Payloads(f.ctx, append(ids, 12345), 1<<20)
 		f.must(err)

@@ -12,13 +12,13 @@ import (
 // limits: a job that goes wrong too far is stopped as failed, and says why.
 var limits = []scenario{
 	{"too many bad items stop a job", func(f *fixture) {
-		id, s := f.limited("a", job.Policy{MaxBadItems: 3, MaxAttempts: 1}, 2, 2, 2), f.register("w")
+		id, s := f.limited("a", job.Policy{MaxBadItems: 2, MaxAttempts: 1}, 2, 2, 2), f.register("w")
 		f.spoil(s, id, job.EndFailed)
 		f.equal("after 2 of 3", f.audit(id, 0).State, job.Running)
 		f.spoil(s, id, job.EndDied)
 		j := f.audit(id, 0)
 		if j.State != job.Cancelling || j.StopAs != job.Failed ||
-			j.Reason != "4 of the first 4 items failed or crashed: max_bad_items allows 3" {
+			j.Reason != "3 of the first 4 items failed or crashed: max_bad_items allows 2" {
 			f.Errorf("the job is %v as %v because %q", j.State, j.StopAs, j.Reason)
 		}
 		f.equal("as it is read", f.job(id), j)
@@ -42,7 +42,8 @@ var limits = []scenario{
 		}
 	}},
 	{"a limit that is passed at the end makes the end a failure", func(f *fixture) {
-		id, s := f.limited("a", job.Policy{MaxBadItems: 1, MaxAttempts: 1}, 2), f.register("w")
+		id, s := f.limited("a", job.Policy{MaxBadItems: 1, MaxAttempts: 1}, 1, 1), f.register("w")
+		f.spoil(s, id, job.EndDied)
 		f.spoil(s, id, job.EndDied)
 		j := f.audit(id, 0)
 		if want := "2 of the first 2 items crashed: max_bad_items allows 1"; j.State != job.Failed || j.Reason != want {
@@ -59,7 +60,7 @@ var limits = []scenario{
 			{"rejected", job.EndCompleted, job.Rejected, "item 5 (batch %d) was rejected, and the job is strict"},
 			{"missing", job.EndCompleted, job.DocumentMissing, "item 5 (batch %d) is of a document that its source does not have, and the job is strict"},
 			{"failed", job.EndFailed, 0, "item 5 (batch %d) failed, and the job is strict"},
-			{"crashed", job.EndDied, 0, "item 5 (batch %d) crashed, and the job is strict"},
+			{"crashed", job.EndDied, 0, "item 6 (batch %d) crashed, and the job is strict"},
 		} {
 			id, s := f.limited(c.name, job.Policy{Strict: true, MaxAttempts: 1}, 3, 3), f.register("w-"+c.name)
 			first := f.claimOne(s, "1", long, id)
@@ -72,7 +73,11 @@ var limits = []scenario{
 			if c.outcome != 0 {
 				bad.Outcomes = append(bad.Outcomes, job.Run{Count: 1, Outcome: c.outcome}, job.Run{Count: 1, Outcome: job.Stored})
 			}
-			f.settle(bad)
+			if c.kind == job.EndDied {
+				f.crash(s, g)
+			} else {
+				f.settle(bad)
+			}
 			if j, want := f.audit(id, 0), fmt.Sprintf(c.want, g.BatchID); j.State != job.Failed || j.Reason != want {
 				f.Errorf("%s: ended as %v because %q, want %q", c.name, j.State, j.Reason, want)
 			}
@@ -170,9 +175,13 @@ func (f *fixture) limited(id string, p job.Policy, items ...int32) int64 {
 	return up.JobID
 }
 
-// spoil has the next batch of a job end in a way, with nothing done.
+// spoil has the next batch of a job end in a way: failed with nothing done, or crashed at its last item.
 func (f *fixture) spoil(session, id int64, kind job.EndKind) {
 	f.Helper()
 	g := f.claimOne(session, fmt.Sprint("spoil ", f.now().UnixNano()), long, id)
+	if kind == job.EndDied {
+		f.crash(session, g)
+		return
+	}
 	f.settle(ended(g, kind))
 }

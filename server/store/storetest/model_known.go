@@ -152,7 +152,7 @@ func (b *knownBatch) end(e job.End, news []job.Outcome, findings []store.Finding
 	b.add(news)
 	d := job.Decide(&job.Batch{
 		ItemCount: b.cut.Items, DoneItems: b.done(), Failures: b.failures, Crashes: b.crashes, Losses: b.losses,
-	}, e.Kind, e.Retryable, b.job.state, b.job.header.Policy)
+	}, job.Case{End: e.Kind, Retryable: e.Retryable, State: b.job.state, Policy: b.job.header.Policy})
 	for d.State.Ended() && b.done() < b.cut.Items {
 		b.add([]job.Outcome{d.Undone})
 	}

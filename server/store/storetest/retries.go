@@ -19,7 +19,7 @@ var retries = []scenario{
 		history := f.attempts(batches[1].ID)
 
 		j := f.retry(id, store.Retry{RequestID: "r"})
-		f.equal("outcomes at once", j.ItemOutcomes, [9]int64{job.Stored: 5})
+		f.equal("outcomes at once", j.ItemOutcomes, [9]int64{job.Stored: 6})
 		if j.State != job.Running || j.Run != 2 || j.Revision <= before.Revision || !j.EndedAt.IsZero() || j.RetriedAt.IsZero() ||
 			j.StopAs != "" || j.Reason != "" {
 			f.Errorf("retried: %+v", j)
@@ -47,14 +47,14 @@ var retries = []scenario{
 		f.equal("retrying jobs at the end", ids, []int64{})
 
 		j = f.audit(id, 0)
-		f.equal("outcomes", j.ItemOutcomes, [9]int64{job.Stored: 5})
-		f.equal("batches", j.Batches, [6]int64{job.BatchPending: 2, job.BatchCompleted: 1})
+		f.equal("outcomes", j.ItemOutcomes, [9]int64{job.Stored: 6})
+		f.equal("batches", j.Batches, [7]int64{job.BatchPending: 2, job.BatchCompleted: 1})
 		after := f.batches(id)
 		f.equal("the completed batch", after[0], batches[0])
 		for i, b := range after[1:] {
 			old := batches[i+1]
-			if b.State != job.BatchPending || b.Attempt != old.Attempt || b.Failures+b.Crashes+b.Losses != 0 || b.DoneItems != 1 ||
-				!b.SettledAt.IsZero() || b.AvailableAt.After(f.now()) {
+			if b.State != job.BatchPending || b.Attempt != old.Attempt || b.Failures+b.Crashes+b.Losses != 0 || b.DoneItems != int32(i)+1 ||
+				b.Suspicion != (job.Suspicion{}) || !b.SettledAt.IsZero() || b.AvailableAt.After(f.now()) {
 				f.Errorf("retried batch: %+v, before %+v", b, old)
 			}
 		}
@@ -66,7 +66,7 @@ var retries = []scenario{
 			f.Fatalf("claimed %d batches, want 2", len(grants))
 		}
 		for _, g := range grants {
-			if g.Attempt != f.attemptsOf(batches, g.BatchID)+1 || g.DoneItems != 1 {
+			if g.Attempt != f.attemptsOf(batches, g.BatchID)+1 || g.DoneItems < 1 {
 				f.Errorf("granted %+v", g)
 			}
 			f.settle(completed(g))
@@ -95,12 +95,12 @@ var retries = []scenario{
 
 		f.retry(id, store.Retry{RequestID: "4", Batches: []int64{b[2].ID, b[0].ID, 12345}})
 		j := f.audit(id, 0)
-		f.equal("batches", j.Batches, [6]int64{job.BatchPending: 1, job.BatchCompleted: 1, job.BatchFailed: 1})
+		f.equal("batches", j.Batches, [7]int64{job.BatchPending: 1, job.BatchCompleted: 1, job.BatchFailed: 1})
 		f.equal("state", j.State, job.Running)
 		f.retry(id, store.Retry{RequestID: "5", States: []job.BatchState{job.BatchFailed}})
 		f.steps(id)
 		j = f.audit(id, 0)
-		f.equal("batches", j.Batches, [6]int64{job.BatchPending: 2, job.BatchCompleted: 1})
+		f.equal("batches", j.Batches, [7]int64{job.BatchPending: 2, job.BatchCompleted: 1})
 		f.equal("runs", j.Run, int32(3))
 	}},
 	{"a batch that fails again while a retry goes on is not moved again", func(f *fixture) {
@@ -116,7 +116,7 @@ var retries = []scenario{
 			f.Errorf("while the retry goes on the job is %v", j.State)
 		}
 		f.steps(id)
-		f.equal("batches", f.audit(id, 0).Batches, [6]int64{job.BatchPending: 1, job.BatchCompleted: 1, job.BatchFailed: 1})
+		f.equal("batches", f.audit(id, 0).Batches, [7]int64{job.BatchPending: 1, job.BatchCompleted: 1, job.BatchFailed: 1})
 		f.settle(completed(f.claimOne(s, "2", long, id)))
 		f.equal("state", f.audit(id, 0).State, job.CompletedWithErrors)
 	}},
@@ -129,7 +129,7 @@ var retries = []scenario{
 		j := f.retry(id, store.Retry{RequestID: "1"})
 		f.equal("state", j.State, job.Running)
 		f.steps(id)
-		f.equal("batches", f.audit(id, 0).Batches, [6]int64{job.BatchPending: 2, job.BatchRunning: 1})
+		f.equal("batches", f.audit(id, 0).Batches, [7]int64{job.BatchPending: 2, job.BatchRunning: 1})
 		f.settle(store.Settlement{Lease: grants[1].Lease, End: job.End{Kind: job.EndFailed, Message: "no"}})
 		_, err := f.PauseJob(f.ctx, id)
 		f.must(err)
@@ -145,7 +145,7 @@ var retries = []scenario{
 		f.equal("state", f.audit(id, 0).State, job.Cancelled)
 		f.retry(id, store.Retry{RequestID: "4"})
 		f.steps(id)
-		f.equal("batches", f.audit(id, 0).Batches, [6]int64{job.BatchPending: 3})
+		f.equal("batches", f.audit(id, 0).Batches, [7]int64{job.BatchPending: 3})
 		for _, g := range f.claim(s, "2", long, 3, id) {
 			f.settle(completed(g))
 		}
@@ -301,8 +301,8 @@ var retries = []scenario{
 	}},
 }
 
-// spoiled is a job of three batches of three items: one completed, one failed and one crashed, each of the latter with
-// its first item stored, and all of them settled.
+// spoiled is a job of three batches of three items: one completed, one failed with its first item stored, and one crashed
+// with its first two.
 func (f *fixture) spoiled(id string) int64 {
 	f.Helper()
 	n := header(id)
@@ -312,11 +312,11 @@ func (f *fixture) spoiled(id string) int64 {
 	g := cut(up, 3, 3, 3)
 	g.Finished = true
 	f.commit(up, g)
-	grants := f.claim(f.register("worker of "+id), "1", long, 3, up.JobID)
+	s := f.register("worker of " + id)
+	grants := f.claim(s, "1", long, 3, up.JobID)
 	f.settle(completed(grants[0]))
-	for i, kind := range []job.EndKind{job.EndFailed, job.EndDied} {
-		f.settle(store.Settlement{Lease: grants[i+1].Lease, End: job.End{Kind: kind, Message: "no", Outcomes: stored(1)}})
-	}
+	f.settle(store.Settlement{Lease: grants[1].Lease, End: job.End{Kind: job.EndFailed, Message: "no", Outcomes: stored(1)}})
+	f.crash(s, grants[2])
 	return up.JobID
 }
 

@@ -40,7 +40,7 @@ var sessions = []scenario{
 		}
 		f.equal("ended", list, []store.Ended{{
 			Lease: g.Lease, JobID: id, Kind: job.EndDied, Message: store.ReplacedMessage, State: job.BatchPending,
-			WorkerID: "w", Documents: []string{document(1), document(2)}, Total: 2,
+			Decision: "offered to other workers for 10s: it died on one worker only", WorkerID: "w", Documents: []string{document(1), document(2)}, Total: 2,
 		}})
 		if _, err := f.GetSession(f.ctx, first); !errors.Is(err, store.ErrSessionEnded) {
 			f.Errorf("the first session: %v, want ErrSessionEnded", err)
@@ -51,7 +51,8 @@ var sessions = []scenario{
 		if a := f.beat(store.Beat{Lease: h.Lease}); a.Lost {
 			f.Errorf("another worker's lease was ended")
 		}
-		next := f.claimOne(second, "1", long, id)
+		f.settle(completed(h))
+		next := f.claimOne(other, "2", long, id)
 		if next.BatchID != g.BatchID || next.Attempt != 2 || next.DoneItems != 1 {
 			f.Errorf("grant = %+v, want the batch again after its first item", next)
 		}

@@ -33,12 +33,15 @@ var settles = []scenario{
 			undone    job.Outcome
 			failures  int32
 			crashes   int32
+			why       string
+			crash     *job.Crash
 		}{
 			{kind: job.EndFailed, state: job.BatchFailed, undone: job.ItemFailed, failures: 1},
 			{kind: job.EndFailed, retryable: true, state: job.BatchPending, failures: 1},
 			{kind: job.EndReleased, state: job.BatchPending},
 			{kind: job.EndCancelled, state: job.BatchPending},
-			{kind: job.EndDied, state: job.BatchPending, crashes: 1},
+			{kind: job.EndDied, state: job.BatchPending, crashes: 1, crash: new(job.Crash),
+				why: "offered to other workers for 10s: it died on one worker only"},
 		} {
 			name := string(c.kind)
 			if c.retryable {
@@ -52,7 +55,7 @@ var settles = []scenario{
 			f.must(err)
 			f.equal(name+": answer", answers, []store.SettleAnswer{{JobID: id, State: c.state}})
 			f.equal(name+": ended", list, []store.Ended{{
-				Lease: g.Lease, JobID: id, Kind: c.kind, Message: s.Message, State: c.state, WorkerID: name,
+				Lease: g.Lease, JobID: id, Kind: c.kind, Message: s.Message, State: c.state, Decision: c.why, WorkerID: name,
 				Documents: []string{document(1), document(2), document(3), document(4), document(5)}, Total: 5,
 			}})
 			b := f.batch(g.BatchID)
@@ -71,7 +74,7 @@ var settles = []scenario{
 			kept[0].ClaimedAt, kept[0].EndedAt = b.SettledAt, b.SettledAt
 			f.equal(name+": attempt", kept[0], store.Attempt{
 				BatchID: g.BatchID, Attempt: 1, SessionID: g.SessionID, WorkerID: name, Kind: c.kind, Message: s.Message,
-				ClaimedAt: b.SettledAt, EndedAt: b.SettledAt, State: c.state,
+				ClaimedAt: b.SettledAt, EndedAt: b.SettledAt, State: c.state, Decision: c.why, Crash: c.crash,
 			})
 			f.audit(id, 0)
 		}

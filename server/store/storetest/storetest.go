@@ -42,6 +42,7 @@ func Test(t *testing.T, open Open) {
 		{"pausing", pausing},
 		{"retries", retries},
 		{"takings", takings},
+		{"isolation", isolation},
 		{"limits", limits},
 		{"items", items},
 		{"results", results},
