@@ -108,7 +108,7 @@ func (e *events) AttemptsEnded(ended []store.Ended) {
 		}
 		switch {
 		case x.Kind.Crashed():
-			e.logger.Warn("batch crashed", append(attrs, "end", string(x.Kind))...)
+			e.logger.Warn("batch crashed", append(attrs, "end", string(x.Kind), "decision", x.Decision)...)
 		case x.Kind == job.EndFailed:
 			e.logger.Warn("batch failed", attrs...)
 		default:

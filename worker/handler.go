@@ -57,6 +57,10 @@ type Batch struct {
 	DefaultSourceDB string // the sourcedb of items that have none
 	ClusterID       string // names the coordinators' database
 
+	// Ancestors are the batches that this one was split from, after they crashed; none of their attempts may write any more.
+	Ancestors []int64
+	Solo      bool // it killed a worker's process before, so that this worker holds nothing else
+
 	Items []payload.Item
 	Done  int // items at the front whose outcome is final; they must not be handled again
 

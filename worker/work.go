@@ -70,7 +70,7 @@ func (s *session) load(l *lease) (*Batch, error) {
 		}
 	}
 	g.Payload = nil // only this goroutine looks at it, and the items are what is needed from here on
-	items, err := payload.Decode(frame, s.config.MaxPayloadBytes)
+	items, err := unpack(frame, g, s.config.MaxPayloadBytes)
 	if err != nil {
 		return nil, fmt.Errorf("unpack batch: %w", err)
 	}
@@ -93,8 +93,16 @@ func (s *session) load(l *lease) (*Batch, error) {
 	return &Batch{
 		ID: l.batch, Attempt: l.attempt, JobID: g.GetJobId(), Kind: g.GetKind(), Project: g.GetProject(), Mode: g.GetMode(),
 		Parameters: g.GetParameters(), DefaultSourceDB: g.GetDefaultSourcedb(), ClusterID: s.cluster,
-		Items: items, Done: int(g.GetDoneItems()), progress: p, deadline: l.until, job: s.job,
+		Ancestors: g.GetAncestors(), Solo: g.GetSolo(), Items: items, Done: int(g.GetDoneItems()), progress: p, deadline: l.until, job: s.job,
 	}, nil
+}
+
+// unpack returns the items of a batch. The payload of a part of a split batch is that of the one that was cut first.
+func unpack(frame []byte, g *pb.Grant, limit int64) ([]payload.Item, error) {
+	if len(g.GetAncestors()) == 0 {
+		return payload.Decode(frame, limit)
+	}
+	return payload.DecodeRange(frame, g.GetFirstItem(), int(g.GetItemCount()), limit)
 }
 
 // fetch reads a payload that did not come with the grant, for as long as the lease lasts.

@@ -54,6 +54,8 @@ func (s *submission) flags(flags *pflag.FlagSet) {
 	flags.Int64Var(&s.policy.MaxBadItems, "max-bad-items", 0, "failed and crashed items past which the job stops as failed (default: no limit)")
 	flags.Float64Var(&s.policy.MaxBadPercent, "max-bad-percent", 0,
 		"the same in per cent of the items that have ended, from 100 on (default: no limit)")
+	flags.Int32Var(&s.policy.MaxSplits, "max-splits", 0,
+		"batches that may be split to find items that kill workers (default 1000; -1 for none)")
 	flags.BoolVar(&s.policy.Strict, "strict", false, "stop the job as failed at the first item that is neither stored nor skipped")
 }
 

@@ -71,7 +71,7 @@ func (s *adminService) ListWorkers(ctx context.Context, r *pb.ListWorkersRequest
 	resp := &pb.ListWorkersResponse{}
 	for i := range sessions {
 		resp.Workers = append(resp.Workers, toWorker(&sessions[i]))
-		resp.NextPageToken = nextPage(list, p, len(sessions), sessions[i].ID)
+		resp.NextPageToken = nextPage(list, p, len(sessions), sessions[i].ID, 0)
 	}
 	return resp, nil
 }

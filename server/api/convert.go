@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -117,7 +118,7 @@ func toPolicy(p job.Policy) *pb.Policy {
 		MaxAttempts: p.Attempts(), BatchWeight: p.BatchWeight, BatchItems: p.BatchItems, BatchBytes: p.BatchBytes,
 		DefaultSourcedb: p.DefaultSourceDB, MaxRunning: p.MaxRunning, StallTimeout: durationpb.New(p.Stall()),
 		AttemptTimeout: durationpb.New(p.AttemptTimeout), MaxBadItems: p.MaxBadItems, MaxBadPercent: p.MaxBadPercent,
-		Strict: p.Strict,
+		Strict: p.Strict, MaxSplits: cmp.Or(p.MaxSplits, job.DefaultMaxSplits),
 	}
 }
 
@@ -126,7 +127,7 @@ func fromPolicy(p *pb.Policy) job.Policy {
 		MaxAttempts: p.GetMaxAttempts(), BatchWeight: p.GetBatchWeight(), BatchItems: p.GetBatchItems(),
 		BatchBytes: p.GetBatchBytes(), DefaultSourceDB: p.GetDefaultSourcedb(), MaxRunning: p.GetMaxRunning(),
 		StallTimeout: p.GetStallTimeout().AsDuration(), AttemptTimeout: p.GetAttemptTimeout().AsDuration(),
-		MaxBadItems: p.GetMaxBadItems(), MaxBadPercent: p.GetMaxBadPercent(), Strict: p.GetStrict(),
+		MaxBadItems: p.GetMaxBadItems(), MaxBadPercent: p.GetMaxBadPercent(), Strict: p.GetStrict(), MaxSplits: p.GetMaxSplits(),
 	}
 }
 
@@ -158,7 +159,10 @@ func toBatch(b *store.BatchRow) *pb.Batch {
 		Failures: b.Failures, Crashes: b.Crashes, Losses: b.Losses, Outcomes: toRuns(b.Outcomes), Error: b.Error,
 		SessionId: b.SessionID, WorkerId: b.WorkerID, Documents: b.Documents, DocumentCount: int32(b.Total),
 		ClaimedAt: timestamp(b.ClaimedAt), SettledAt: timestamp(b.SettledAt),
-		LeaseExpiresAt: timestamp(b.LeaseExpiresAt),
+		LeaseExpiresAt: timestamp(b.LeaseExpiresAt), RootId: b.RootID, ParentId: b.ParentID, Solo: b.Solo,
+	}
+	if b.Suspect > 0 && !b.State.Ended() || b.State == job.BatchCrashed {
+		out.SuspectItem = b.FirstItem + int64(b.Suspect) - 1
 	}
 	if b.AvailableAt.After(time.Now()) {
 		out.AvailableAt = timestamp(b.AvailableAt)
@@ -180,8 +184,36 @@ func toAttempts(attempts []store.Attempt) []*pb.Attempt {
 		out[i] = &pb.Attempt{
 			BatchId: a.BatchID, Attempt: a.Attempt, SessionId: a.SessionID, WorkerId: a.WorkerID,
 			End: attemptEnds[a.Kind], Message: a.Message, ClaimedAt: timestamp(a.ClaimedAt), EndedAt: timestamp(a.EndedAt),
-			BatchState: batchState(a.State),
+			BatchState: batchState(a.State), Decision: a.Decision, Beats: a.Beats, Crash: toCrash(a.Crash),
 		}
+	}
+	return out
+}
+
+func toCrash(c *job.Crash) *pb.Crash {
+	if c == nil {
+		return nil
+	}
+	out := &pb.Crash{
+		Signal: c.Signal, ExitCode: c.ExitCode, PeakMemoryBytes: c.PeakMemory, Stderr: c.Stderr, Fingerprint: c.Fingerprint,
+	}
+	if c.Suspect > 0 {
+		position := c.Suspect - 1
+		out.SuspectPosition = &position
+	}
+	return out
+}
+
+func fromCrash(c *pb.Crash) *job.Crash {
+	if c == nil {
+		return nil
+	}
+	out := &job.Crash{
+		Signal: c.GetSignal(), ExitCode: c.GetExitCode(), PeakMemory: max(c.GetPeakMemoryBytes(), 0), Stderr: c.GetStderr(),
+		Fingerprint: c.GetFingerprint(),
+	}
+	if c.SuspectPosition != nil {
+		out.Suspect = c.GetSuspectPosition() + 1
 	}
 	return out
 }

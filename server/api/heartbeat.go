@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/dispatch"
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
@@ -155,20 +156,21 @@ func (s *workerService) answer(
 	if m.GetSessionId() != session {
 		return nil, invalid("session_id", "must be %d in every beat of this stream", session)
 	}
-	beats, finished := make([]store.Beat, len(m.GetLeases())), make([]int32, len(m.GetLeases()))
+	beats, standings := make([]store.Beat, len(m.GetLeases())), make([]dispatch.Standing, len(m.GetLeases()))
 	for i, l := range m.GetLeases() {
 		results, err := fromResults(l.GetResults())
 		if err != nil {
 			return nil, err
 		}
-		finished[i] = l.GetFinishedItems()
+		standings[i] = dispatch.Standing{Finished: l.GetFinishedItems(), Opaque: l.GetOpaque()}
 		beats[i] = store.Beat{
 			Lease: job.Lease{BatchID: l.GetBatchId(), Attempt: l.GetAttempt(), SessionID: session},
 			From:  l.GetFromItem(), Outcomes: fromRuns(l.GetOutcomes()), Findings: fromFindings(l.GetBatchId(), l.GetFindings()),
 			Results: results,
+			Waiting: l.GetFinishedItems() < 0,
 		}
 	}
-	answers, err := s.cfg.Dispatcher.Beat(ctx, session, beats, finished)
+	answers, err := s.cfg.Dispatcher.Beat(ctx, session, beats, standings)
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, err
 	}

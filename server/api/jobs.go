@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -63,7 +64,7 @@ func (s *jobService) ListJobs(ctx context.Context, r *pb.ListJobsRequest) (*pb.L
 	resp := &pb.ListJobsResponse{}
 	for i := range jobs {
 		resp.Jobs = append(resp.Jobs, toJob(&jobs[i]))
-		resp.NextPageToken = nextPage(list, p, len(jobs), jobs[i].ID)
+		resp.NextPageToken = nextPage(list, p, len(jobs), jobs[i].ID, 0)
 	}
 	return resp, nil
 }
@@ -137,8 +138,21 @@ func (s *jobService) GetBatch(ctx context.Context, r *pb.GetBatchRequest) (*pb.G
 	if err != nil {
 		return nil, err
 	}
-	return &pb.GetBatchResponse{Batch: toBatch(&b), Attempts: toAttempts(attempts)}, nil
+	resp := &pb.GetBatchResponse{Batch: toBatch(&b), Attempts: toAttempts(attempts)}
+	if b.RootID == 0 && b.State != job.BatchSplit {
+		return resp, nil
+	}
+	family, err := s.cfg.Store.ListBatches(ctx, store.BatchFilter{JobID: b.JobID}, store.Page{Size: familyMost, After: int64(b.Ordinal)})
+	if err != nil {
+		return nil, err
+	}
+	family = slices.DeleteFunc(family, func(x store.BatchRow) bool { return x.Ordinal != b.Ordinal })
+	resp.Family = toBatches(family)
+	return resp, nil
 }
+
+// familyMost bounds the parts of a split batch that are returned with one of them.
+const familyMost = 1000
 
 func (s *jobService) ListBatches(ctx context.Context, r *pb.ListBatchesRequest) (*pb.ListBatchesResponse, error) {
 	const list = "batches"
@@ -159,12 +173,12 @@ func (s *jobService) ListBatches(ctx context.Context, r *pb.ListBatchesRequest) 
 		return nil, err
 	}
 	resp := &pb.ListBatchesResponse{Batches: toBatches(rows)}
-	if n := len(rows); n > 0 && !f.Slowest {
-		last := rows[n-1].ID
-		if f.JobID != 0 {
-			last = int64(rows[n-1].Ordinal) + 1
-		}
-		resp.NextPageToken = nextPage(list, p, n, last)
+	switch n := len(rows); {
+	case n == 0 || f.Slowest:
+	case f.JobID != 0:
+		resp.NextPageToken = nextPage(list, p, n, int64(rows[n-1].Ordinal)+1, rows[n-1].ID)
+	default:
+		resp.NextPageToken = nextPage(list, p, n, rows[n-1].ID, 0)
 	}
 	return resp, nil
 }

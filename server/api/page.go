@@ -21,18 +21,29 @@ func page(list string, size, defaultSize int32, token string) (store.Page, error
 	if err != nil {
 		return p, err
 	}
+	key, id, both := strings.Cut(key, ".")
 	if p.After, err = strconv.ParseInt(key, 10, 64); err != nil || p.After < 0 {
 		return p, badToken(list)
+	}
+	if both {
+		if p.AfterID, err = strconv.ParseInt(id, 10, 64); err != nil || p.AfterID < 1 {
+			return p, badToken(list)
+		}
 	}
 	return p, nil
 }
 
-// nextPage returns the token for the page after one of got entries, "" after the last.
-func nextPage(list string, p store.Page, got int, last int64) string {
+// nextPage returns the token for the page after one of got entries, "" after the last. lastID is given where entries share
+// sort keys, else 0.
+func nextPage(list string, p store.Page, got int, last, lastID int64) string {
 	if got < p.Size {
 		return ""
 	}
-	return sealToken(list, strconv.FormatInt(last, 10))
+	key := strconv.FormatInt(last, 10)
+	if lastID != 0 {
+		key += "." + strconv.FormatInt(lastID, 10)
+	}
+	return sealToken(list, key)
 }
 
 func sealToken(list, key string) string {

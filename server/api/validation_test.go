@@ -211,10 +211,10 @@ func TestPageTokens(t *testing.T) {
 	if err != nil || first != (store.Page{Size: 50}) {
 		t.Errorf("the first page is %+v, %v", first, err)
 	}
-	if token := nextPage("jobs", first, 49, 7); token != "" {
+	if token := nextPage("jobs", first, 49, 7, 0); token != "" {
 		t.Errorf("a page that is not full is followed by %q", token)
 	}
-	token := nextPage("jobs", first, 50, 7)
+	token := nextPage("jobs", first, 50, 7, 0)
 	second, err := page("jobs", 10, 50, token)
 	if err != nil || second != (store.Page{Size: 10, After: 7}) {
 		t.Errorf("the second page is %+v, %v", second, err)

@@ -134,6 +134,7 @@ func (s *workerService) grants(ctx context.Context, grants []store.Grant) (*pb.C
 			BatchId: g.BatchID, Attempt: g.Attempt, JobId: g.JobID, Kind: j.Kind, Project: j.Project, Mode: j.Mode,
 			Parameters: j.Parameters, DefaultSourcedb: j.Policy.DefaultSourceDB, ItemCount: g.ItemCount,
 			DoneItems: g.DoneItems, Remaining: durationpb.New(g.Remaining), Payload: frames[g.BatchID],
+			FirstItem: g.FirstItem, Ancestors: g.Ancestors, Solo: g.Solo,
 		})
 	}
 	return resp, nil
@@ -194,7 +195,7 @@ func (s *workerService) SettleBatches(ctx context.Context, r *pb.SettleBatchesRe
 			Lease: job.Lease{BatchID: x.GetBatchId(), Attempt: x.GetAttempt(), SessionID: r.GetSessionId()},
 			End: job.End{
 				Kind: endsByProto[x.GetEnd()], Retryable: x.GetRetryable(), Message: x.GetMessage(),
-				From: x.GetFromItem(), Outcomes: fromRuns(x.GetOutcomes()),
+				From: x.GetFromItem(), Outcomes: fromRuns(x.GetOutcomes()), Crash: fromCrash(x.GetCrash()),
 			},
 			Findings: fromFindings(x.GetBatchId(), x.GetFindings()),
 			Results:  results,

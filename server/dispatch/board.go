@@ -3,6 +3,7 @@ package dispatch
 import (
 	"cmp"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tallyman-dev/tallyman/server/job"
@@ -15,7 +16,8 @@ import (
 type board struct {
 	jobs     map[int64]*seat
 	projects map[string]*project
-	rewound  time.Time // monotonic
+	rewound  time.Time    // monotonic
+	waits    atomic.Int32 // seats that are choosy; read by others, too
 	// projectLimit is how many batches of one project may run at the same time; 0 for no limit.
 	projectLimit int
 }
@@ -30,6 +32,7 @@ type seat struct {
 	floor  int32 // no fresh batch lies before
 	dry    bool  // the last claim found fewer than it asked for: it is not asked until something happens
 	full   bool  // its limits left the last claim no room: it is not asked until a batch of its job or project may have ended
+	choosy bool  // it may have batches that wait for a session which holds nothing, or for another worker
 	idle   bool  // it has given nothing since it was dry or full, or came
 }
 
@@ -74,6 +77,7 @@ func (b *board) stir(jobID int64) {
 // free says that batches of a job, or with 0 of any, may have ended: there may be room for others under its limits and
 // those of its project.
 func (b *board) free(jobID int64) {
+	b.reconsider()
 	from := b.jobs[jobID]
 	if from != nil && b.projectLimit == 0 {
 		from.full = false
@@ -90,7 +94,20 @@ func (b *board) free(jobID int64) {
 // limited says whether something may wait for batches of a job to end.
 func (b *board) limited(jobID int64) bool {
 	s := b.jobs[jobID]
-	return b.projectLimit > 0 || s != nil && s.job.Policy.MaxRunning > 0
+	return b.projectLimit > 0 || b.waits.Load() > 0 || s != nil && s.job.Policy.MaxRunning > 0
+}
+
+// reconsider has jobs asked again of which batches wait for another session than those that asked.
+func (b *board) reconsider() {
+	if b.waits.Load() == 0 {
+		return
+	}
+	b.waits.Store(0)
+	for _, s := range b.jobs {
+		if s.choosy {
+			s.choosy, s.dry = false, false
+		}
+	}
 }
 
 // rewind makes the next claims ask the jobs that were dry, from their start: a backoff may have passed, and batches below
@@ -241,6 +258,10 @@ func (b *board) dried(turns []store.Turn, took map[int64]store.Took) {
 			continue
 		}
 		s.dry = s.dry || got.Batches < t.Most-got.Held
+		if got.Choosy && !s.choosy {
+			s.choosy = true
+			b.waits.Add(1)
+		}
 		s.full = s.full || got.Full
 		s.idle = s.idle || s.dry || s.full
 	}

@@ -266,6 +266,9 @@ func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
 				asked = asked && w.asked
 			}
 		}
+		if !asked {
+			c.board.reconsider() // who comes anew may be the one that a batch waits for
+		}
 		turns := c.board.deal(kinds, want)
 		if len(requests) == 0 || len(turns) == 0 && asked {
 			return nil

@@ -151,14 +151,14 @@ type BeatAnswer struct {
 }
 
 // Beat renews the leases of one session's message and records what it brings. It blocks until that is committed.
-// Leases that this message and the one before it did not name are released. finished says, for each beat, how many items
-// of its batch are finished.
-func (d *Dispatcher) Beat(ctx context.Context, session int64, beats []store.Beat, finished []int32) ([]BeatAnswer, error) {
+// Leases that this message and the one before it did not name are released. standings says, for each beat, how far its batch
+// is.
+func (d *Dispatcher) Beat(ctx context.Context, session int64, beats []store.Beat, standings []Standing) ([]BeatAnswer, error) {
 	d.touch(session)
 	named := make(map[int64]bool, len(beats))
 	for i, b := range beats {
 		// Before anything that may fail: it is the worker that is judged by it, not the database.
-		d.ledger.Progress(b.Lease, finished[i])
+		d.ledger.Progress(b.Lease, standings[i])
 		named[b.BatchID] = true
 	}
 	if forgotten := d.ledger.Named(session, named, d.cfg.Interval); len(forgotten) > 0 {
@@ -183,9 +183,9 @@ func (d *Dispatcher) Beat(ctx context.Context, session int64, beats []store.Beat
 		out[i] = BeatAnswer{a.BeatAnswer, a.unknown}
 		if !a.unknown && !a.Lost {
 			// Workers that do not count what they finished are judged by what is recorded.
-			known := finished[i]
-			if known >= 0 {
-				known = max(known, a.Acknowledged)
+			known := standings[i]
+			if known.Finished >= 0 {
+				known.Finished = max(known.Finished, a.Acknowledged)
 			}
 			d.ledger.Progress(beats[i].Lease, known)
 		}

@@ -22,9 +22,14 @@ type late struct {
 	why   string
 }
 
-// Progress notes what a beat says of a lease: how many items of the batch are finished, below 0 while it waits for its
-// handler. A lease that is not known is not noted.
-func (l *Ledger) Progress(lease job.Lease, finished int32) {
+// Standing is what a beat says of how far a batch is.
+type Standing struct {
+	Finished int32 // items; below 0 while it waits for its handler
+	Opaque   bool  // all items are finished at once: it does not stall
+}
+
+// Progress notes what a beat says of a lease. A lease that is not known is not noted.
+func (l *Ledger) Progress(lease job.Lease, s Standing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.entries[lease.BatchID]
@@ -32,10 +37,10 @@ func (l *Ledger) Progress(lease job.Lease, finished int32) {
 		return
 	}
 	now := time.Now()
-	if finished < 0 {
+	if s.Finished < 0 {
 		e.begun, e.progressed = now, now
-	} else if e.beaten.IsZero() || finished > e.finished {
-		e.finished, e.progressed = max(finished, e.finished), now
+	} else if e.beaten.IsZero() || s.Finished > e.finished || s.Opaque {
+		e.finished, e.progressed = max(s.Finished, e.finished), now
 	}
 	e.beaten = now
 }

@@ -104,7 +104,7 @@ func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
 	}
 	a := attempt{
 		batch: b, writer: w, options: options,
-		lease: store.Lease{Batch: b.ID, Attempt: b.Attempt, Job: b.JobID, Deadline: b.Deadline},
+		lease: store.Lease{Batch: b.ID, Attempt: b.Attempt, Job: b.JobID, Deadline: b.Deadline, Ancestors: b.Ancestors},
 		job:   store.Job{ID: b.JobID, Project: b.Project, Mode: b.Mode, Overlaps: b.Overlaps},
 	}
 	if err := w.Begin(ctx, a.lease); err != nil {
