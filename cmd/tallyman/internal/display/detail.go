@@ -82,6 +82,16 @@ func Batch(w io.Writer, response *tallymanv1.GetBatchResponse) error {
 	if batch.GetAvailableAt() != nil {
 		row("waits until", Time(batch.GetAvailableAt()))
 	}
+	if batch.GetSolo() {
+		row("solo", "it killed a worker: granted only to one that holds nothing else")
+	}
+	if batch.GetSuspectItem() != 0 {
+		name := "suspect"
+		if batch.GetState() == tallymanv1.BatchState_BATCH_STATE_CRASHED {
+			name = "culprit"
+		}
+		row(name, "item "+number(batch.GetSuspectItem()))
+	}
 	if batch.GetError() != "" {
 		row("error", batch.GetError())
 	}
@@ -101,6 +111,13 @@ func Batch(w io.Writer, response *tallymanv1.GetBatchResponse) error {
 		if _, _, err := Attempts.Write(&b, Table, each(attempts), 0); err != nil {
 			return err
 		}
+		for _, a := range attempts {
+			explain(&b, a)
+		}
+	}
+	if len(response.GetFamily()) > 0 {
+		b.WriteString("\nfamily\n")
+		tree(&b, response.GetFamily(), batch.GetBatchId())
 	}
 	return write(w, []byte(b.String()))
 }

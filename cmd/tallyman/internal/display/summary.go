@@ -31,7 +31,16 @@ type Groups struct {
 	Groups []Group
 	Read   int64
 	More   bool // there are findings that were not read
+
+	Culprits []*tallymanv1.Finding // items that killed workers, the first of them
+	Crashed  int64                 // all of them
 }
+
+// itemCrashed is the code of the finding that names an item which killed its worker.
+const itemCrashed = "ITEM_CRASHED"
+
+// maxCulprits is how many culprits a summary names.
+const maxCulprits = 10
 
 // GroupFindings reads findings, at most 100,000, and groups them.
 func GroupFindings(findings iter.Seq2[*tallymanv1.Finding, error]) (Groups, error) {
@@ -51,6 +60,12 @@ func GroupFindings(findings iter.Seq2[*tallymanv1.Finding, error]) (Groups, erro
 			break
 		}
 		all.Read++
+		if f.GetCode() == itemCrashed {
+			if all.Crashed++; all.Crashed <= maxCulprits {
+				all.Culprits = append(all.Culprits, f)
+			}
+			continue
+		}
 		k := key{f.GetSeverity(), f.GetCode(), f.GetItem() == 0}
 		i, ok := index[k]
 		if !ok {
@@ -99,7 +114,9 @@ func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tall
 	}
 	var batches int64
 	for _, c := range p.GetBatchesByState() {
-		batches += c.GetBatches()
+		if c.GetState() != tallymanv1.BatchState_BATCH_STATE_SPLIT { // its parts count
+			batches += c.GetBatches()
+		}
 	}
 	fmt.Fprintf(tab, "  batches\t%s\n", Number(batches))
 	for _, c := range p.GetBatchesByState() {
@@ -120,6 +137,20 @@ func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tall
 			unread = " nothing was read from here on:"
 		}
 		fmt.Fprintf(&b, "    %s %s:%s %s\n", Severity(g.Severity), g.Code, unread, example(g.Example))
+	}
+	if findings.Crashed > 0 {
+		fmt.Fprintf(&b, "    %s that killed their workers:\n", Plural(findings.Crashed, "item"))
+		for _, f := range findings.Culprits {
+			fmt.Fprintf(&b, "      %s\n", strings.ReplaceAll(example(f), "\n", "\n  "))
+		}
+		if more := findings.Crashed - int64(len(findings.Culprits)); more > 0 {
+			fmt.Fprintf(&b, "      and %s more\n", Number(more))
+		}
+	}
+	if findings.Crashed > 0 { // what these died of is said already
+		failures = slices.DeleteFunc(slices.Clone(failures), func(f *tallymanv1.FailureGroup) bool {
+			return f.GetEnd() == tallymanv1.AttemptEnd_ATTEMPT_END_DIED
+		})
 	}
 	for _, f := range failures[:min(len(failures), maxFailures)] {
 		fmt.Fprintf(&b, "    %s %s, as in batch %d:\n        %s\n", Plural(f.GetAttempts(), "attempt"),

@@ -152,6 +152,19 @@ func between(begin, end *timestamppb.Timestamp) string {
 	return Duration(end.AsTime().Sub(begin.AsTime()))
 }
 
+// Bytes writes a size in the largest unit of which there is one.
+func Bytes(n int64) string {
+	const units = "KMGTPE"
+	if n < 1<<10 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	value, unit := float64(n)/(1<<10), 0
+	for value >= 1<<10 {
+		value, unit = value/(1<<10), unit+1
+	}
+	return strconv.FormatFloat(value, 'f', 1, 64) + " " + units[unit:unit+1] + "iB"
+}
+
 // Plural writes a number with its noun.
 func Plural(n int64, noun string) string {
 	if n == 1 {
