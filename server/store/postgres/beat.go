@@ -42,7 +42,8 @@ WITH free AS MATERIALIZED (
     FOR UPDATE OF b SKIP LOCKED
 ), renewed AS (
     UPDATE batches b
-    SET lease_expires_at = clock_timestamp() + $4::interval, beats = b.beats + 1, waiting = b.id = ANY ($5::bigint[])
+    SET lease_expires_at = clock_timestamp() + $4::interval, beats = b.beats + 1,
+        waiting = (b.id, b.attempt) IN (SELECT x.id, x.attempt FROM unnest($5::bigint[], $6::integer[]) AS x(id, attempt))
     WHERE b.id = ANY (ARRAY(SELECT id FROM free))
     RETURNING b.id, b.job_id, b.done_items
 )
@@ -104,16 +105,27 @@ func leasesOf(beats []store.Beat, of []int) leaseArrays {
 	return newLeases(leases)
 }
 
+// waitingOf returns the leases of which the last of some beats says that their handlers have not begun: reports of outcomes
+// are made before renewals, whatever came first, and say that they have.
+func waitingOf(beats []store.Beat) leaseArrays {
+	last := map[job.Lease]int{}
+	for i := range beats {
+		last[beats[i].Lease] = i
+	}
+	var leases []job.Lease
+	for i := range beats {
+		if b := &beats[i]; last[b.Lease] == i && b.Waiting && len(b.Outcomes) == 0 {
+			leases = append(leases, b.Lease)
+		}
+	}
+	return newLeases(leases)
+}
+
 // renew renews the leases of the beats with these indexes. It does not wait for the disk: what a crash of the database
 // loses of it is a fraction of a second of a lease.
 func (s *Store) renew(ctx context.Context, lease time.Duration, beats []store.Beat, of []int, answers []store.BeatAnswer) ([]int, error) {
 	a := leasesOf(beats, of)
-	waiting := []int64{}
-	for _, i := range of {
-		if beats[i].Waiting {
-			waiting = append(waiting, beats[i].BatchID)
-		}
-	}
+	waiting := waitingOf(beats)
 	var (
 		skipped []int
 		states  map[int64]job.State
@@ -122,7 +134,7 @@ func (s *Store) renew(ctx context.Context, lease time.Duration, beats []store.Be
 		skipped = nil
 		t.queue(`SET LOCAL synchronous_commit = off`)
 		states = halted(t)
-		each(t.queue(renewLeases, a.batches, a.attempts, a.sessions, lease, waiting), func(row pgx.Rows) error {
+		each(t.queue(renewLeases, a.batches, a.attempts, a.sessions, lease, waiting.batches, waiting.attempts), func(row pgx.Rows) error {
 			var (
 				n             int
 				renewed, live bool

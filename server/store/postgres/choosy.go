@@ -38,7 +38,7 @@ CROSS JOIN LATERAL (
 ) b
 ORDER BY t.n, b.available_at, b.id`
 
-// selectHolders says what live sessions hold, and which kinds they serve.
+// selectClaimants says what live sessions hold, and which kinds they serve.
 const selectClaimants = `
 SELECT s.id, s.worker_id, (SELECT count(*) FROM batches b WHERE b.session_id = s.id),
        EXISTS (SELECT FROM batches b WHERE b.session_id = s.id AND b.solo),
@@ -141,6 +141,11 @@ func (c *claim) choosy(ctx context.Context, t *tx, rooms *store.Rooms) (given ma
 	// A request that got one is answered with that.
 	for _, g := range c.grants {
 		most[g.request-1] = 0
+	}
+	for i := range live {
+		if k := slices.IndexFunc(askers, func(a store.Claimant) bool { return a.Session == live[i].Session }); k >= 0 {
+			live[i].Held = askers[k].Held
+		}
 	}
 	if keep := store.Keep(waiting, live); keep != 0 {
 		for i, session := range c.sessions {

@@ -237,7 +237,8 @@ func (c *claim) run(ctx context.Context, t *tx) error {
 // deal sorts grants by what was asked, those of a request in the order they were taken. A request that got new leases
 // holds none from before any more.
 func deal(asked int, grants, old []granted) [][]store.Grant {
-	slices.SortFunc(grants, func(x, y granted) int { return cmp.Compare(x.slot, y.slot) })
+	// Those that not every session may have come first, as they were given.
+	slices.SortStableFunc(grants, func(x, y granted) int { return cmp.Compare(x.slot, y.slot) })
 	slices.SortFunc(old, func(x, y granted) int { return cmp.Compare(x.BatchID, y.BatchID) })
 	by := make([][]store.Grant, asked)
 	for _, g := range grants {

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -55,16 +56,27 @@ const modelRuns = 30
 func cluster(tb testing.TB, coordinators int) storetest.Cluster {
 	tb.Helper()
 	dsn := pgtest.DSN(tb, "coordinator", postgres.Migrate)
-	c := storetest.Cluster{Postpone: func(ctx context.Context, batchID int64, d time.Duration) error {
+	set := func(ctx context.Context, column string, batchID int64, d time.Duration) error {
 		conn, err := pgx.Connect(ctx, dsn)
 		if err != nil {
 			return err
 		}
 		defer conn.Close(ctx)
-		_, err = conn.Exec(ctx, `UPDATE batches SET available_at = clock_timestamp() + $2::interval
-			WHERE id = $1 AND state = 0 AND available_at IS NOT NULL`, batchID, d)
+		tag, err := conn.Exec(ctx, `UPDATE batches SET `+column+` = clock_timestamp() + $2::interval
+			WHERE id = $1 AND state = 0 AND `+column+` IS NOT NULL`, batchID, d)
+		if err == nil && tag.RowsAffected() != 1 {
+			err = fmt.Errorf("batch %d has no %s", batchID, column)
+		}
 		return err
-	}}
+	}
+	c := storetest.Cluster{
+		Postpone: func(ctx context.Context, batchID int64, d time.Duration) error {
+			return set(ctx, "available_at", batchID, d)
+		},
+		Shun: func(ctx context.Context, batchID int64, d time.Duration) error {
+			return set(ctx, "avoid_until", batchID, d)
+		},
+	}
 	for range coordinators {
 		c.Handles = append(c.Handles, openAt(tb, dsn, 4))
 	}

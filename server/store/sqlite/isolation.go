@@ -29,22 +29,27 @@ func (g *group) death(h *held, end *job.End, rules jobRules, worker string) (job
 		d.Suspect = end.Crash.Suspect
 		return d, nil
 	}
-	d.Process = true
-	shared, known := g.shared[h.SessionID]
-	if !known {
-		// What it held at its death, in this group or in one before: all but what a worker that lived reported.
-		err := each(g, func(row scanner) error { return row.Scan(&shared) }, `SELECT
-				(SELECT count(*) FROM batches WHERE session_id = ?1 AND waiting = 0)
-				+ (SELECT count(*) FROM attempts a JOIN sessions s ON s.id = a.session_id
-					WHERE a.session_id = ?1 AND a.ended_at >= coalesce(s.broken_at, s.ended_at) AND a.ended_as = 'died' AND a.signal IS NULL)`,
-			h.SessionID)
-		if err != nil {
-			return d, fmt.Errorf("count batches of session %d: %w", h.SessionID, err)
-		}
-		g.shared[h.SessionID] = shared
+	shared, err := g.sharing(h.SessionID)
+	d.Process, d.Shared = true, shared > 1
+	return d, err
+}
+
+// sharing counts what a session holds and has begun with, and what it held when it died that was ended before: all but
+// what a worker that lived reported. It does so once, before this transaction ends any of it.
+func (g *group) sharing(session int64) (n int, err error) {
+	if n, known := g.shared[session]; known {
+		return n, nil
 	}
-	d.Shared = shared > 1
-	return d, nil
+	err = each(g, func(row scanner) error { return row.Scan(&n) }, `SELECT
+			(SELECT count(*) FROM batches WHERE session_id = ?1 AND waiting = 0)
+			+ (SELECT count(*) FROM attempts a JOIN sessions s ON s.id = a.session_id
+				WHERE a.session_id = ?1 AND a.ended_at >= coalesce(s.broken_at, s.ended_at) AND a.ended_as = 'died' AND a.signal IS NULL)`,
+		session)
+	if err != nil {
+		return 0, fmt.Errorf("count batches of session %d: %w", session, err)
+	}
+	g.shared[session] = n
+	return n, nil
 }
 
 // itemsFor returns the items of a batch whose end names one of them or splits it, nil otherwise. If they cannot be read,

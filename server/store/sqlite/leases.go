@@ -51,7 +51,7 @@ func (g *group) beat(lease time.Duration, b *store.Beat) (store.BeatAnswer, erro
 		return row.Scan(&h.JobID, &h.FirstItem, &h.ItemCount, &h.DoneItems)
 	}, `UPDATE batches SET lease_expires_at = ?, beats = beats + 1, waiting = ? WHERE id = ? AND attempt = ? AND session_id = ?
 		RETURNING job_id, first_item, item_count, done_items`,
-		micros(g.now.Add(lease)), b.Waiting, b.BatchID, b.Attempt, b.SessionID)
+		micros(g.now.Add(lease)), b.Waiting && len(b.Outcomes) == 0, b.BatchID, b.Attempt, b.SessionID)
 	if err != nil {
 		return store.BeatAnswer{}, fmt.Errorf("renew batch %d: %w", b.BatchID, err)
 	}
@@ -165,6 +165,11 @@ func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Rea
 		expired, err := g.expired(batches, limit)
 		if err != nil {
 			return err
+		}
+		for i := range expired {
+			if _, err := g.sharing(expired[i].SessionID); err != nil {
+				return err
+			}
 		}
 		for i := range expired {
 			end, err := g.expiry(&expired[i])

@@ -55,6 +55,13 @@ func cluster(tb testing.TB, coordinators int) storetest.Cluster {
 					micros(t.now.Add(d)), batchID)
 			})
 		},
+		Shun: func(ctx context.Context, batchID int64, d time.Duration) error {
+			return s.write(ctx, settling, func(t *tx) error {
+				return t.only("UPDATE batches SET avoid_until = ? WHERE id = ? AND state = 0 AND avoid_until IS NOT NULL",
+					micros(t.now.Add(d)), batchID)
+			})
+		},
+		Looks: true,
 	}
 }
 

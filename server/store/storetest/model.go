@@ -21,6 +21,11 @@ type Cluster struct {
 	// Postpone has a returned batch available in d from now. How long a failed batch waits is random and takes seconds;
 	// a sequence sets it by itself, so that it is a function of its seed.
 	Postpone func(ctx context.Context, batchID int64, d time.Duration) error
+	// Shun has a returned batch that died be avoided for d from now by the worker on which it did.
+	Shun func(ctx context.Context, batchID int64, d time.Duration) error
+	// Looks says that every claim looks for batches that not every session may have. Otherwise a handle looks for them when
+	// it has made one, or when its last claim saw some, or when there is nothing else.
+	Looks bool
 }
 
 // OpenCluster opens an empty database for one test, with handles for so many coordinators, and has it closed when the
@@ -39,8 +44,10 @@ const brief = time.Microsecond
 // freeze, come back, settle late and twice, and uploads that break and resume. Every answer is predicted, and after
 // every step all rows are compared with the model, so that each invariant of the store's specification holds or is said
 // to be broken: at most one live lease a batch; no more running batches of a job, or of a project, than may be; attempts
-// that only grow; ends that never change; counters that are what the batches say; outcomes that are final, and one for every item of a job that ended; findings recorded once;
-// progress and revisions that never fall; jobs that end when all is settled.
+// that only grow; ends that never change; every item of a batch that was split in exactly one of its parts; nobody called
+// the culprit but after two deaths of its own, and none named or split while only one worker is known to die; counters
+// that are what the batches say; outcomes that are final, and one for every item of a job that ended; findings recorded
+// once; progress and revisions that never fall; jobs that end when all is settled.
 //
 // Time is the store's own, but what depends on it has always passed, or never does, so that a failing seed replays: it
 // is printed, with the flags that do so. runs sequences are tried, unless -rapid.checks says how many: all on one
@@ -78,6 +85,7 @@ type action struct {
 
 // step does one thing that can be done now. None is tried in vain: a sequence of rapid's ends early when many are.
 func (m *model) step(t *rapid.T) {
+	m.breathe()
 	var ready []action
 	sum := 0
 	for _, a := range slices.Concat(
@@ -97,6 +105,19 @@ func (m *model) step(t *rapid.T) {
 	}
 }
 
+// breathe has all sessions beat from time to time, so that on a slow machine too each counts as one that lives.
+func (m *model) breathe() {
+	if time.Since(m.breathed) < 10*time.Second {
+		return
+	}
+	m.breathed = time.Now()
+	var all []int64
+	for _, s := range m.sessions {
+		all = append(all, s.id)
+	}
+	m.fixture.touch(all...)
+}
+
 // begin has a job and workers there, without which little can happen.
 func (m *model) begin(t *rapid.T) {
 	m.upload(t)
@@ -108,12 +129,11 @@ func (m *model) begin(t *rapid.T) {
 
 // model is what one sequence knows of the store.
 type model struct {
-	*fixture // of the first coordinator
-	run      int
-	names    int // given out so far, to be unique
-	steps    int
-	postpone func(ctx context.Context, batchID int64, d time.Duration) error
-
+	*fixture     // of the first coordinator
+	run          int
+	names        int // given out so far, to be unique
+	steps        int
+	cluster      Cluster
 	coordinators []*coordinator
 	jobs         []*knownJob             // deleted ones included
 	batches      map[int64]*knownBatch   // of all jobs
@@ -124,7 +144,9 @@ type model struct {
 	settlements  []store.Settlement      // every one that was answered
 	late         []call                  // on their way
 	finishing    bool                    // all jobs are being ended
+	breathed     time.Time               // all sessions
 	touched      map[*knownBatch]touched // in this step
+	unseen       []*knownBatch           // parts whose rows were not seen
 }
 
 // call is one that a coordinator has begun, with what it knew then, and that has not reached the store.
@@ -137,7 +159,7 @@ type call struct {
 type touched struct{ lease, settled bool }
 
 func newModel(ctx context.Context, rt *rapid.T, cluster Cluster, run int) *model {
-	m := &model{run: run, postpone: cluster.Postpone, batches: map[int64]*knownBatch{}, touched: map[*knownBatch]touched{}}
+	m := &model{run: run, breathed: time.Now(), cluster: cluster, batches: map[int64]*knownBatch{}, touched: map[*knownBatch]touched{}}
 	for _, s := range cluster.Handles {
 		c := &coordinator{fixture: &fixture{tb: rt, Store: s, ctx: ctx}}
 		c.forget()
@@ -146,6 +168,12 @@ func newModel(ctx context.Context, rt *rapid.T, cluster Cluster, run int) *model
 	m.fixture = m.coordinators[0].fixture
 	// What a sequence that failed left behind is none of this one's business.
 	for len(m.reap()) > 0 {
+	}
+	_, err := m.EndSilentSessions(ctx, 0)
+	m.must(err)
+	for _, c := range m.coordinators {
+		_, err := c.Claim(ctx, long, []store.ClaimRequest{request(0, "nobody", 1)}, nil)
+		m.must(err)
 	}
 	return m
 }

@@ -33,9 +33,11 @@ func (m *model) check(*rapid.T) {
 			continue
 		}
 		m.look(j, c.job(j.id))
-		for i, row := range m.rows(c.fixture, j) {
+		rows := m.rows(c.fixture, j)
+		for i, row := range rows {
 			m.lookBatch(c, j.batches[i], row)
 		}
+		m.checkParts(rows)
 		m.lookResults(c, j)
 	}
 	clear(m.touched)
@@ -54,7 +56,7 @@ func (m *model) lookBatch(c *coordinator, b *knownBatch, got store.BatchRow) {
 	m.Helper()
 	if b.row.ID == 0 {
 		b.row = got
-		if !got.ClaimedAt.IsZero() || !got.AvailableAt.IsZero() {
+		if !got.ClaimedAt.IsZero() || b.parent == nil && !got.AvailableAt.IsZero() {
 			m.Errorf("a new batch has times: %+v", got)
 		}
 	}
@@ -62,10 +64,13 @@ func (m *model) lookBatch(c *coordinator, b *knownBatch, got store.BatchRow) {
 		Batch: job.Batch{
 			ID: b.id, JobID: b.job.id, Ordinal: b.ordinal, FirstItem: b.cut.FirstItem, ItemCount: b.cut.Items,
 			DoneItems: b.done(), Weight: b.cut.Weight, State: b.state, Attempt: b.attempt, Failures: b.failures,
-			Crashes: b.crashes, Losses: b.losses, Outcomes: join(b.outcomes),
+			Crashes: b.crashes, Losses: b.losses, Outcomes: join(b.outcomes), Suspicion: b.Suspicion, Beats: b.beats,
 			LeaseExpiresAt: b.row.LeaseExpiresAt, ClaimedAt: b.row.ClaimedAt, SettledAt: b.row.SettledAt, AvailableAt: b.row.AvailableAt,
 		},
-		Documents: b.cut.Documents, Total: len(b.cut.Documents),
+		Documents: b.cut.Documents[:min(len(b.cut.Documents), 10)], Total: len(b.cut.Documents),
+	}
+	if b.parent != nil {
+		want.ParentID, want.RootID = b.parent.id, b.root().id
 	}
 	if n := len(b.ends); n > 0 {
 		want.WorkerID = b.ends[n-1].worker
@@ -122,7 +127,7 @@ func (m *model) lookAttempts(c *coordinator, b *knownBatch) {
 		}
 		a := store.Attempt{
 			BatchID: b.id, Attempt: e.lease.Attempt, SessionID: e.lease.SessionID, WorkerID: e.worker, Kind: e.kind,
-			Message: e.message, State: e.state,
+			Message: e.message, State: e.state, Beats: e.beats, Decision: e.decision, Crash: e.crash,
 		}
 		switch n := len(want); {
 		case n < len(b.attempts):
@@ -247,7 +252,9 @@ func (m *model) complete(t *rapid.T, c *coordinator, j *knownJob, by *knownSessi
 		for _, b := range j.batches {
 			switch {
 			case b.backedOff:
-				m.available(b)
+				m.ready(b)
+			case b.avoided:
+				m.unshun(b)
 			case b.state == job.BatchRunning && b.session != by:
 				group = append(group, store.Settlement{Lease: b.lease(), End: job.End{Kind: job.EndReleased, From: b.done()}})
 			case b.state == job.BatchRunning:
@@ -273,6 +280,10 @@ func (m *model) lookFindings(c *coordinator, j *knownJob) {
 	want := slices.Clone(j.found)
 	for _, b := range j.batches {
 		want = append(want, b.found...)
+		for _, f := range b.named {
+			f.Batch = b.id
+			want = append(want, f)
+		}
 	}
 	var got []finding
 	for _, f := range c.findings(store.FindingFilter{JobID: j.id}) {

@@ -19,6 +19,7 @@ type coordinator struct {
 	ledger *dispatch.Ledger
 	floors map[int64]int32         // of fresh batches, by job
 	serves map[*knownSession]int64 // heartbeat streams, by number
+	choosy bool                    // its store has seen batches that not every session may have
 }
 
 // forget is what happens to a coordinator that was killed: it shortens nothing and tells nobody.
@@ -80,6 +81,7 @@ func (m *model) reapThese(c *coordinator, batches []int64, limit int) {
 		accused[e.Lease] = e.Message == store.SilentMessage
 	}
 	var want []store.Ended
+	x := m.endings(c)
 	for _, b := range m.running(nil) {
 		if len(want) == limit || !b.expired || batches != nil && !slices.Contains(batches, b.id) {
 			continue
@@ -93,15 +95,9 @@ func (m *model) reapThese(c *coordinator, batches []int64, limit int) {
 			}
 			end = job.End{Kind: job.EndDied, Message: store.SilentMessage}
 		}
-		want = append(want, m.end(b, end))
+		want = append(want, m.end(x, b, end, nil, nil))
 	}
 	m.ended(c, "reaped", got.Ended, want)
-}
-
-// end ends a live attempt, which reports nothing any more.
-func (m *model) end(b *knownBatch, e job.End) store.Ended {
-	m.touch(b, touched{settled: true})
-	return b.end(e, nil, nil)
 }
 
 // ended compares attempts that were ended, and has the coordinator forget them.
@@ -117,6 +113,7 @@ func (m *model) ended(c *coordinator, what string, got, want []store.Ended) {
 	for _, e := range got {
 		c.ledger.Drop(e.Lease)
 	}
+	m.adoptParts(c)
 	m.backOff()
 }
 
@@ -125,9 +122,10 @@ func (m *model) endSilent(t *rapid.T) {
 	silent := pick(t, []time.Duration{long, long, 0}, "silent")
 	m.send(t, c, func() {
 		var want []store.Ended
+		x := m.endings(c)
 		for _, s := range m.sessions {
 			if !s.over && silent == 0 {
-				want = append(want, m.endSession(s, job.End{Kind: job.EndLost, Message: store.LostMessage})...)
+				want = append(want, m.endSession(x, s, job.End{Kind: job.EndLost, Message: store.LostMessage})...)
 			}
 		}
 		got, err := c.EndSilentSessions(c.ctx, silent)
@@ -137,11 +135,14 @@ func (m *model) endSilent(t *rapid.T) {
 }
 
 // endSession ends a session with all that it holds.
-func (m *model) endSession(s *knownSession, e job.End) []store.Ended {
+func (m *model) endSession(x *endings, s *knownSession, e job.End) []store.Ended {
+	s.over = true
+	if !s.broken {
+		s.fallen = 0
+	}
 	var list []store.Ended
 	for _, b := range m.running(s) {
-		list = append(list, m.end(b, e))
+		list = append(list, m.end(x, b, e, nil, nil))
 	}
-	s.over = true
 	return list
 }

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -19,6 +20,8 @@ func (m *model) jobActions() []action {
 		{"delete job", 1, nil, m.deleteOne},
 		{"remove deleted jobs", 1, nil, m.deleteStep},
 		{"let a backoff elapse", 3, func() bool { return len(m.waiting()) > 0 }, m.elapseOne},
+		{"offer to all workers again", 3, func() bool { return len(m.shunnedOnes()) > 0 }, m.unshunOne},
+		{"wait for a session that holds nothing", 3, func() bool { return len(m.soloOnes()) > 0 }, m.waitSolo},
 	}
 }
 
@@ -144,18 +147,72 @@ func (m *model) waiting() []*knownBatch {
 	return waiting
 }
 
-func (m *model) elapseOne(t *rapid.T) { m.available(pick(t, m.waiting(), "batch")) }
+func (m *model) elapseOne(t *rapid.T) { m.ready(pick(t, m.waiting(), "batch")) }
 
-func (m *model) available(b *knownBatch) {
-	m.must(m.postpone(m.ctx, b.id, 0))
+func (m *model) ready(b *knownBatch) {
+	m.must(m.cluster.Postpone(m.ctx, b.id, 0))
 	m.touch(b, touched{settled: true})
 	b.backedOff = false
+}
+
+// shunnedOnes returns the batches that are offered to other workers first.
+func (m *model) shunnedOnes() []*knownBatch {
+	return m.pending(func(b *knownBatch) bool { return b.avoided })
+}
+
+// unshunOne lets the time pass in which a batch is offered to other workers first.
+func (m *model) unshunOne(t *rapid.T) { m.unshun(pick(t, m.shunnedOnes(), "batch")) }
+
+func (m *model) unshun(b *knownBatch) {
+	m.must(m.cluster.Shun(m.ctx, b.id, -time.Second))
+	b.avoided = false
+}
+
+// soloOnes returns the solo batches that are available, and may have to wait for their session.
+func (m *model) soloOnes() []*knownBatch {
+	return m.pending(func(b *knownBatch) bool { return b.Solo && !b.backedOff && !b.waited })
+}
+
+// waitSolo has a solo batch wait for longer than it has patience.
+func (m *model) waitSolo(t *rapid.T) {
+	b := pick(t, m.soloOnes(), "batch")
+	m.must(m.cluster.Postpone(m.ctx, b.id, -time.Minute))
+	m.touch(b, touched{settled: true})
+	b.waited = true
+}
+
+// freshen makes sure that no other solo batch has waited for long, however slow the machine is.
+func (m *model) freshen() {
+	now := m.now()
+	for _, b := range m.soloOnes() {
+		if now.Sub(b.row.AvailableAt) > time.Second {
+			m.must(m.cluster.Postpone(m.ctx, b.id, 0))
+			b.row.AvailableAt = m.batch(b.id).AvailableAt
+			m.touch(b, touched{settled: true})
+		}
+	}
+}
+
+// pending returns some of the pending batches.
+func (m *model) pending(some func(*knownBatch) bool) []*knownBatch {
+	var list []*knownBatch
+	for _, j := range m.jobs {
+		for _, b := range j.batches {
+			if !j.deleted && b.state == job.BatchPending && some(b) {
+				list = append(list, b)
+			}
+		}
+	}
+	return list
 }
 
 // backOff makes sure that batches which failed wait, and has them wait until the sequence says otherwise.
 func (m *model) backOff() {
 	m.Helper()
 	for b := range m.touched {
+		if b.avoided {
+			m.must(m.cluster.Shun(m.ctx, b.id, long))
+		}
 		if !b.backedOff {
 			continue
 		}
@@ -164,7 +221,7 @@ func (m *model) backOff() {
 		if waits := row.AvailableAt.Sub(attempts[len(attempts)-1].EndedAt); waits < shortestBackoff {
 			m.Errorf("batch %d failed %d times and is available again after %v", b.id, b.failures, waits)
 		}
-		m.must(m.postpone(m.ctx, b.id, long))
+		m.must(m.cluster.Postpone(m.ctx, b.id, long))
 	}
 }
 

@@ -14,46 +14,65 @@ type knownJob struct {
 	header   store.NewJob
 	up       store.Upload // as it must be told
 	state    job.State
-	batches  []*knownBatch // by ordinal
+	batches  []*knownBatch // by ordinal, those of one by id
+	whole    int32         // of these, those that ingest cut
 	rejected int64         // items, at ingest
 	found    []finding     // at ingest
 	deleted  bool
 
 	retry     string     // request id of the last retry by hand
 	retrying  job.States // that it still moves
-	retryFrom int32      // ordinal
+	retryFrom place      // of the batch that it looked at last
 	faulty    bool       // an item ended since the last fold as a strict job does not allow
 
-	run   int32   // of which progress was seen last
-	ended int64   // items, then
-	seen  job.Job // its row, as of the last look
-	dirty bool    // what is counted has changed since the last fold
-	bare  bool    // the row itself was changed since the last look
+	run    int32         // of which progress was seen last
+	ended  int64         // items, then
+	seen   job.Job       // its row, as of the last look
+	dirty  bool          // what is counted has changed since the last fold
+	deaths map[int64]int // that accuse an item alone, since its batch was cut or retried by hand, by its number
+	bare   bool          // the row itself was changed since the last look
+}
+
+// place is where a batch stands among those of its job.
+type place struct {
+	ordinal int32
+	id      int64
+}
+
+func (p place) before(o place) bool {
+	return p.ordinal < o.ordinal || p.ordinal == o.ordinal && p.id < o.id
 }
 
 // knownBatch is a batch as the model knows it.
 type knownBatch struct {
-	id        int64
-	job       *knownJob
-	ordinal   int32
-	cut       store.NewBatch
-	state     job.BatchState
-	attempt   int32
-	failures  int32
-	crashes   int32
-	losses    int32
+	place    // its id is 0 until its row was seen
+	job      *knownJob
+	parent   *knownBatch // of a part of a split batch
+	cut      store.NewBatch
+	state    job.BatchState
+	attempt  int32
+	failures int32
+	crashes  int32
+	losses   int32
+	job.Suspicion
 	crashed   bool          // ever
 	outcomes  []job.Outcome // final, from the front
 	session   *knownSession // while it runs
 	request   string        // under which it was claimed
 	expired   bool          // its lease has run out, and nobody has noticed
 	deserted  bool          // its session broke since it was claimed, and has not come back
-	returned  bool          // it is pending after an attempt
+	waiting   bool          // its worker said last that its handler has not begun
+	beats     int32         // of its last attempt
+	returned  bool          // it is pending after an attempt, or is a part
 	takenBack bool          // a retry has yet to move it
 	backedOff bool          // and is not to be claimed before somebody lets that time pass
+	shunned   bool          // it died on one worker, was offered to others first, and has not been claimed since
+	avoided   bool          // and that time has not passed
+	waited    bool          // it has been available for as long as a solo batch has patience
 	ends      []knownEnd    // of all its attempts, in their order
 	found     []finding     // by workers
 	values    []itemValue   // by workers
+	named     []finding     // culprits
 
 	row      store.BatchRow // as of the last look
 	attempts []store.Attempt
@@ -61,11 +80,14 @@ type knownBatch struct {
 
 // knownEnd is how an attempt ended.
 type knownEnd struct {
-	lease   job.Lease
-	kind    job.EndKind
-	message string
-	worker  string
-	state   job.BatchState // of the batch after it
+	lease    job.Lease
+	kind     job.EndKind
+	message  string
+	worker   string
+	state    job.BatchState // of the batch after it
+	decision string
+	beats    int32
+	crash    *job.Crash
 }
 
 // knownSession is a session as the model knows it.
@@ -76,6 +98,7 @@ type knownSession struct {
 	drained   bool  // is to take no more
 	epoch     int64 // of its newest stream
 	broken    bool  // and the worker's side closed that one
+	fallen    int   // attempts that died with the process, since that or since its end
 	completed int64
 	crashed   int64
 }
@@ -98,6 +121,17 @@ func (b *knownBatch) holds(l job.Lease) bool {
 func (b *knownBatch) lease() job.Lease {
 	return job.Lease{BatchID: b.id, Attempt: b.attempt, SessionID: b.session.id}
 }
+
+// root is the batch that ingest cut.
+func (b *knownBatch) root() *knownBatch {
+	for b.parent != nil {
+		b = b.parent
+	}
+	return b
+}
+
+// choosy tells whether a returned batch is not for every session.
+func (b *knownBatch) choosy() bool { return b.Solo || b.shunned }
 
 func (b *knownBatch) done() int32 { return int32(len(b.outcomes)) }
 
@@ -146,43 +180,13 @@ func (b *knownBatch) add(list []job.Outcome) {
 	b.job.faulty = b.job.faulty || slices.ContainsFunc(list, func(o job.Outcome) bool { return !o.Good() && o != job.ItemCancelled })
 }
 
-// end ends the live attempt, as package job decides.
-func (b *knownBatch) end(e job.End, news []job.Outcome, findings []store.Finding) store.Ended {
-	before := b.done()
-	b.add(news)
-	d := job.Decide(&job.Batch{
-		ItemCount: b.cut.Items, DoneItems: b.done(), Failures: b.failures, Crashes: b.crashes, Losses: b.losses,
-	}, job.Case{End: e.Kind, Retryable: e.Retryable, State: b.job.state, Policy: b.job.header.Policy})
-	for d.State.Ended() && b.done() < b.cut.Items {
-		b.add([]job.Outcome{d.Undone})
-	}
-	b.find(findings, before, b.done())
-	b.crashed = b.crashed || e.Kind.Crashed()
-	if e.Kind.Crashed() {
-		b.session.crashed++
-	}
-	if d.State == job.BatchCompleted {
-		b.session.completed++
-	}
-	end := knownEnd{b.lease(), e.Kind, e.Message, b.session.worker, d.State}
-	b.ends = append(b.ends, end)
-	b.state, b.failures, b.crashes, b.losses = d.State, d.Failures, d.Crashes, d.Losses
-	b.session, b.request, b.expired, b.deserted = nil, "", false, false
-	b.returned = d.State == job.BatchPending
-	b.backedOff = d.Backoff > 0
-	b.job.dirty = true
-	return store.Ended{
-		Lease: end.lease, JobID: b.job.id, Kind: end.kind, Message: end.message, State: end.state, WorkerID: end.worker,
-		Documents: b.cut.Documents[:min(len(b.cut.Documents), 10)], Total: len(b.cut.Documents),
-	}
-}
-
 // cancel ends a pending batch of a job that is being stopped.
 func (b *knownBatch) cancel() {
 	for b.done() < b.cut.Items {
 		b.outcomes = append(b.outcomes, job.ItemCancelled)
 	}
-	b.state, b.returned, b.backedOff, b.job.dirty = job.BatchCancelled, false, false, true
+	b.state, b.returned, b.backedOff, b.shunned, b.avoided, b.waited = job.BatchCancelled, false, false, false, false, false
+	b.job.dirty = true
 }
 
 // counters are what a job must count, by its batches.
@@ -190,20 +194,26 @@ func (j *knownJob) counters() job.Counters {
 	c := job.Counters{ItemsTotal: j.rejected, BytesRead: j.up.Position.Received, Errors: int64(len(j.found))}
 	c.ItemOutcomes[job.Rejected] = j.rejected
 	for _, b := range j.batches {
-		c.ItemsTotal += int64(b.cut.Items)
 		c.Annotations += int64(b.cut.Annotations)
 		c.Batches[b.state]++
 		c.Warnings += int64(len(b.found))
+		if b.crashed && b.parent == nil {
+			c.CrashedEver++
+		}
+		if b.state == job.BatchSplit {
+			continue // its parts have its items
+		}
+		c.ItemsTotal += int64(b.cut.Items)
 		for _, o := range b.outcomes {
 			if !b.takenBack || o.ByHandler() {
 				c.ItemOutcomes[o]++
 			}
+			if o == job.ItemCrashed {
+				c.Errors++ // the finding that names it
+			}
 		}
 		if b.state == job.BatchRunning {
 			c.ItemsInFlight += int64(b.cut.Items - b.done())
-		}
-		if b.crashed {
-			c.CrashedEver++
 		}
 	}
 	return c

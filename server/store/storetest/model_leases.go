@@ -77,6 +77,7 @@ func (m *model) beatSome(t *rapid.T) {
 		if dice(t, 3, "report") > 0 {
 			beat.From, beat.Outcomes, beat.Findings, beat.Results = m.report(t, g)
 		}
+		beat.Waiting = dice(t, 4, "waiting") == 0
 		beats = append(beats, beat)
 	}
 	lease := lasts(t, "lease")
@@ -90,6 +91,7 @@ func (m *model) beatThese(c *coordinator, lease time.Duration, beats []store.Bea
 		m.Fatalf("beats %v were skipped, and nobody had locked them", skipped)
 	}
 	at := make([]int32, len(beats)) // done when it was its turn
+	times := map[*knownBatch]int32{}
 	for i, beat := range beats {
 		b := m.batches[beat.BatchID]
 		if !b.holds(beat.Lease) {
@@ -107,9 +109,19 @@ func (m *model) beatThese(c *coordinator, lease time.Duration, beats []store.Bea
 			b.job.dirty = true
 		}
 		at[i] = b.done()
+		// Who reports outcomes has begun, whatever the beat says.
+		b.waiting = beat.Waiting && len(beat.Outcomes) == 0
+		times[b]++
 		m.touch(b, touched{lease: true})
 		b.expired = lease == brief
 		c.ledger.Hold(beat.Lease, b.job.id, lease)
+	}
+	for b, n := range times {
+		// Several in one group may count as one.
+		if got := c.batch(b.id).Beats - b.beats; n > 1 && got > 0 && got < n {
+			n = got
+		}
+		b.beats += n
 	}
 	for i, beat := range beats {
 		b := m.batches[beat.BatchID]
@@ -150,9 +162,28 @@ func (m *model) settleSome(t *rapid.T) {
 		} else {
 			s.From, s.Outcomes, s.Findings, s.Results = m.report(t, g)
 		}
+		if s.Kind == job.EndDied {
+			s.Crash = m.crash(t, g)
+		}
 		group = append(group, s)
 	}
 	m.send(t, c, func() { m.settleThese(c, group) })
+}
+
+// crash draws what a worker says of the death of a process: that it had an item at hand that is open, done already, or none,
+// or that this is not known.
+func (m *model) crash(t *rapid.T, g store.Grant) *job.Crash {
+	b := m.batches[g.BatchID]
+	c := &job.Crash{Signal: pick(t, []string{"SIGSEGV", "SIGKILL", ""}, "signal"), ExitCode: int32(dice(t, 2, "code")), Stderr: "it fell", PeakMemory: 1 << 20}
+	switch dice(t, 4, "suspect") {
+	case 0:
+	case 1:
+		c.Suspect = int32(dice(t, int(b.cut.Items)+2, "any"))
+	default:
+		// Always the same one, so that it is found.
+		c.Suspect = min(b.done()+1+b.cut.Items/3, b.cut.Items)
+	}
+	return c
 }
 
 // settleAgain repeats a settlement whose answer was lost, at any coordinator.
@@ -165,6 +196,7 @@ func (m *model) settleThese(c *coordinator, group []store.Settlement) {
 	got, ended, err := c.Settle(c.ctx, group)
 	m.must(err)
 	var wantEnded []store.Ended
+	x := m.endings(c)
 	for i, s := range group {
 		b := m.batches[s.BatchID]
 		var want store.SettleAnswer
@@ -181,9 +213,11 @@ func (m *model) settleThese(c *coordinator, group []store.Settlement) {
 		case !fits || s.Kind == job.EndCompleted && b.done()+int32(len(news)) != b.cut.Items:
 			want = store.SettleAnswer{State: job.BatchRunning, Err: store.ErrIncomplete}
 		default:
-			m.touch(b, touched{settled: true})
+			if s.Kind == job.EndDied && s.Crash == nil {
+				s.Crash = new(job.Crash)
+			}
 			m.record(b, s.Results, b.done(), b.done()+int32(len(news)))
-			e := b.end(s.End, news, s.Findings)
+			e := m.end(x, b, s.End, news, s.Findings)
 			if s.Kind != job.EndCompleted {
 				wantEnded = append(wantEnded, e)
 			}

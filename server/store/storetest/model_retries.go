@@ -79,7 +79,7 @@ func (m *model) retryThis(c *coordinator, j *knownJob, r store.Retry) {
 	}
 	j.seen.ForgivenBad = left.ItemOutcomes[job.ItemFailed] + left.ItemOutcomes[job.ItemCrashed]
 	j.seen.TakenBack = j.takenBack()
-	j.retryFrom = 0
+	j.retryFrom = place{}
 	j.retry = r.RequestID
 	if j.state.Ended() {
 		j.state = job.Running
@@ -102,6 +102,10 @@ func (m *model) reopen(b *knownBatch) {
 		b.outcomes = b.outcomes[:n-1]
 	}
 	b.state, b.failures, b.crashes, b.losses, b.crashed, b.takenBack = job.BatchPending, 0, 0, 0, false, false
+	b.Suspicion = job.Suspicion{}
+	for i := range int64(b.cut.Items) {
+		delete(b.job.deaths, b.cut.FirstItem+i) // it is accused anew, or not at all
+	}
 	b.returned, b.job.dirty = true, true
 }
 
@@ -144,10 +148,10 @@ func (m *model) retryStep(c *coordinator, j *knownJob) {
 	m.must(err)
 	wantMoved, wantMore := 0, false
 	if j.retrying != 0 && !j.deleted {
-		i := slices.IndexFunc(j.batches, func(b *knownBatch) bool { return b.ordinal >= j.retryFrom && job.Bad.Has(b.state) })
+		i := slices.IndexFunc(j.batches, func(b *knownBatch) bool { return j.retryFrom.before(b.place) && job.Bad.Has(b.state) })
 		if wantMore = i >= 0; wantMore {
 			b := j.batches[i]
-			j.retryFrom = b.ordinal + 1
+			j.retryFrom = b.place
 			if b.takenBack {
 				m.reopen(b)
 				wantMoved = 1

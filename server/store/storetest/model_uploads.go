@@ -44,8 +44,9 @@ func (m *model) upload(t *rapid.T) {
 	h.Policy.MaxAttempts = int32(dice(t, 3, "attempts"))
 	h.Policy.MaxBadItems = int64(max(dice(t, 8, "most bad items")-3, 0))
 	h.Policy.Strict = dice(t, 12, "strict") == 0
+	h.Policy.MaxSplits = pick(t, []int32{0, 0, 0, 2, -1}, "most splits")
 	m.limit(t, &h)
-	j := &knownJob{header: h, state: job.Running}
+	j := &knownJob{header: h, state: job.Running, deaths: map[int64]int{}}
 	up, err := c.OpenUpload(c.ctx, h)
 	m.must(err)
 	j.id, j.up = up.JobID, store.Upload{JobID: up.JobID, UploadID: h.UploadID, Epoch: 1, State: job.Running}
@@ -96,8 +97,8 @@ func (m *model) ingest(t *rapid.T) {
 func (m *model) group(t *rapid.T, s *uploadStream) store.IngestGroup {
 	up := s.job.up
 	up.Epoch, up.Position = s.epoch, s.at
-	items := rapid.SliceOfN(rapid.Int32Range(1, 5), 0, 3).Draw(t, "items")
-	if len(s.job.batches) > 8 {
+	items := rapid.SliceOfN(rapid.Int32Range(1, 9), 0, 3).Draw(t, "items")
+	if s.job.whole > 8 {
 		items = nil
 	}
 	g := cut(up, items...)
@@ -153,7 +154,8 @@ func (m *model) grow(s *uploadStream, g store.IngestGroup) {
 	j := s.job
 	first := j.up.Position.Batch
 	for i, b := range g.Batches {
-		j.batches = append(j.batches, &knownBatch{job: j, ordinal: first + int32(i), cut: b})
+		j.batches = append(j.batches, &knownBatch{job: j, place: place{ordinal: first + int32(i)}, cut: b})
+		j.whole++
 	}
 	for _, r := range g.Rejected {
 		j.rejected += int64(r.Items)
@@ -164,19 +166,14 @@ func (m *model) grow(s *uploadStream, g store.IngestGroup) {
 	}
 	received := max(j.up.Position.Received, g.Position.Received)
 	j.up.Position = g.Position
-	j.up.Position.Received, j.up.Position.Batch = received, int32(len(j.batches))
-	j.up.Items, j.up.Batches, j.up.Finished = g.Position.Item, int64(len(j.batches)), g.Finished
+	j.up.Position.Received, j.up.Position.Batch = received, j.whole
+	j.up.Items, j.up.Batches, j.up.Finished = g.Position.Item, int64(j.whole), g.Finished
 	j.dirty = true
 	if g.Fail != "" {
 		j.stop(job.Failed, g.Fail)
 	}
 	s.at = j.up.Position
-	for _, row := range m.rows(s.by.fixture, j) {
-		if b := j.batches[row.Ordinal]; b.id == 0 {
-			b.id = row.ID
-			m.batches[b.id] = b
-		}
-	}
+	m.adopt(s.by, j)
 }
 
 // rows returns the batches of a job, which must be as many as the model's.

@@ -1,8 +1,6 @@
 package storetest
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -43,9 +41,10 @@ func (m *model) start(t *rapid.T) {
 	c := pick(t, m.coordinators, "coordinator")
 	worker := fmt.Sprintf("worker-%d-%d", m.run, dice(t, 3, "worker"))
 	var want []store.Ended
+	x := m.endings(c)
 	for _, s := range m.sessions {
 		if s.worker == worker && !s.over {
-			want = append(want, m.endSession(s, job.End{Kind: job.EndDied, Message: store.ReplacedMessage})...)
+			want = append(want, m.endSession(x, s, job.End{Kind: job.EndDied, Message: store.ReplacedMessage})...)
 		}
 	}
 	id, got, err := c.RegisterSession(c.ctx, session(worker))
@@ -59,7 +58,7 @@ func (m *model) deregister(t *rapid.T) {
 	m.send(t, c, func() {
 		var want []store.Ended
 		if !s.over {
-			want = m.endSession(s, job.End{Kind: job.EndReleased, Message: store.DeregisteredMessage})
+			want = m.endSession(m.endings(c), s, job.End{Kind: job.EndReleased, Message: store.DeregisteredMessage})
 		}
 		got, err := c.EndSession(c.ctx, s.id, "bye")
 		m.must(err)
@@ -87,7 +86,7 @@ func (m *model) openStream(t *rapid.T) {
 
 // forgive takes back that the newest stream of a session is broken.
 func (m *model) forgive(s *knownSession) {
-	s.broken = false
+	s.broken, s.fallen = false, 0
 	for _, b := range m.running(s) {
 		b.deserted = false
 	}
@@ -124,7 +123,7 @@ func (m *model) breakStream(t *rapid.T) {
 		if s.over || s.epoch != epoch {
 			return
 		}
-		s.broken = true
+		s.broken, s.fallen = true, 0
 		for _, b := range m.running(s) {
 			m.touch(b, touched{lease: true})
 			b.deserted = true
@@ -181,168 +180,6 @@ func (m *model) touchAll(t *rapid.T) {
 		slices.Sort(got)
 		m.equal("sessions that are drained", got, want)
 	})
-}
-
-// claimSome asks for batches, sometimes for several callers together, under new request ids or ones of before.
-func (m *model) claimSome(t *rapid.T) {
-	c := pick(t, m.coordinators, "coordinator")
-	var requests []store.ClaimRequest
-	for range 1 + dice(t, 2, "requests") {
-		if len(m.requests) > 0 && dice(t, 5, "repeated") == 0 {
-			requests = append(requests, pick(t, m.requests, "request"))
-			continue
-		}
-		s := m.process(t)
-		r := request(s.id, m.name("request"), dice(t, 5, "most"))
-		requests = append(requests, r)
-		m.requests = append(m.requests, r)
-	}
-	var turns []store.Turn
-	for _, j := range m.jobs {
-		turns = append(turns, m.turn(j, c.floors[j.id], dice(t, 4, "most of a turn")))
-	}
-	if len(turns) > 1 && rapid.Bool().Draw(t, "other way round") {
-		slices.Reverse(turns)
-	}
-	alone(turns)
-	lease := lasts(t, "lease")
-	m.send(t, c, func() { m.claimThese(c, lease, requests, turns) })
-}
-
-func (m *model) claimThese(c *coordinator, lease time.Duration, requests []store.ClaimRequest, turns []store.Turn) {
-	want, took := m.deal(requests, turns)
-	got, err := c.Claim(c.ctx, lease, requests, turns)
-	m.must(err)
-	for i, r := range requests {
-		var refused error
-		if s := m.session(r.SessionID); s.over {
-			refused = store.ErrSessionEnded
-		} else if s.drained && len(want[i]) == 0 {
-			refused = store.ErrSessionDrained
-		}
-		if !errors.Is(got.Errs[i], refused) {
-			m.Fatalf("claim for session %d: %v, want %v", r.SessionID, got.Errs[i], refused)
-		}
-		for k, g := range got.Grants[i] {
-			if g.Remaining < 0 || g.Remaining > long || !g.Repeated && g.Remaining != lease {
-				m.Fatalf("granted for %v, asked for %v: %+v", g.Remaining, lease, g)
-			}
-			got.Grants[i][k].Remaining = 0
-		}
-	}
-	m.equal("grants", got.Grants, want)
-	m.equal("what the turns gave", got.Took, took)
-	for _, list := range got.Grants {
-		for _, g := range list {
-			b := m.batches[g.BatchID]
-			if !g.Repeated {
-				m.touch(b, touched{lease: true})
-				b.expired = lease == brief
-				m.grants = append(m.grants, g)
-			}
-			remaining := long
-			if b.expired {
-				remaining = 0
-			}
-			c.ledger.Hold(g.Lease, g.JobID, remaining)
-		}
-	}
-	for id, t := range got.Took {
-		if t.Fresh > 0 {
-			c.floors[id] = max(c.floors[id], t.Last+1)
-		}
-	}
-	m.elapse(lease)
-}
-
-// deal says what a claim must give, and takes it.
-func (m *model) deal(requests []store.ClaimRequest, turns []store.Turn) ([][]store.Grant, map[int64]store.Took) {
-	type key struct {
-		session int64
-		id      string
-	}
-	want := make([][]store.Grant, len(requests))
-	first := map[key]int{}
-	var open []int // requests, in the order of dealing, once for each batch that they may get
-	for round := range 4 {
-		for i, r := range requests {
-			k := key{r.SessionID, r.RequestID}
-			if round == 0 {
-				if _, again := first[k]; !again {
-					first[k] = i
-					for _, b := range m.running(m.session(r.SessionID)) {
-						if b.request == r.RequestID {
-							want[i] = append(want[i], b.grant(true))
-						}
-					}
-				}
-			}
-			if first[k] == i && len(want[i]) == 0 && round < r.Max && m.session(r.SessionID).takes() {
-				open = append(open, i)
-			}
-		}
-	}
-	pending, took := m.claimable(turns, len(open))
-	for k, b := range pending {
-		r := requests[open[k]]
-		b.state, b.session, b.request = job.BatchRunning, m.session(r.SessionID), r.RequestID
-		b.attempt++
-		b.returned, b.job.dirty = false, true
-		want[open[k]] = append(want[open[k]], b.grant(false))
-	}
-	for i, r := range requests {
-		if f := first[key{r.SessionID, r.RequestID}]; f != i {
-			for _, g := range want[f] {
-				g.Repeated = true
-				want[i] = append(want[i], g)
-			}
-		}
-	}
-	return want, took
-}
-
-// claimable returns at most most batches in the order in which turns give them: those of a job that came back first, the
-// longest available before others, then those that nobody has claimed.
-func (m *model) claimable(turns []store.Turn, most int) ([]*knownBatch, map[int64]store.Took) {
-	var list []*knownBatch
-	took := map[int64]store.Took{}
-	for _, turn := range turns {
-		if turn.Most == 0 {
-			continue
-		}
-		var returned, fresh []*knownBatch
-		for _, b := range m.known(turn.JobID).batches {
-			switch {
-			case b.job.state != job.Running || b.state != job.BatchPending || b.backedOff:
-			case b.returned:
-				returned = append(returned, b)
-			case b.ordinal >= turn.Floor:
-				fresh = append(fresh, b)
-			}
-		}
-		slices.SortFunc(returned, func(x, y *knownBatch) int {
-			return cmp.Or(x.row.AvailableAt.Compare(y.row.AvailableAt), cmp.Compare(x.id, y.id))
-		})
-		given := slices.Concat(returned, fresh)
-		allowed, full := m.room(turn)
-		given = given[:min(len(given), allowed, most-len(list))]
-		list = append(list, given...)
-		t := store.Took{
-			Batches: len(given), Fresh: max(len(given)-len(returned), 0), Held: turn.Most - allowed, Full: full(len(given)),
-		}
-		if t.Fresh > 0 {
-			t.Last = given[len(given)-1].ordinal
-		}
-		took[turn.JobID] = t
-	}
-	return list, took
-}
-
-func (b *knownBatch) grant(repeated bool) store.Grant {
-	return store.Grant{
-		Lease: b.lease(), JobID: b.job.id, Ordinal: b.ordinal, FirstItem: b.cut.FirstItem, ItemCount: b.cut.Items,
-		DoneItems: b.done(), Repeated: repeated,
-	}
 }
 
 func (m *model) session(id int64) *knownSession {
