@@ -131,7 +131,7 @@ func TestRenewalsAreHOT(t *testing.T) {
 		leases[i] = job.Lease{BatchID: int64(i + 1), Attempt: 1, SessionID: 1}
 	}
 	a := newLeases(leases)
-	if _, err := tx.Exec(t.Context(), renewLeases, a.batches, a.attempts, a.sessions, time.Minute, a.batches[:7]); err != nil {
+	if _, err := tx.Exec(t.Context(), renewLeases, a.batches, a.attempts, a.sessions, time.Minute, a.batches[:7], a.attempts[:7]); err != nil {
 		t.Fatal(err)
 	}
 	var got [2]int
