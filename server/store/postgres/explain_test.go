@@ -295,7 +295,7 @@ func TestPlans(t *testing.T) {
 		{"place of results: batches", resultsPlace, "", func(n int) []string {
 			return []string{"1", strconv.Itoa(1000 * n)}
 		}, primary},
-		{"delete results", deleteSteps[3], "item_results", func(n int) []string {
+		{"delete results", deleteSteps[4], "item_results", func(n int) []string {
 			return []string{"1", strconv.Itoa(n)}
 		}, []string{"item_results_pkey"}},
 		{"delete", deleteBatches, "batch_documents", func(n int) []string {

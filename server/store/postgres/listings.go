@@ -55,22 +55,22 @@ func scanBatch(row pgx.CollectableRow) (store.BatchRow, error) {
 }
 
 // The lists of batches differ by the index that serves them. Those of a job begin behind ordinal $1 and id $2, have size $3,
-// and are of job $4.
+// and are of job $4. Parts of one batch share its ordinal: all of an ordinal are read, so that its index says the order.
 const (
 	// All, or those in states that no index knows, in the order of what never changes. $5 states.
 	listBatchesOfJob = `
 WITH candidates AS (
     (SELECT p.batch_id AS id, p.ordinal
      FROM batch_payloads p
-     WHERE p.job_id = $4 AND p.ordinal >= $1 AND (p.ordinal, p.batch_id) > ($1, $2)
+     WHERE p.job_id = $4 AND p.ordinal >= $1 AND (p.ordinal > $1 OR p.batch_id > $2)
        AND (cardinality($5::smallint[]) = 0
             OR (SELECT b.state = ANY ($5::smallint[]) FROM batches b WHERE b.id = p.batch_id))
      ORDER BY p.ordinal LIMIT $3)
     UNION ALL
     (SELECT b.id, b.ordinal FROM batches b
-     WHERE b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND b.root_id IS NOT NULL
+     WHERE b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal > $1 OR b.id > $2) AND b.root_id IS NOT NULL
        AND (cardinality($5::smallint[]) = 0 OR b.state = ANY ($5::smallint[]))
-     ORDER BY b.ordinal, b.id LIMIT $3)
+     ORDER BY b.ordinal FETCH FIRST $3 ROWS WITH TIES)
 ), listed AS (
     SELECT id FROM candidates ORDER BY ordinal, id LIMIT $3
 )` + batchRow + ` ORDER BY b.ordinal, b.id`
@@ -79,25 +79,25 @@ WITH candidates AS (
 	listFewBatchesOfJob = `
 WITH candidates AS (
     (SELECT b.id, b.ordinal FROM batches b
-     WHERE $5 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND b.state = 0 AND b.available_at IS NULL
-     ORDER BY b.ordinal, b.id LIMIT $3)
+     WHERE $5 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal > $1 OR b.id > $2) AND b.state = 0 AND b.available_at IS NULL
+     ORDER BY b.ordinal FETCH FIRST $3 ROWS WITH TIES)
     UNION ALL
     (SELECT b.id, b.ordinal FROM batches b
-     WHERE $5 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND ` + returnedBatches + `
-     ORDER BY b.ordinal, b.id LIMIT $3)
+     WHERE $5 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal > $1 OR b.id > $2) AND ` + returnedBatches + `
+     ORDER BY b.ordinal FETCH FIRST $3 ROWS WITH TIES)
     UNION ALL
     (SELECT b.id, b.ordinal FROM batches b
-     WHERE $5 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND ` + choosyBatches + `
-     ORDER BY b.ordinal, b.id LIMIT $3)
+     WHERE $5 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal > $1 OR b.id > $2) AND ` + choosyBatches + `
+     ORDER BY b.ordinal FETCH FIRST $3 ROWS WITH TIES)
     UNION ALL
     (SELECT b.id, b.ordinal FROM batches b
-     WHERE $6 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND b.session_id IS NOT NULL
-     ORDER BY b.ordinal, b.id LIMIT $3)
+     WHERE $6 AND b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal > $1 OR b.id > $2) AND b.session_id IS NOT NULL
+     ORDER BY b.ordinal FETCH FIRST $3 ROWS WITH TIES)
     UNION ALL
     (SELECT b.id, b.ordinal FROM batches b
-     WHERE b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal, b.id) > ($1, $2) AND b.state IN (3, 4, 5, 6)
+     WHERE b.job_id = $4 AND b.ordinal >= $1 AND (b.ordinal > $1 OR b.id > $2) AND b.state IN (3, 4, 5, 6)
        AND b.state = ANY ($7::smallint[])
-     ORDER BY b.ordinal, b.id LIMIT $3)
+     ORDER BY b.ordinal FETCH FIRST $3 ROWS WITH TIES)
 ), listed AS (
     SELECT id FROM candidates ORDER BY ordinal, id LIMIT $3
 )` + batchRow + ` ORDER BY b.ordinal, b.id`
