@@ -55,7 +55,7 @@ func TestInterruptedRun(t *testing.T) {
 
 // halfRun is a run that has got half of a file and waits for the rest.
 type halfRun struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	data    string
 	path    string // of the file, a pipe for now
@@ -65,7 +65,7 @@ type halfRun struct {
 }
 
 // startHalfRun returns once the items that have come are stored.
-func startHalfRun(t *testing.T, c collection) *halfRun {
+func startHalfRun(t testing.TB, c collection) *halfRun {
 	t.Helper()
 	content, err := os.ReadFile(c.path)
 	if err != nil {
@@ -240,7 +240,7 @@ func TestCancel(t *testing.T) {
 }
 
 // writeFile writes a file of JSON Lines for a test.
-func writeFile(t *testing.T, content string) string {
+func writeFile(t testing.TB, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "items.jsonl")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -58,7 +58,7 @@ func trialDocuments() int {
 }
 
 // collection returns the generated file.
-func (s *source) collection(t *testing.T) collection {
+func (s *source) collection(t testing.TB) collection {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +66,7 @@ func (s *source) collection(t *testing.T) collection {
 }
 
 // undisturbed returns the file with the export of a run that nothing disturbs, on an embedded database.
-func (s *source) undisturbed(t *testing.T) collection {
+func (s *source) undisturbed(t testing.TB) collection {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +86,7 @@ func (s *source) undisturbed(t *testing.T) collection {
 	return c
 }
 
-func (s *source) make(t *testing.T) collection {
+func (s *source) make(t testing.TB) collection {
 	t.Helper()
 	if s.made.path != "" {
 		return s.made
@@ -105,7 +105,7 @@ func (s *source) make(t *testing.T) collection {
 }
 
 // uploadFile sends a file by the client library and returns its job.
-func uploadFile(t *testing.T, c *client.Client, path string, u client.Upload) int64 {
+func uploadFile(t testing.TB, c *client.Client, path string, u client.Upload) int64 {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
@@ -158,7 +158,7 @@ func (s *site) checkOutcomes(job *tallymanv1.Job, c collection) {
 }
 
 // checkSums fails the test unless the numbers of a job that has ended add up.
-func checkSums(t *testing.T, job *tallymanv1.Job, items int64) {
+func checkSums(t testing.TB, job *tallymanv1.Job, items int64) {
 	t.Helper()
 	p := job.GetProgress()
 	var sum int64
@@ -173,7 +173,7 @@ func checkSums(t *testing.T, job *tallymanv1.Job, items int64) {
 }
 
 // checkExport fails the test unless two exports are equal, byte by byte; it shows the first line that differs.
-func checkExport(t *testing.T, want, got string) {
+func checkExport(t testing.TB, want, got string) {
 	t.Helper()
 	if want == got {
 		return
@@ -216,7 +216,7 @@ type tie struct {
 }
 
 // documents reads JSON Lines, by source and id.
-func documents(t *testing.T, lines string) map[string]document {
+func documents(t testing.TB, lines string) map[string]document {
 	t.Helper()
 	all := make(map[string]document)
 	scanner := bufio.NewScanner(strings.NewReader(lines))
@@ -243,7 +243,7 @@ func documents(t *testing.T, lines string) map[string]document {
 }
 
 // checkDocuments fails the test unless both say the same, document by document, in the same order within each.
-func checkDocuments(t *testing.T, want, got map[string]document) {
+func checkDocuments(t testing.TB, want, got map[string]document) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("documents (-want +got):\n%s", tail(diff))

@@ -32,7 +32,7 @@ type cut struct {
 	Weight    int32 `json:"weight"`
 }
 
-func goldenCuts(t *testing.T) []cut {
+func goldenCuts(t testing.TB) []cut {
 	t.Helper()
 	text, err := os.ReadFile(shared(t, "annotations/batch_golden.json"))
 	if err != nil {
@@ -66,7 +66,7 @@ func cuts(batches []*tallymanv1.Batch) []cut {
 func parse[T any, M interface {
 	*T
 	proto.Message
-}](t *testing.T, lines string) []M {
+}](t testing.TB, lines string) []M {
 	t.Helper()
 	var all []M
 	for line := range strings.Lines(lines) {
@@ -80,7 +80,7 @@ func parse[T any, M interface {
 }
 
 // checkGolden fails the test unless a job on BC5CDR ended as it must, and the export is the file's.
-func checkGolden(t *testing.T, job *tallymanv1.Job, batches []*tallymanv1.Batch, exported string) {
+func checkGolden(t testing.TB, job *tallymanv1.Job, batches []*tallymanv1.Batch, exported string) {
 	t.Helper()
 	if got, want := job.GetState(), tallymanv1.JobState_JOB_STATE_SUCCEEDED; got != want {
 		t.Errorf("the job is %v, want %v", got, want)

@@ -40,7 +40,7 @@ import (
 //	128     failed (cancelled)          30 min
 type history struct {
 	*site
-	query func(t *testing.T, query string) [][]string // rows as text, a statement of several queries gives the last's
+	query func(t testing.TB, query string) [][]string // rows as text, a statement of several queries gives the last's
 }
 
 // past is what a batch gets in its row: how many seconds ago it ended, and how many seconds it took.
@@ -50,11 +50,11 @@ var past = map[int64]struct{ ended, took int }{
 }
 
 // postgresHistory and sqliteHistory start a coordinator without workers and make its past.
-func postgresHistory(t *testing.T) *history {
+func postgresHistory(t testing.TB) *history {
 	t.Helper()
 	h := &history{site: postgresSite(t)}
 	conn := h.connect()
-	h.query = func(t *testing.T, query string) (all [][]string) {
+	h.query = func(t testing.TB, query string) (all [][]string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), queryTimeout)
 		defer cancel()
@@ -84,7 +84,7 @@ func postgresHistory(t *testing.T) *history {
 	return h
 }
 
-func sqliteHistory(t *testing.T) *history {
+func sqliteHistory(t testing.TB) *history {
 	t.Helper()
 	h := &history{site: sqliteSite(t)}
 	h.serve("--lease", "1h") // which also makes the database
@@ -93,7 +93,7 @@ func sqliteHistory(t *testing.T) *history {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() }) // its folder is removed anyway
-	h.query = func(t *testing.T, query string) (all [][]string) {
+	h.query = func(t testing.TB, query string) (all [][]string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), queryTimeout)
 		defer cancel()
@@ -199,13 +199,13 @@ func (h *history) begin() {
 
 // hand is a worker whose every call a test makes.
 type hand struct {
-	t       *testing.T
+	t       testing.TB
 	service tallymanv1.WorkerServiceClient
 	session int64
 	claims  int
 }
 
-func byHand(t *testing.T, address string) *hand {
+func byHand(t testing.TB, address string) *hand {
 	t.Helper()
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

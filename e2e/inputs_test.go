@@ -250,7 +250,7 @@ func TestEveryItemBad(t *testing.T) {
 const inputName = "input.jsonl"
 
 // runInput runs a file of that content and returns its job, its findings and what the program said.
-func runInput(t *testing.T, content []byte) (*tallymanv1.Job, []*tallymanv1.Finding, result) {
+func runInput(t testing.TB, content []byte) (*tallymanv1.Job, []*tallymanv1.Finding, result) {
 	t.Helper()
 	dir := t.TempDir()
 	path, data := filepath.Join(dir, inputName), filepath.Join(dir, "data")
@@ -269,7 +269,7 @@ func runInput(t *testing.T, content []byte) (*tallymanv1.Job, []*tallymanv1.Find
 }
 
 // places returns where the findings are. Each must name the file and say something.
-func places(t *testing.T, findings []*tallymanv1.Finding) []found {
+func places(t testing.TB, findings []*tallymanv1.Finding) []found {
 	t.Helper()
 	var all []found
 	for _, f := range findings {

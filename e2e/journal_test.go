@@ -68,7 +68,7 @@ type lease struct {
 }
 
 // journal reads what the database wrote down of a job.
-func journal(t *testing.T, conn *pgx.Conn, job int64) []change {
+func journal(t testing.TB, conn *pgx.Conn, job int64) []change {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), queryTimeout)
 	defer cancel()
@@ -137,7 +137,7 @@ func (c change) breach(before *lease) string {
 }
 
 // checkJournal fails the test for every rule of leases that was broken, and returns how many leases were granted.
-func checkJournal(t *testing.T, conn *pgx.Conn, job int64) (claims int) {
+func checkJournal(t testing.TB, conn *pgx.Conn, job int64) (claims int) {
 	t.Helper()
 	last := map[int64]*lease{}
 	for _, c := range journal(t, conn, job) {

@@ -108,7 +108,7 @@ func (s *site) findings(job int64) []*tallymanv1.Finding {
 }
 
 // checkFindings fails the test unless as many items as are bad have errors, and none the same one twice.
-func checkFindings(t *testing.T, findings []*tallymanv1.Finding, bad int64) {
+func checkFindings(t testing.TB, findings []*tallymanv1.Finding, bad int64) {
 	t.Helper()
 	type place struct {
 		item       int64

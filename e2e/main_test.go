@@ -59,7 +59,7 @@ var built = sync.OnceValues(func() (string, error) {
 })
 
 // binary returns the path of the program.
-func binary(t *testing.T) string {
+func binary(t testing.TB) string {
 	t.Helper()
 	path, err := built()
 	if err != nil {
@@ -69,7 +69,7 @@ func binary(t *testing.T) string {
 }
 
 // shared returns the path of a file of the shared data, and skips the test where there is none.
-func shared(t *testing.T, name string) string {
+func shared(t testing.TB, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join(sharedData, filepath.FromSlash(name)))
 	if err != nil {

@@ -43,7 +43,7 @@ type block struct {
 func (b block) String() string { return b.language + " " + b.name }
 
 // example tests one block.
-type example func(t *testing.T, b block)
+type example func(t testing.TB, b block)
 
 var (
 	// hidden is what must not stand in an indented block, since nobody would run it there.
@@ -136,7 +136,7 @@ func (d *markdown) test(t *testing.T) {
 
 // outputs is the test of a shell block that is followed by its output.
 func (d *markdown) outputs(want block) example {
-	return func(t *testing.T, b block) {
+	return func(t testing.TB, b block) {
 		t.Helper()
 		got := d.shell.run(t, b.text)
 		if want.language == "json" {
@@ -150,7 +150,7 @@ func (d *markdown) outputs(want block) example {
 }
 
 // setup is the test of a shell block whose variables and functions the blocks behind it use.
-func (d *markdown) setup(t *testing.T, b block) {
+func (d *markdown) setup(t testing.TB, b block) {
 	t.Helper()
 	d.shell.run(t, b.text)
 	d.shell.prelude += b.text
@@ -176,7 +176,7 @@ func pattern(want string) *regexp.Regexp {
 }
 
 // sameJSON compares the JSON values of an output with those that a document shows.
-func sameJSON(t *testing.T, want, got string) {
+func sameJSON(t testing.TB, want, got string) {
 	t.Helper()
 	wanted, gotten := values(t, want), values(t, got)
 	if len(wanted) == len(gotten) {
@@ -190,7 +190,7 @@ func sameJSON(t *testing.T, want, got string) {
 }
 
 // values reads JSON values that stand one after another.
-func values(t *testing.T, text string) (all []any) {
+func values(t testing.TB, text string) (all []any) {
 	t.Helper()
 	decoder := json.NewDecoder(strings.NewReader(text))
 	for {
@@ -247,7 +247,7 @@ type shell struct {
 }
 
 // run runs a text as bash does a script that ends at the first error, and fails the test unless it ends well.
-func (s *shell) run(t *testing.T, text string) result {
+func (s *shell) run(t testing.TB, text string) result {
 	t.Helper()
 	r := s.try(t, text)
 	if r.code != 0 {
@@ -257,7 +257,7 @@ func (s *shell) run(t *testing.T, text string) result {
 }
 
 // try is run for a text that may end with any code.
-func (s *shell) try(t *testing.T, text string) result {
+func (s *shell) try(t testing.TB, text string) result {
 	t.Helper()
 	text = s.prelude + text
 	if s.real != nil {
@@ -282,7 +282,7 @@ func (s *shell) try(t *testing.T, text string) result {
 const toolsTimeout = 15 * time.Minute
 
 // tools returns a folder with the programs that documents call: ours, and buf as pinned in tools/buf.
-func tools(t *testing.T) string {
+func tools(t testing.TB) string {
 	t.Helper()
 	dir, err := linked()
 	if err != nil {

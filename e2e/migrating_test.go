@@ -19,7 +19,7 @@ func TestMigratingDocument(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []struct {
 		name  string
-		start func(t *testing.T) *history
+		start func(t testing.TB) *history
 	}{{"postgres", postgresHistory}, {"sqlite", sqliteHistory}} {
 		t.Run(engine.name, func(t *testing.T) {
 			t.Parallel()
@@ -44,7 +44,7 @@ const (
 	everywhere = onPostgres | onSQLite
 )
 
-func (m *migration) document(t *testing.T) *markdown {
+func (m *migration) document(t testing.TB) *markdown {
 	t.Helper()
 	h := m.h
 	m.doc = markdown{path: "../docs/migrating.md", shell: shell{
@@ -91,7 +91,7 @@ func (m *migration) document(t *testing.T) *markdown {
 			`123|[{"sourcedb":"PMC","sourceid":"4402192"},{"sourcedb":"PMC","sourceid":"4402193"}]|the worker was started again|…|…`,
 			`124|[{"sourcedb":"PMC","sourceid":"4402194"},{"sourcedb":"PMC","sourceid":"4402195"}]|the worker was started again|…|…`),
 		"sql find": m.sql(everywhere, "7|123|crashed"),
-		"sql slowest": func(t *testing.T, b block) {
+		"sql slowest": func(t testing.TB, b block) {
 			t.Helper()
 			m.sql(onPostgres, "119|00:01:00", "118|00:00:20")(t, b)
 			m.sql(onSQLite, "119|60", "118|20")(t, b)
@@ -117,7 +117,7 @@ func (m *migration) document(t *testing.T) *markdown {
 }
 
 // url names the database for programs that know no Unix sockets in a URL.
-func (m *migration) url(t *testing.T) string {
+func (m *migration) url(t testing.TB) string {
 	t.Helper()
 	u, err := url.Parse(m.h.store)
 	if err != nil || !m.postgres || u.Host != "" {
@@ -127,7 +127,7 @@ func (m *migration) url(t *testing.T) string {
 	return u.String()
 }
 
-func (m *migration) write(t *testing.T, name, text string) {
+func (m *migration) write(t testing.TB, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(m.doc.shell.dir, name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func (m *migration) write(t *testing.T, name, text string) {
 
 // sql tests a query by its rows, on the engines for which it is meant.
 func (m *migration) sql(engines int, want ...string) example {
-	return func(t *testing.T, b block) {
+	return func(t testing.TB, b block) {
 		t.Helper()
 		if m.postgres && engines&onPostgres == 0 || !m.postgres && engines&onSQLite == 0 {
 			return
@@ -148,7 +148,7 @@ func (m *migration) sql(engines int, want ...string) example {
 }
 
 // rows and printed return what a query and a shell block show.
-func (m *migration) rows(t *testing.T, b block) string {
+func (m *migration) rows(t testing.TB, b block) string {
 	t.Helper()
 	var all strings.Builder
 	for _, row := range m.h.query(t, b.text) {
@@ -157,14 +157,14 @@ func (m *migration) rows(t *testing.T, b block) string {
 	return all.String()
 }
 
-func (m *migration) printed(t *testing.T, b block) string {
+func (m *migration) printed(t testing.TB, b block) string {
 	t.Helper()
 	return m.doc.shell.run(t, b.text).stdout
 }
 
 // soon tests what comes to be shown a moment later.
-func (m *migration) soon(show func(t *testing.T, b block) string, want ...string) example {
-	return func(t *testing.T, b block) {
+func (m *migration) soon(show func(t testing.TB, b block) string, want ...string) example {
+	return func(t testing.TB, b block) {
 		t.Helper()
 		expected, got := pattern(strings.Join(want, "\n")+"\n"), ""
 		if !within(jobTimeout, func() bool { got = show(t, b); return expected.MatchString(got) }) {
@@ -175,7 +175,7 @@ func (m *migration) soon(show func(t *testing.T, b block) string, want ...string
 
 // output tests what a shell block prints, where the document does not show it.
 func (m *migration) output(want string) example {
-	return func(t *testing.T, b block) {
+	return func(t testing.TB, b block) {
 		t.Helper()
 		if got := m.doc.shell.run(t, b.text).stdout; !pattern(want).MatchString(got) {
 			t.Errorf("output (-want +got):\n%s", cmp.Diff(want, got))
@@ -185,7 +185,7 @@ func (m *migration) output(want string) example {
 
 // reader grants a role the view, which shows it batches and nothing else. Roles belong to the whole server, so that
 // the transaction is rolled back.
-func (m *migration) reader(t *testing.T, b block) {
+func (m *migration) reader(t testing.TB, b block) {
 	t.Helper()
 	if !m.postgres {
 		return
@@ -201,7 +201,7 @@ func (m *migration) reader(t *testing.T, b block) {
 
 // interpreter skips a test where the language, or a library of its that the document needs, is not installed. Nothing of
 // Tallyman needs them, so that the tests do not install them.
-func interpreter(t *testing.T, language string, libraries ...string) {
+func interpreter(t testing.TB, language string, libraries ...string) {
 	t.Helper()
 	load := map[string]string{"ruby": "require '", "python3": "import "}[language]
 	end := map[string]string{"ruby": "'; ", "python3": "; "}[language]
@@ -220,7 +220,7 @@ func interpreter(t *testing.T, language string, libraries ...string) {
 }
 
 // run runs a program of another language and returns what it prints.
-func (m *migration) run(t *testing.T, language, text string) string {
+func (m *migration) run(t testing.TB, language, text string) string {
 	t.Helper()
 	text = m.doc.shell.real.Replace(text)
 	m.write(t, "program", text)
@@ -231,7 +231,7 @@ func (m *migration) run(t *testing.T, language, text string) string {
 }
 
 // database is the configuration of the model's connection.
-func (m *migration) database(t *testing.T, b block) {
+func (m *migration) database(t testing.TB, b block) {
 	t.Helper()
 	for _, needed := range []string{"tallyman:\n", "adapter: postgresql\n", `url: <%= ENV["TALLYMAN_DATABASE_URL"] %>`, "database_tasks: false\n"} {
 		if !strings.Contains(b.text, needed) {
@@ -243,7 +243,7 @@ func (m *migration) database(t *testing.T, b block) {
 }
 
 // defineModel defines the model and sees that it writes nothing.
-func (m *migration) defineModel(t *testing.T, b block) {
+func (m *migration) defineModel(t testing.TB, b block) {
 	t.Helper()
 	m.model += b.text
 	if !m.postgres {
@@ -266,7 +266,7 @@ end
 }
 
 // console is a session of a Rails console. What its scopes ask is asked in SQL by other examples, too.
-func (m *migration) console(t *testing.T, b block) {
+func (m *migration) console(t testing.TB, b block) {
 	t.Helper()
 	if !m.postgres {
 		return
@@ -290,7 +290,7 @@ func (m *migration) console(t *testing.T, b block) {
 }
 
 // submit has a worker from here on, which takes what waits, too.
-func (m *migration) submit(t *testing.T, b block) {
+func (m *migration) submit(t testing.TB, b block) {
 	t.Helper()
 	m.h.work("worker")
 	m.doc.shell.run(t, b.text)
@@ -302,7 +302,7 @@ func (m *migration) submit(t *testing.T, b block) {
 
 // program tests a program that submits a file and says how it ended.
 func (m *migration) program(language string, libraries ...string) example {
-	return func(t *testing.T, b block) {
+	return func(t testing.TB, b block) {
 		t.Helper()
 		interpreter(t, language, libraries...)
 		if slices.Contains(libraries, "grpc") && !m.stubbed[language] {
@@ -317,7 +317,7 @@ func (m *migration) program(language string, libraries ...string) example {
 
 // stubs generates code from the protocol.
 func (m *migration) stubs(language string, libraries ...string) example {
-	return func(t *testing.T, b block) {
+	return func(t testing.TB, b block) {
 		t.Helper()
 		interpreter(t, language, libraries...)
 		if tool := "grpc_tools_ruby_protoc"; language == "ruby" {

@@ -38,7 +38,7 @@ func leaves(job *tallymanv1.Job, exported string) afterwards {
 }
 
 // undisturbedIn returns what a job in some mode leaves behind when nothing disturbs it.
-func undisturbedIn(t *testing.T, mode, before, file string) afterwards {
+func undisturbedIn(t testing.TB, mode, before, file string) afterwards {
 	t.Helper()
 	data := t.TempDir()
 	tallyman(t, "run", before, "--project", project, "--data", data)
@@ -70,7 +70,7 @@ func TestKillsInEveryMode(t *testing.T) {
 	}
 	for _, mode := range []string{tallymanv1.ModeAdd, tallymanv1.ModeMerge, tallymanv1.ModeSkip} {
 		want := sync.OnceValue(func() afterwards { return undisturbedIn(t, mode, before, c.path) })
-		for name, open := range map[string]func(*testing.T) *site{"postgres": postgresSite, "sqlite": sqliteSite} {
+		for name, open := range map[string]func(testing.TB) *site{"postgres": postgresSite, "sqlite": sqliteSite} {
 			t.Run(mode+" on "+name, func(t *testing.T) {
 				t.Parallel()
 				s := open(t)

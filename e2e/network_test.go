@@ -20,7 +20,7 @@ import (
 // network is a switch with hosts on it, each in a network namespace of its own with its own address. Without root it lies
 // in a user namespace. It goes with the test.
 type network struct {
-	t     *testing.T
+	t     testing.TB
 	root  bool
 	hub   *namespace
 	hosts int
@@ -40,7 +40,7 @@ type host struct {
 }
 
 // newNetwork makes a switch without hosts. It skips the test where that is not possible.
-func newNetwork(t *testing.T) *network {
+func newNetwork(t testing.TB) *network {
 	t.Helper()
 	for _, tool := range []string{"ip", "unshare", "nsenter", "setpriv"} {
 		if _, err := exec.LookPath(tool); err != nil {

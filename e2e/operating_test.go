@@ -25,7 +25,7 @@ func TestOperatingDocument(t *testing.T) {
 	dir := t.TempDir()
 	doc := markdown{path: "../docs/operating.md", shell: shell{dir: dir, env: []string{"DB=" + s.store}}}
 	// flags returns those of a command that starts a process, but for the ones that the site gives itself.
-	flags := func(t *testing.T, b block, verb string, given ...string) []string {
+	flags := func(t testing.TB, b block, verb string, given ...string) []string {
 		t.Helper()
 		text, ok := strings.CutPrefix(strings.TrimSpace(b.text), "tallyman "+verb+" ")
 		for _, g := range given {
@@ -39,7 +39,7 @@ func TestOperatingDocument(t *testing.T) {
 		return strings.Fields(text)
 	}
 	runs := func(parts ...string) example {
-		return func(t *testing.T, b block) {
+		return func(t testing.TB, b block) {
 			t.Helper()
 			got := doc.shell.run(t, b.text)
 			for _, part := range parts {
@@ -51,20 +51,20 @@ func TestOperatingDocument(t *testing.T) {
 	}
 	doc.examples = map[string]example{
 		"sh migrate": runs(),
-		"sh serve": func(t *testing.T, b block) {
+		"sh serve": func(t testing.TB, b block) {
 			t.Helper()
 			s.serve(flags(t, b, "serve", `--database "$DB"`, "--listen 127.0.0.1:7650")...)
 			doc.shell.real = strings.NewReplacer("127.0.0.1:7650", s.address)
 			doc.shell.env = append(doc.shell.env, "TALLYMAN_SERVER="+s.address)
 			die(t, s)
 		},
-		"sh work": func(t *testing.T, b block) {
+		"sh work": func(t testing.TB, b block) {
 			t.Helper()
 			start(s.t, "work", command{args: append([]string{"work", "--server", s.address, "--store", s.store}, flags(t, b, "work",
 				"--server 127.0.0.1:7650", `--store "$DB"`)...)})
 			s.await(1)
 		},
-		"text cron": func(t *testing.T, b block) {
+		"text cron": func(t testing.TB, b block) {
 			t.Helper()
 			command, ok := strings.CutPrefix(b.text, "*/2 * * * *  ")
 			if got := doc.shell.run(t, command); !ok || got.stdout+got.stderr != "" {
@@ -73,7 +73,7 @@ func TestOperatingDocument(t *testing.T) {
 		},
 		"sh bad-batches": runs("there are none"),
 		"sh find":        runs("completed"),
-		"sh grep": func(t *testing.T, b block) {
+		"sh grep": func(t testing.TB, b block) {
 			t.Helper()
 			if err := os.WriteFile(filepath.Join(dir, "server.log"), []byte(s.server.stderr.String()), 0o600); err != nil {
 				t.Fatal(err)
@@ -89,7 +89,7 @@ func TestOperatingDocument(t *testing.T) {
 		},
 		"sh cleanup-dry-run": runs("there are none"),
 		"sh cleanup":         runs("there are none"),
-		"sh delete": func(t *testing.T, b block) {
+		"sh delete": func(t testing.TB, b block) {
 			t.Helper()
 			for n := 2; n <= 3; n++ {
 				path := filepath.Join(dir, fmt.Sprint(n, ".jsonl"))
@@ -106,13 +106,13 @@ func TestOperatingDocument(t *testing.T) {
 			s.await(2)
 			runs("job 2 deleted")(t, b)
 		},
-		"sh delete-open": func(t *testing.T, b block) {
+		"sh delete-open": func(t testing.TB, b block) {
 			t.Helper()
 			if got := doc.shell.try(t, b.text); got.code != 1 || !strings.Contains(got.stderr, "has not ended; cancel it first: tallyman cancel 3") {
 				t.Errorf("exit code %d: %s", got.code, got.stderr)
 			}
 		},
-		"sql failover-numbers": func(t *testing.T, b block) {
+		"sql failover-numbers": func(t testing.TB, b block) {
 			t.Helper()
 			execute(t, s.connect(), b.text)
 			id := s.upload(filepath.Join(dir, "3.jsonl"), client.Upload{Kind: "nobody-serves-this", FileName: "x.jsonl"})
@@ -130,7 +130,7 @@ func cutOut(text, part string) (string, bool) {
 }
 
 // die submits job 1 and lets a worker die with its first batch, and then fail it.
-func die(t *testing.T, s *site) {
+func die(t testing.TB, s *site) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sample.jsonl")
 	succeed(t, "sample", "--documents", "40", path)

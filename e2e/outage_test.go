@@ -17,7 +17,7 @@ import (
 const patience = 30 * time.Second
 
 // serverSite prepares a site on a database server of its own, which the test may stop and start.
-func serverSite(t *testing.T) (*site, *pgtest.Server) {
+func serverSite(t testing.TB) (*site, *pgtest.Server) {
 	t.Helper()
 	server := pgtest.StartServer(t, pgtest.Config{})
 	dsn := server.DSN("postgres")

@@ -59,7 +59,7 @@ func (f *feed) end(err error) {
 
 // piecemeal is an upload that goes on when the test says so.
 type piecemeal struct {
-	t       *testing.T
+	t       testing.TB
 	job     int64
 	content []byte // that has not been sent
 	*feed

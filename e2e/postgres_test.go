@@ -33,7 +33,7 @@ func (s *site) connect() *pgx.Conn {
 }
 
 // value returns the one value that a query gives.
-func value[T any](t *testing.T, conn *pgx.Conn, query string, args ...any) T {
+func value[T any](t testing.TB, conn *pgx.Conn, query string, args ...any) T {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), queryTimeout)
 	defer cancel()
@@ -45,7 +45,7 @@ func value[T any](t *testing.T, conn *pgx.Conn, query string, args ...any) T {
 }
 
 // execute executes a statement.
-func execute(t *testing.T, conn *pgx.Conn, statement string, args ...any) {
+func execute(t testing.TB, conn *pgx.Conn, statement string, args ...any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), queryTimeout)
 	defer cancel()
@@ -67,7 +67,7 @@ func (s *site) block(table string) (release func()) {
 }
 
 // awaitBlocked waits until a statement of a worker stands before the lock on a table.
-func awaitBlocked(t *testing.T, conn *pgx.Conn, table string) {
+func awaitBlocked(t testing.TB, conn *pgx.Conn, table string) {
 	t.Helper()
 	eventually(t, jobTimeout, "a worker to write into "+table, func() bool {
 		return value[bool](t, conn, `SELECT EXISTS (SELECT FROM pg_locks
@@ -93,7 +93,7 @@ var ofJob = []struct{ table, condition string }{
 }
 
 // snapshot returns everything that the databases say about a job, as text, a row a line.
-func snapshot(t *testing.T, conn *pgx.Conn, job int64) string {
+func snapshot(t testing.TB, conn *pgx.Conn, job int64) string {
 	t.Helper()
 	var all strings.Builder
 	for _, of := range ofJob {

@@ -27,7 +27,7 @@ const (
 
 // process is the program, running. Its methods are for the test's goroutine, but output is safe anywhere.
 type process struct {
-	t      *testing.T
+	t      testing.TB
 	name   string
 	cmd    *exec.Cmd
 	stdout buffer
@@ -62,7 +62,7 @@ type command struct {
 }
 
 // start starts the program. The test's end kills it, should it still run.
-func start(t *testing.T, name string, c command) *process {
+func start(t testing.TB, name string, c command) *process {
 	t.Helper()
 	if c.dir == "" {
 		c.dir = t.TempDir()
@@ -215,7 +215,7 @@ type result struct {
 }
 
 // tallyman runs a command to its end.
-func tallyman(t *testing.T, args ...string) result {
+func tallyman(t testing.TB, args ...string) result {
 	t.Helper()
 	p := start(t, "tallyman "+strings.Join(args, " "), command{args: args})
 	code := p.wait(commandTimeout)
@@ -223,7 +223,7 @@ func tallyman(t *testing.T, args ...string) result {
 }
 
 // succeed runs a command that must end with code 0, and returns its standard output.
-func succeed(t *testing.T, args ...string) string {
+func succeed(t testing.TB, args ...string) string {
 	t.Helper()
 	r := tallyman(t, args...)
 	if r.code != 0 {

@@ -13,7 +13,7 @@ func TestProtocolDocument(t *testing.T) {
 	s := sqliteSite(t)
 	doc := markdown{path: "../docs/protocol.md", shell: shell{dir: t.TempDir()}}
 	doc.examples = map[string]example{
-		"sh serve": func(t *testing.T, b block) {
+		"sh serve": func(t testing.TB, b block) {
 			t.Helper()
 			command, ok := strings.CutPrefix(strings.TrimSpace(b.text), "tallyman serve ")
 			if !ok {

@@ -25,7 +25,7 @@ type proxy struct {
 
 // newProxy starts a proxy, which ends with the test. Each of its first connections is cut once it has carried so many
 // bytes upwards as budgets has for it.
-func newProxy(t *testing.T, target string, budgets ...int64) *proxy {
+func newProxy(t testing.TB, target string, budgets ...int64) *proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

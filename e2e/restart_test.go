@@ -24,7 +24,7 @@ func TestCoordinatorKilled(t *testing.T) {
 	}
 	for _, engine := range []struct {
 		name string
-		site func(*testing.T) *site
+		site func(testing.TB) *site
 	}{
 		{"postgres", postgresSite},
 		{"sqlite", sqliteSite},

@@ -83,7 +83,7 @@ func TestResultsOutliveCoordinators(t *testing.T) {
 	}
 	for _, engine := range []struct {
 		name string
-		site func(*testing.T) *site
+		site func(testing.TB) *site
 	}{
 		{"postgres", postgresSite},
 		{"sqlite", sqliteSite},

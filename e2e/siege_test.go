@@ -24,7 +24,7 @@ const seedVariable = "TALLYMAN_E2E_SEED"
 const pieceBytes = 8 << 10
 
 // newRandom returns a source of randomness, and tells how to have the same again.
-func newRandom(t *testing.T) *rand.Rand {
+func newRandom(t testing.TB) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()
 	if given := os.Getenv(seedVariable); given != "" {
@@ -40,7 +40,7 @@ func newRandom(t *testing.T) *rand.Rand {
 // siege is several coordinators on one database server, a job on them, and what is done to them.
 type siege struct {
 	*site
-	t            *testing.T
+	t            testing.TB
 	random       *rand.Rand
 	lease        time.Duration
 	flags        []string
@@ -53,7 +53,7 @@ type siege struct {
 func coordinatorName(i int) string { return fmt.Sprintf("coordinator-%d", i) }
 
 // newSiege starts the coordinators of a site that is on Postgres. Whoever is told the site's address knows all of them.
-func newSiege(t *testing.T, base *site, lease time.Duration) *siege {
+func newSiege(t testing.TB, base *site, lease time.Duration) *siege {
 	t.Helper()
 	s := &siege{site: base, t: t, random: newRandom(t), lease: lease}
 	execute(t, base.connect(), keepJournal)

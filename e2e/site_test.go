@@ -26,7 +26,7 @@ const (
 
 // site is a coordinator with what works for it.
 type site struct {
-	t        *testing.T
+	t        testing.TB
 	data     string   // folder; empty on Postgres
 	database []string // flags of serve that name it
 	store    string   // of annotations
@@ -37,7 +37,7 @@ type site struct {
 }
 
 // postgresSite prepares a site on a new Postgres database, which holds the annotations, too. Nothing runs yet.
-func postgresSite(t *testing.T) *site {
+func postgresSite(t testing.TB) *site {
 	t.Helper()
 	program := binary(t)
 	dsn := pgtest.DSN(t, "e2e", func(ctx context.Context, dsn string) error {
@@ -52,7 +52,7 @@ func postgresSite(t *testing.T) *site {
 }
 
 // sqliteSite prepares a site on a new data folder.
-func sqliteSite(t *testing.T) *site {
+func sqliteSite(t testing.TB) *site {
 	t.Helper()
 	dir := t.TempDir()
 	return &site{t: t, data: dir, database: []string{"--data", dir}, store: "sqlite:" + dir + "/annotations.db"}
@@ -82,7 +82,7 @@ func (s *site) serve(flags ...string) *process {
 	return s.server
 }
 
-func dial(t *testing.T, address string) *client.Client {
+func dial(t testing.TB, address string) *client.Client {
 	t.Helper()
 	c, err := client.New(client.Config{Address: address, RetryFor: 30 * time.Second})
 	if err != nil {

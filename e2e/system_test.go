@@ -15,7 +15,7 @@ import (
 const pollInterval = 20 * time.Millisecond
 
 // eventually waits until cond holds, which it asks again and again, and fails the test when that takes too long.
-func eventually(t *testing.T, timeout time.Duration, what string, cond func() bool) {
+func eventually(t testing.TB, timeout time.Duration, what string, cond func() bool) {
 	t.Helper()
 	if !within(timeout, cond) {
 		t.Fatalf("waited %v for %s in vain", timeout, what)
@@ -39,7 +39,7 @@ func within(timeout time.Duration, cond func() bool) bool {
 }
 
 // procStatus returns the words behind a name in what the kernel says of a process.
-func procStatus(t *testing.T, pid int, name string) []string {
+func procStatus(t testing.TB, pid int, name string) []string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -54,7 +54,7 @@ func procStatus(t *testing.T, pid int, name string) []string {
 	return nil
 }
 
-func kilobytes(t *testing.T, words []string) int64 {
+func kilobytes(t testing.TB, words []string) int64 {
 	t.Helper()
 	n, err := strconv.ParseInt(words[0], 10, 64)
 	if err != nil {

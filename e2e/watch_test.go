@@ -17,7 +17,7 @@ import (
 
 // progression checks that snapshots never go backwards.
 type progression struct {
-	t    *testing.T
+	t    testing.TB
 	last *tallymanv1.Job
 	seen int
 }
@@ -135,7 +135,7 @@ func TestWatchersThatStopReading(t *testing.T) {
 }
 
 // watchWithoutReading opens fifty watches on five connections, which stay open as long as ctx.
-func watchWithoutReading(ctx context.Context, t *testing.T, address string, job int64) {
+func watchWithoutReading(ctx context.Context, t testing.TB, address string, job int64) {
 	t.Helper()
 	for range 5 {
 		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))

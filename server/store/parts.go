@@ -86,15 +86,32 @@ const ItemCrashed = "ITEM_CRASHED"
 
 // Culprit is the finding about an item that killed its worker, the last time as end says.
 func Culprit(it *payload.Item, jobID, batchID int64, end *job.End) Finding {
-	var s strings.Builder
-	s.WriteString("This item killed the process that handled it, twice.")
-	if end.Message != "" {
-		s.WriteString(" " + end.Message)
+	why := end.Message
+	if c := end.Crash; c != nil {
+		switch {
+		case c.Signal != "":
+			why = c.Signal
+		case c.ExitCode != 0:
+			why = fmt.Sprintf("it exited with code %d", c.ExitCode)
+		}
+		if words := lastLine(c.Stderr); words != "" {
+			why += fmt.Sprintf("; its last words: %s", words)
+		}
+	}
+	message := "It killed the process that handled it, twice"
+	if why != "" {
+		message += ": " + why
 	}
 	return Finding{
 		JobID: jobID, BatchID: batchID, Item: it.Number, Severity: Error, Code: ItemCrashed, File: it.File, Line: it.Line,
-		Offset: it.Offset, Document: it.Document, Message: s.String(),
+		Offset: it.Offset, Document: it.Document, Message: message,
 	}
+}
+
+// lastLine returns the last line of text that is not blank.
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
 }
 
 // WaitingMessage is what an attempt ends with whose worker died before it began.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/tallyman-dev/tallyman/payload"
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
@@ -180,11 +181,8 @@ func (m *model) accuse(b *knownBatch, item int64, e job.End) {
 	if n := b.job.deaths[item]; n < 2 {
 		m.Fatalf("item %d of job %d is called the culprit after %d deaths of its own", item, b.job.id, n)
 	}
-	message := "This item killed the process that handled it, twice."
-	if e.Message != "" {
-		message += " " + e.Message
-	}
-	b.named = append(b.named, finding{b.id, item, message})
+	named := store.Culprit(&payload.Item{Number: item}, b.job.id, b.id, &e)
+	b.named = append(b.named, finding{b.id, item, named.Message})
 }
 
 // judge keeps count of the deaths that accuse a single item: it was at hand, or the only open one, and the process had no
