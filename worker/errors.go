@@ -49,7 +49,8 @@ func Permanent(err error) error {
 	return &permanentError{err}
 }
 
-func isPermanent(err error) bool {
+// IsPermanent reports whether an error is marked by Permanent.
+func IsPermanent(err error) bool {
 	_, ok := errors.AsType[*permanentError](err)
 	return ok
 }
@@ -71,7 +72,8 @@ func Unavailable(err error) error {
 	return &unavailableError{err}
 }
 
-func isUnavailable(err error) bool {
+// IsUnavailable reports whether an error is marked by Unavailable.
+func IsUnavailable(err error) bool {
 	_, ok := errors.AsType[*unavailableError](err)
 	return ok
 }

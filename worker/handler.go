@@ -67,6 +67,7 @@ type Batch struct {
 	progress *progress
 	deadline func() time.Time
 	job      func(ctx context.Context, id int64) (*pb.Job, error) // nil without a coordinator
+	remote   *Remote                                              // instead of all these, in another process
 }
 
 // Open returns the items that are to be handled: those that are not done.
@@ -74,17 +75,30 @@ func (b *Batch) Open() []payload.Item { return b.Items[b.Done:] }
 
 // Deadline returns when the lease ends as known now, by this process's monotonic clock. It grows as the lease is renewed.
 // It may be called at any time from any goroutine.
-func (b *Batch) Deadline() time.Time { return b.deadline() }
+func (b *Batch) Deadline() time.Time {
+	if b.remote != nil {
+		return b.remote.Deadline()
+	}
+	return b.deadline()
+}
 
 // Report says that the next items, in order, have become durable with these results: their effect is committed where it
 // belongs and will not be handled again. It never blocks for long. It may be called from any goroutine, one at a time,
 // and does nothing once Handle has returned. More results than items, or an outcome that is none, make the batch fail.
-func (b *Batch) Report(results ...Result) { b.progress.report(false, results) }
+func (b *Batch) Report(results ...Result) { b.report(false, results) }
 
 // ReportRest says of all items that are left what Report says of one, for a handler that has one answer for all of them:
 // they end with r's outcome, r's findings are about the first of them, and r's value is what was made of all together. It
 // becomes durable as a whole. Otherwise it is as Report.
-func (b *Batch) ReportRest(r Result) { b.progress.report(true, []Result{r}) }
+func (b *Batch) ReportRest(r Result) { b.report(true, []Result{r}) }
+
+func (b *Batch) report(rest bool, results []Result) {
+	if b.remote != nil {
+		b.remote.Report(rest, results)
+		return
+	}
+	b.progress.report(rest, results)
+}
 
 // Try runs a handler on a batch without a coordinator, as a worker would, for tests of handlers. It returns what was
 // reported, by item, and the error with which the batch would have failed. The lease lasts until ctx's deadline or, without one,

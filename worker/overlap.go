@@ -15,6 +15,9 @@ import (
 // handled at the same time. It asks the coordinator, for as long as it takes; its error is the cause of ctx, or one that
 // makes the batch fail. A job that is not known any more had ended.
 func (b *Batch) Overlaps(ctx context.Context, job int64) (bool, error) {
+	if b.remote != nil {
+		return b.remote.Overlaps(ctx, job)
+	}
 	if b.job == nil {
 		return false, nil
 	}

@@ -47,13 +47,13 @@ func settlement(l *lease, err error) *pb.Settlement {
 		return m
 	case errors.Is(cause, ErrJobCancelled):
 		m.End = pb.AttemptEnd_ATTEMPT_END_CANCELLED
-	case errors.Is(cause, ErrDraining), errors.Is(cause, ErrJobPaused), isUnavailable(err):
+	case errors.Is(cause, ErrDraining), errors.Is(cause, ErrJobPaused), IsUnavailable(err):
 		m.End = pb.AttemptEnd_ATTEMPT_END_RELEASED
 	case crashOf(err) != nil:
 		m.End = pb.AttemptEnd_ATTEMPT_END_DIED
 		m.Crash = crashOf(err).wire(int(l.grant.GetDoneItems()), int(l.grant.GetItemCount()))
 	default:
-		m.End, m.Retryable = pb.AttemptEnd_ATTEMPT_END_FAILED, !isPermanent(err)
+		m.End, m.Retryable = pb.AttemptEnd_ATTEMPT_END_FAILED, !IsPermanent(err)
 	}
 	m.Message = clean(err.Error(), maxReason)
 	return m

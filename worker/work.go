@@ -35,7 +35,7 @@ func (s *session) finish(l *lease, err error) {
 	} else if crash := crashOf(err); crash != nil && !interrupted(l.ctx) {
 		s.log.Warn("the process of a handler died", "job_id", l.grant.GetJobId(), "batch_id", l.batch, "attempt", l.attempt,
 			"signal", crash.Signal, "exit_code", crash.ExitCode, "fingerprint", crash.Fingerprint, "error", err)
-	} else if err != nil && !interrupted(l.ctx) && !isUnavailable(err) {
+	} else if err != nil && !interrupted(l.ctx) && !IsUnavailable(err) {
 		s.log.Warn("handler failed", "job_id", l.grant.GetJobId(), "batch_id", l.batch, "attempt", l.attempt, "error", err)
 	}
 	s.mu.Lock()
@@ -47,7 +47,7 @@ func (s *session) finish(l *lease, err error) {
 	switch {
 	case err == nil:
 		s.rest.over()
-	case isUnavailable(err) && !interrupted(l.ctx):
+	case IsUnavailable(err) && !interrupted(l.ctx):
 		s.log.Warn("batch given back, since what its handler needs is not available", "job_id", l.grant.GetJobId(),
 			"batch_id", l.batch, "attempt", l.attempt, "error", err, "rest", s.rest.begin().Round(time.Millisecond))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"strings"
@@ -14,8 +15,9 @@ import (
 
 // execution is what the flags say of the command that handles batches.
 type execution struct {
-	config process.Config
-	stderr bool
+	config  process.Config
+	stderr  bool
+	isolate bool // there is none, and the handler of annotations is in processes of its own
 }
 
 const (
@@ -27,6 +29,7 @@ const (
 func (e *execution) flags(flags *pflag.FlagSet) {
 	c := &e.config
 	flags.StringVar(&c.Command, execFlag, "", "command line that handles the items, run by /bin/sh")
+	flags.BoolVar(&e.isolate, isolateFlag, false, isolateHelp)
 	flags.StringVar((*string)(&c.Mode), "exec-mode", string(process.Stream),
 		"stream: an item a line, a line back for each; batch: all items at once, and the exit code")
 	flags.BoolVar(&c.Ready, "exec-ready", false, "a command writes a line, {}, when it is ready for its first item")
@@ -71,6 +74,8 @@ func (e *execution) check(flags *pflag.FlagSet, kind string) error {
 	switch {
 	case kind == tallymanv1.KindAnnotations:
 		return usageError("--kind %s has its own handler; give what --%s handles another name", kind, execFlag)
+	case e.isolate:
+		return usageError("--%s is for annotations; what --%s handles is in processes of its own anyway", isolateFlag, execFlag)
 	case flags.Changed("store"):
 		return usageError("--store is for annotations; what a command answers is kept with the job, see `tallyman results`")
 	}
@@ -83,8 +88,16 @@ func (e *execution) check(flags *pflag.FlagSet, kind string) error {
 // chosen reports whether a command handles the items.
 func (e *execution) chosen() bool { return e.config.Command != "" }
 
-// handlers returns the handler for one kind.
-func (e *execution) handlers(kind string, stderr io.Writer, logger *slog.Logger) (handlers, error) {
+// annotationHandlers returns the handler of annotations, on the store that the DSN names, in this process or isolated.
+func (e *execution) annotationHandlers(ctx context.Context, dsn string, logger *slog.Logger) (handlers, error) {
+	if e.isolate {
+		return isolatedHandlers(ctx, dsn, logger)
+	}
+	return annotationHandlers(ctx, dsn)
+}
+
+// commandHandlers returns the handler for one kind.
+func (e *execution) commandHandlers(kind string, stderr io.Writer, logger *slog.Logger) (handlers, error) {
 	config := e.config
 	config.Logger = logger
 	if e.stderr {
@@ -101,7 +114,7 @@ func (e *execution) handlers(kind string, stderr io.Writer, logger *slog.Logger)
 func (e *execution) again(flags *pflag.FlagSet) string {
 	var text strings.Builder
 	flags.Visit(func(f *pflag.Flag) {
-		if f.Name == execFlag || strings.HasPrefix(f.Name, execFlag+"-") {
+		if f.Name == execFlag || f.Name == isolateFlag || strings.HasPrefix(f.Name, execFlag+"-") {
 			text.WriteString(" --" + f.Name + "=" + quoted(f.Value.String()))
 		}
 	})

@@ -127,7 +127,7 @@ then, with 0), 1 anything else.`,
 		p.runVerb(), p.serveVerb(), p.workVerb(), p.submitVerb(), p.watchVerb(), p.jobsVerb(), p.batchesVerb(),
 		p.workersVerb(), p.drainVerb(), p.findingsVerb(), p.itemsVerb(), p.resultsVerb(), p.exportVerb(), p.pauseVerb(),
 		p.resumeVerb(), p.cancelVerb(), p.retryVerb(), p.findVerb(), p.statsVerb(), p.healthVerb(), p.cleanupVerb(),
-		p.checkVerb(), p.sampleVerb(), p.migrateVerb(), p.versionVerb(),
+		p.checkVerb(), p.sampleVerb(), p.migrateVerb(), p.versionVerb(), p.isolatedVerb(),
 	)
 	completeValues(root)
 	return root

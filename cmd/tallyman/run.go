@@ -124,9 +124,9 @@ func (f *follower) run(ctx context.Context, config server.Config, storeDSN strin
 // handlers returns those of the jobs that are followed.
 func (f *follower) handlers(ctx context.Context, storeDSN string, logger *slog.Logger) (handlers, error) {
 	if f.exec.chosen() {
-		return f.exec.handlers(f.submission.kind, f.progress, logger)
+		return f.exec.commandHandlers(f.submission.kind, f.progress, logger)
 	}
-	return annotationHandlers(ctx, storeDSN)
+	return f.exec.annotationHandlers(ctx, storeDSN, logger)
 }
 
 // followWork follows a job for each file, as long as somebody works.

@@ -113,13 +113,13 @@ func (p *program) work(ctx context.Context, w working) error {
 // handlers returns those of a worker.
 func (p *program) handlers(ctx context.Context, w working) (handlers, error) {
 	if w.exec.chosen() {
-		return w.exec.handlers(cmp.Or(w.kind, execKind), p.stderr, w.config.Logger)
+		return w.exec.commandHandlers(cmp.Or(w.kind, execKind), p.stderr, w.config.Logger)
 	}
 	if w.store == "" {
 		return handlers{}, usageError("--store is needed with --server: name the annotation store that all workers of %s share, "+
 			"such as postgres://user@host/database", p.server)
 	}
-	return annotationHandlers(ctx, w.store)
+	return w.exec.annotationHandlers(ctx, w.store, w.config.Logger)
 }
 
 // localServer returns the address of the server of the data folder.

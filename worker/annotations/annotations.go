@@ -110,16 +110,16 @@ func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
 	if err := w.Begin(ctx, a.lease); err != nil {
 		return ended(ctx, err)
 	}
-	for items := b.Open(); len(items) > 0; {
+	for items, first := b.Open(), b.Done; len(items) > 0; {
 		n, bytes := 0, 0
 		for n < len(items) && (n == 0 || bytes+len(items[n].Data) <= stretchBytes) {
 			bytes += len(items[n].Data)
 			n++
 		}
-		if err := a.stretch(ctx, items[:n]); err != nil {
+		if err := a.stretch(ctx, items[:n], first); err != nil {
 			return ended(ctx, err)
 		}
-		items = items[n:]
+		items, first = items[n:], first+n
 	}
 	return nil
 }
@@ -148,8 +148,8 @@ type attempt struct {
 	job     store.Job
 }
 
-// stretch handles some items. It has reported all of them when it returns nil.
-func (a *attempt) stretch(ctx context.Context, items []payload.Item) error {
+// stretch handles some items, which begin at a position in the batch. It has reported all of them when it returns nil.
+func (a *attempt) stretch(ctx context.Context, items []payload.Item, first int) error {
 	results := make([]worker.Result, len(items)) // no outcome: not known yet
 	var entries []store.Entry
 	var positions []int // of entries among items
@@ -157,6 +157,7 @@ func (a *attempt) stretch(ctx context.Context, items []payload.Item) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		a.batch.Begin(first + i)
 		it, findings := a.options.Parse(items[i].Data)
 		if it == nil {
 			results[i] = worker.Result{Outcome: worker.Rejected, Findings: told(findings)}
@@ -165,6 +166,7 @@ func (a *attempt) stretch(ctx context.Context, items []payload.Item) error {
 		entries = append(entries, store.Entry{Number: items[i].Number, Item: it, Warnings: findings})
 		positions = append(positions, i)
 	}
+	a.batch.Begin(-1) // from here on they are stored together
 	reported := 0
 	report := func() {
 		known := reported

@@ -27,6 +27,7 @@ type child struct {
 	lines   chan line // of standard output, in mode Stream; closed at its end
 	trouble error     // of reading them; to be read once lines is closed
 	output  output    // in mode Batch; to be read after ended
+	orders  *orders   // of an isolated handler
 	writes  chan []byte
 	written chan writing // of each
 	tail    tail

@@ -24,10 +24,14 @@ func crash(c *child, suspect int) error {
 	if limit != nil {
 		return fmt.Errorf("%w: %w", limit, died)
 	}
-	if died.Signal == "SIGKILL" { // which no program sends itself
-		return fmt.Errorf("the command died, perhaps because memory ran out: %w", died)
+	who := "the command"
+	if c.orders != nil {
+		who = "the isolated handler"
 	}
-	return fmt.Errorf("the command died: %w", died)
+	if died.Signal == "SIGKILL" { // which no program sends itself
+		return fmt.Errorf("%s died, perhaps because memory ran out: %w", who, died)
+	}
+	return fmt.Errorf("%s died: %w", who, died)
 }
 
 // String goes on after "the command".

@@ -43,6 +43,18 @@
 // "Failed" is an error that is worth another attempt, with what was answered until then kept. In all these cases the
 // process and those it started are gone when Handle returns.
 //
+// # An isolated handler
+//
+// [Isolated] has a handler in Go do its work in such a process, which calls [Serve]: it gets batches, one after the other,
+// the deadlines of their leases and reasons to stop, and tells which item it has begun with, results, questions for the
+// coordinator, and how it ended. Deadlines cross by a clock that all processes of the machine share, so that one that was
+// frozen is no later for it.
+//
+//	it dies, a panic included, after Begin(i)     Crash, item i the suspect
+//	it dies otherwise                             Crash, suspect unknown
+//	it dies before it has taken the batch         another one, at most 3; then failed, with code 75 Unavailable
+//	it returns an error                           that error: Permanent, Unavailable and lost leases keep their meaning
+//
 // # That none is left behind
 //
 // Each process leads a group of its own, which gets SIGKILL when the process ends, is discarded, or the worker goes. When the

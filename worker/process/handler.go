@@ -78,27 +78,37 @@ func (h *Handler) Prepare(context.Context, string) error {
 // Handle has the command handle a batch. Its error is a worker.Crash when a process died over it, the cause of ctx, or
 // says what the command did wrong, and then the batch is worth another attempt.
 func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
-	h.mu.Lock()
-	h.busy++
-	h.most = max(h.most, h.busy)
-	h.mu.Unlock()
-	defer func() {
-		h.mu.Lock()
-		h.busy--
-		h.mu.Unlock()
-	}()
-	if h.config.BatchTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, h.config.BatchTimeout, &limitError{SettingBatchTimeout,
-			fmt.Sprintf("took longer than %v for the batch (%s)", h.config.BatchTimeout, SettingBatchTimeout)})
-		defer cancel()
-	}
+	defer h.enter()()
+	ctx, cancel := h.bounded(ctx)
+	defer cancel()
 	if h.config.Mode == Batch {
 		return h.batch(ctx, b)
 	}
 	s := stream{handler: h, batch: b, key: strings.Join(shared(b), "\x00")}
 	defer s.leave()
 	return s.run(ctx)
+}
+
+// enter counts a batch in hand, until the function that it returns is called.
+func (h *Handler) enter() (leave func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.busy++
+	h.most = max(h.most, h.busy)
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.busy--
+	}
+}
+
+// bounded returns ctx with the time limit of a batch.
+func (h *Handler) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if h.config.BatchTimeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, h.config.BatchTimeout, &limitError{SettingBatchTimeout,
+		fmt.Sprintf("took longer than %v for the batch (%s)", h.config.BatchTimeout, SettingBatchTimeout)})
 }
 
 // take returns a process that waits for items of batches of this key, a new one if there is none.

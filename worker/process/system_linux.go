@@ -3,15 +3,29 @@ package process
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // dieWithParent has the kernel kill a process when the thread that started it is gone.
 func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }
+
+// isolates says whether there is a clock that all processes of this machine share, which NewIsolated needs.
+const isolates = true
+
+// machineTime returns the time by a clock that all processes of this machine share and nobody sets.
+func machineTime() time.Duration {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		panic(fmt.Sprintf("read the machine's clock: %v", err)) // every Linux has it
+	}
+	return time.Duration(now.Nano())
+}
 
 // awaitEnd returns when a process has ended, which keeps its number until it is waited for; or false, at once, when there is
 // no way to know.
