@@ -46,7 +46,7 @@ func TestRunExec(t *testing.T) {
 	dir := t.TempDir()
 	r := must(t, exitWithErrors, "run", numbered(t), "--data", dir, "--exec", script(t, doubling), "--param", "factor=2",
 		"--batch-items", "1", "--workers", "2", "--exec-stderr")
-	for _, want := range []string{"stored    3", "rejected  1", "crashed   1", "item 3 (items.jsonl:3)", "killed by SIGSEGV",
+	for _, want := range []string{"stored    3", "rejected  1", "crashed   1", "items.jsonl:3 (item 3", "SIGSEGV",
 		"EXEC_ERROR", "tallyman results --job 1"} {
 		if !strings.Contains(strings.Join(strings.Fields(r.stdout), " "), strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("there is no %q in:\n%s", want, r.stdout)
