@@ -980,7 +980,7 @@ type Batch struct {
 	Attempt int32 `protobuf:"varint,9,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// Attempts that failed.
 	Failures int32 `protobuf:"varint,10,opt,name=failures,proto3" json:"failures,omitempty"`
-	// Attempts that died.
+	// Attempts that died; of a part of a split batch, with those of the batches it is a part of.
 	Crashes int32 `protobuf:"varint,11,opt,name=crashes,proto3" json:"crashes,omitempty"`
 	// Attempts that were lost.
 	Losses int32 `protobuf:"varint,12,opt,name=losses,proto3" json:"losses,omitempty"`

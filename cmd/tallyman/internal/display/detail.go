@@ -71,8 +71,13 @@ func Batch(w io.Writer, response *tallymanv1.GetBatchResponse) error {
 	row("items", fmt.Sprintf("%d, of which %d ended; first is item %d", batch.GetItemCount(), batch.GetDoneItems(),
 		batch.GetFirstItem()))
 	row("annotations", number(batch.GetWeight()))
-	row("attempts", fmt.Sprintf("%d, of which %d failed, %d died, %d were lost", batch.GetAttempt(), batch.GetFailures(),
-		batch.GetCrashes(), batch.GetLosses()))
+	attempts := fmt.Sprintf("%d, of which %d failed, %d died, %d were lost", batch.GetAttempt(), batch.GetFailures(),
+		batch.GetCrashes(), batch.GetLosses())
+	if batch.GetCrashes() > 0 && batch.GetRootId() != 0 {
+		attempts = fmt.Sprintf("%d, of which %d failed, %d were lost; %s, those of the batches it is a part of included",
+			batch.GetAttempt(), batch.GetFailures(), batch.GetLosses(), Plural(int64(batch.GetCrashes()), "death"))
+	}
+	row("attempts", attempts)
 	row("worker", dash(batch.GetWorkerId()))
 	row("claimed", Time(batch.GetClaimedAt()))
 	row("ended", Time(batch.GetSettledAt()))

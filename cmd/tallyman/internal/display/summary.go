@@ -139,7 +139,11 @@ func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tall
 		fmt.Fprintf(&b, "    %s %s:%s %s\n", Severity(g.Severity), g.Code, unread, example(g.Example))
 	}
 	if findings.Crashed > 0 {
-		fmt.Fprintf(&b, "    %s that killed their workers:\n", Plural(findings.Crashed, "item"))
+		whose := "their workers"
+		if findings.Crashed == 1 {
+			whose = "its worker"
+		}
+		fmt.Fprintf(&b, "    %s that killed %s:\n", Plural(findings.Crashed, "item"), whose)
 		for _, f := range findings.Culprits {
 			fmt.Fprintf(&b, "      %s\n", strings.ReplaceAll(example(f), "\n", "\n  "))
 		}
