@@ -113,7 +113,7 @@ func (r *Reaper) Run(ctx context.Context) {
 			}
 		})
 	}
-	every(min(r.cfg.Lease/20, 500*time.Millisecond), nil, "end expired leases", r.ReapOnce)
+	every(min(r.cfg.Lease/20, 250*time.Millisecond), nil, "end expired leases", r.ReapOnce)
 	every(time.Second, r.stop, "cancel batches of stopped jobs", r.SweepOnce)
 	every(time.Second, r.retry, "move batches of retried jobs", r.RetryOnce)
 	every(min(time.Minute, r.cfg.UploadTimeout/2), nil, "end abandoned uploads and silent sessions", r.abandonOnce)
