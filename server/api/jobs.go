@@ -142,13 +142,19 @@ func (s *jobService) GetBatch(ctx context.Context, r *pb.GetBatchRequest) (*pb.G
 	if b.RootID == 0 && b.State != job.BatchSplit {
 		return resp, nil
 	}
-	family, err := s.cfg.Store.ListBatches(ctx, store.BatchFilter{JobID: b.JobID}, store.Page{Size: familyMost, After: int64(b.Ordinal)})
+	family, err := s.family(ctx, &b)
 	if err != nil {
 		return nil, err
 	}
-	family = slices.DeleteFunc(family, func(x store.BatchRow) bool { return x.Ordinal != b.Ordinal })
 	resp.Family = toBatches(family)
 	return resp, nil
+}
+
+// family returns the batch that ingest cut and all its parts, of which b is one, each after its parent: they share an
+// ordinal, and are numbered as they are made.
+func (s *jobService) family(ctx context.Context, b *store.BatchRow) ([]store.BatchRow, error) {
+	list, err := s.cfg.Store.ListBatches(ctx, store.BatchFilter{JobID: b.JobID}, store.Page{Size: familyMost, After: int64(b.Ordinal)})
+	return slices.DeleteFunc(list, func(x store.BatchRow) bool { return x.Ordinal != b.Ordinal }), err
 }
 
 // familyMost bounds the parts of a split batch that are returned with one of them.

@@ -1183,7 +1183,7 @@ type RetryJobRequest struct {
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Only batches in these states, of failed, crashed and cancelled; empty for all three.
 	States []BatchState `protobuf:"varint,3,rep,packed,name=states,proto3,enum=tallyman.v1.BatchState" json:"states,omitempty"`
-	// Only these batches of the job, at most 1000; empty for all.
+	// Only these batches of the job, at most 1000; empty for all. One that was split stands for its parts.
 	BatchIds      []int64 `protobuf:"varint,4,rep,packed,name=batch_ids,json=batchIds,proto3" json:"batch_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+)
+
+// perished settles a grant as one whose process died of a signal, with an item at hand, from 0.
+func perished(g *pb.Grant, position int32) *pb.Settlement {
+	return &pb.Settlement{
+		BatchId: g.GetBatchId(), Attempt: g.GetAttempt(), End: pb.AttemptEnd_ATTEMPT_END_DIED, Message: "it fell",
+		Crash: &pb.Crash{SuspectPosition: &position, Signal: "SIGSEGV", Stderr: "first\nlast words\n", PeakMemoryBytes: 1 << 20, Fingerprint: "f"},
+	}
+}
+
+// A batch in which one item kills its process is split; the item is named by its second death, and tried again when
+// somebody retries the batch that was split.
+func TestCulpritIsNamedAndRetried(t *testing.T) {
+	onBoth(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
+		up := c.submit(header("culprit"), lines(1, 4))
+		session := c.register("w")
+		name := 0
+		work := func(perish bool) {
+			for client := c.jobs; ; {
+				resp, err := client.GetJob(c.ctx, &pb.GetJobRequest{JobId: up.GetJobId()})
+				c.must(err)
+				if s := resp.GetJob().GetState(); s != pb.JobState_JOB_STATE_RUNNING {
+					return
+				}
+				name++
+				for _, g := range c.claim(session, fmt.Sprint("r", name), 1) {
+					last := g.GetFirstItem() + int64(g.GetItemCount()) - 1
+					if perish && g.GetFirstItem() <= 3 && last >= 3 {
+						c.settle(session, perished(g, int32(3-g.GetFirstItem())))
+					} else {
+						c.settle(session, completed(g))
+					}
+				}
+			}
+		}
+		work(true)
+		j := c.ended(up.GetJobId())
+		if diff := cmp.Diff(map[pb.Outcome]int64{pb.Outcome_OUTCOME_CRASHED: 1, pb.Outcome_OUTCOME_STORED: 3}, outcomes(j)); diff != "" {
+			t.Fatalf("outcomes (-want +got):\n%s", diff)
+		}
+		found, err := c.jobs.ListFindings(c.ctx, &pb.ListFindingsRequest{JobId: up.GetJobId()})
+		c.must(err)
+		if f := found.GetFindings(); len(f) != 1 || f[0].GetItem() != 3 || !strings.HasSuffix(f[0].GetMessage(), "SIGSEGV; its last words: last words") {
+			t.Errorf("findings %v", f)
+		}
+		listed, err := c.jobs.ListBatches(c.ctx, &pb.ListBatchesRequest{JobId: up.GetJobId(), States: []pb.BatchState{pb.BatchState_BATCH_STATE_SPLIT}})
+		c.must(err)
+		if len(listed.GetBatches()) != 1 {
+			t.Fatalf("split: %v", listed)
+		}
+		root := listed.GetBatches()[0]
+		whole, err := c.jobs.GetBatch(c.ctx, &pb.GetBatchRequest{BatchId: root.GetBatchId()})
+		c.must(err)
+		crash := whole.GetAttempts()[0].GetCrash()
+		if crash.GetSignal() != "SIGSEGV" || crash.GetPeakMemoryBytes() != 1<<20 || crash.SuspectPosition == nil || whole.GetAttempts()[0].GetDecision() == "" {
+			t.Errorf("attempts %v", whole.GetAttempts())
+		}
+		culprits := 0
+		for _, b := range whole.GetFamily() {
+			if b.GetState() == pb.BatchState_BATCH_STATE_CRASHED {
+				culprits++
+				if b.GetSuspectItem() != 3 || b.GetRootId() != root.GetBatchId() || b.GetItemCount() != 1 {
+					t.Errorf("the culprit is %v", b)
+				}
+			}
+		}
+		if culprits != 1 {
+			t.Errorf("the family is %v", whole.GetFamily())
+		}
+
+		c.retry(&pb.RetryJobRequest{JobId: up.GetJobId(), RequestId: "again", BatchIds: []int64{root.GetBatchId()}})
+		work(false)
+		if j := c.ended(up.GetJobId()); j.GetState() != pb.JobState_JOB_STATE_SUCCEEDED || j.GetRun() != 2 || j.GetProgress().GetErrors() != 0 {
+			t.Errorf("retried, it ended as %v", j)
+		}
+	})
+}
