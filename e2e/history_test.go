@@ -22,10 +22,11 @@ import (
 )
 
 // history is a site with a past, the same on both engines, for documents to show. Job 7 was cut into batches 117 to 126 of
-// two documents each, PMC:4402180 and so on: three have completed, three failed, two crashed, 125 is running, and 126 is
-// waiting. Job 8 has batch 127, which waits after a crash. Job 9 was
-// cancelled with batch 128, and ended 8 days ago. Attempts that fail or crash
-// are final in job 7 and repeated in the others.
+// two documents each, PMC:4402180 and so on. Three have completed and three failed, 125 is running and 126 is waiting. The
+// second document of 123 and of 124 killed the process that handled it, twice. The first document of 124 was durable by
+// then, so that 124 crashed as it was; 123 was split into 127, which completed, and 128 with the culprit. Job 8 has batch
+// 129, which waits after its worker died. Job 9 was cancelled with batch 130, and ended 8 days ago. Attempts that fail are
+// final in job 7 and repeated in the others.
 //
 //	batch   status               took   ended before
 //	117     completed            10 s   10 min
@@ -34,10 +35,12 @@ import (
 //	120     failed               5 s    5 min
 //	121     failed               6 s    3 h
 //	122     failed               7 s    4 min
-//	123     crashed              30 s   20 min
+//	123     crashed (split)      30 s   20 min
 //	124     crashed              40 s   2 days
 //	125     running since 15 min
-//	128     failed (cancelled)          30 min
+//	127     completed            15 s   15 min
+//	128     crashed              25 s   19 min
+//	130     failed (cancelled)          30 min
 type history struct {
 	*site
 	query func(t testing.TB, query string) [][]string // rows as text, a statement of several queries gives the last's
@@ -46,7 +49,7 @@ type history struct {
 // past is what a batch gets in its row: how many seconds ago it ended, and how many seconds it took.
 var past = map[int64]struct{ ended, took int }{
 	117: {600, 10}, 118: {540, 20}, 119: {7200, 60}, 120: {300, 5}, 121: {10800, 6}, 122: {240, 7}, 123: {1200, 30},
-	124: {2 * 24 * 3600, 40}, 125: {0, 900}, 128: {1800, 0},
+	124: {2 * 24 * 3600, 40}, 125: {0, 900}, 127: {900, 15}, 128: {1140, 25}, 130: {1800, 0},
 }
 
 // postgresHistory and sqliteHistory start a coordinator without workers and make its past.
@@ -160,27 +163,30 @@ func (h *history) begin() {
 
 	submit(7, items.String(), client.Upload{Policy: &tallymanv1.Policy{MaxAttempts: 1, BatchItems: 2}})
 	hand.register("tagger-1")
-	hand.claim(117, 118, 119, 120, 121, 122)
+	hand.claim(117, 118, 119, 120, 121, 122, 123, 124)
 	for _, id := range []int64{117, 118, 119} {
-		hand.settle(&tallymanv1.Settlement{
-			BatchId: id, End: tallymanv1.AttemptEnd_ATTEMPT_END_COMPLETED,
-			Outcomes: []*tallymanv1.OutcomeRun{{Count: 2, Outcome: tallymanv1.Outcome_OUTCOME_STORED}},
-		})
+		hand.settle(allStored(id, 2))
 	}
 	for id, message := range map[int64]string{
 		120: "tagger: connection refused", 121: "tagger: connection refused", 122: "tagger: no model for human",
 	} {
-		hand.settle(&tallymanv1.Settlement{BatchId: id, End: tallymanv1.AttemptEnd_ATTEMPT_END_FAILED, Message: message})
+		hand.settle(&tallymanv1.Settlement{BatchId: id, Attempt: 1, End: tallymanv1.AttemptEnd_ATTEMPT_END_FAILED, Message: message})
 	}
+	hand.settle(died(123, 1, 1))
+	first124 := died(124, 1, 1)
+	first124.Outcomes = allStored(124, 1).GetOutcomes()
+	hand.settle(first124)
+	hand.claim(127, 128, 124)
+	hand.settle(died(124, 2, 1))
+	hand.settle(allStored(127, 1))
+	hand.settle(died(128, 1, 0))
 	hand.register("tagger-2")
-	hand.claim(123, 124)
-	hand.register("tagger-2") // anew: its first life is dead, and so are the attempts
 	hand.claim(125)
 
 	submit(8, first, client.Upload{Priority: 1})
 	hand.register("tagger-3")
-	hand.claim(127)
-	hand.register("tagger-3")
+	hand.claim(129)
+	hand.register("tagger-3") // anew: its first life is dead, and so is the attempt
 
 	submit(9, first, client.Upload{})
 	succeed(h.t, "cancel", "9", "--reason", "wrong file", "--yes", "--server", h.address)
@@ -252,12 +258,11 @@ func (h *hand) claim(want ...int64) {
 	}
 }
 
-// settle ends a first attempt.
+// settle ends an attempt.
 func (h *hand) settle(s *tallymanv1.Settlement) {
 	h.t.Helper()
 	ctx, cancel := h.context()
 	defer cancel()
-	s.Attempt = 1
 	got, err := h.service.SettleBatches(ctx, &tallymanv1.SettleBatchesRequest{
 		SessionId: h.session, Settlements: []*tallymanv1.Settlement{s},
 	})
@@ -266,5 +271,25 @@ func (h *hand) settle(s *tallymanv1.Settlement) {
 	}
 	if status := got.GetAnswers()[0].GetStatus(); status != tallymanv1.SettleStatus_SETTLE_STATUS_SETTLED {
 		h.t.Fatalf("settling batch %d: %v", s.GetBatchId(), status)
+	}
+}
+
+// allStored ends a first attempt at items that are all stored.
+func allStored(batch int64, items int32) *tallymanv1.Settlement {
+	return &tallymanv1.Settlement{
+		BatchId: batch, Attempt: 1, End: tallymanv1.AttemptEnd_ATTEMPT_END_COMPLETED,
+		Outcomes: []*tallymanv1.OutcomeRun{{Count: items, Outcome: tallymanv1.Outcome_OUTCOME_STORED}},
+	}
+}
+
+// died ends an attempt whose process died with an item at hand.
+func died(batch int64, attempt, position int32) *tallymanv1.Settlement {
+	return &tallymanv1.Settlement{
+		BatchId: batch, Attempt: attempt, End: tallymanv1.AttemptEnd_ATTEMPT_END_DIED,
+		Message: "the command died: the process was killed by SIGSEGV",
+		Crash: &tallymanv1.Crash{
+			SuspectPosition: &position, Signal: "SIGSEGV", Fingerprint: "5f0a1b9c2d7e",
+			Stderr: "tagger: no glyph for U+10FFFF\n",
+		},
 	}
 }

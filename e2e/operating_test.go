@@ -80,7 +80,7 @@ func TestOperatingDocument(t *testing.T) {
 			}
 			got := doc.shell.run(t, b.text)
 			crashed := regexp.MustCompile(`(?m)^.*level=WARN msg="batch crashed" job_id=1 batch_id=1 attempt=1 worker_id=short-lived ` +
-				`documents="\[PubMed:.*\]" document_count=\d+ reason=.* batch_state=pending end=died$`)
+				`documents="\[PubMed:.*\]" document_count=\d+ reason=.* batch_state=pending end=died decision="tried again: its first death"$`)
 			failed := regexp.MustCompile(`(?m)^.*level=WARN msg="batch failed" job_id=1 batch_id=1 attempt=2 worker_id=short-lived .*` +
 				` reason="no space left" batch_state=pending$`)
 			if !crashed.MatchString(got.stdout) || !failed.MatchString(got.stdout) || strings.Count(got.stdout, "\n") != 2 {
