@@ -73,6 +73,32 @@ func TestClaimIsWokenByWhatIsCommittedWhileItIsServed(t *testing.T) {
 	})
 }
 
+func TestClaimIsWokenByTheSplitOfABatch(t *testing.T) {
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
+		c.submit(header("splits"), lines(1, 2))
+		session := c.register("w")
+		g := c.claimOne(session, "whole")
+		got := make(chan []*pb.Grant, 1)
+		go func() { got <- c.claim(session, "parts", 2) }()
+		pass(5*time.Second + 300*time.Millisecond)
+		a := c.settle(session, &pb.Settlement{
+			BatchId: g.GetBatchId(), Attempt: g.GetAttempt(), End: pb.AttemptEnd_ATTEMPT_END_DIED,
+			Crash: &pb.Crash{SuspectPosition: new(int32(1)), Signal: "SIGSEGV"},
+		})
+		if a.GetBatchState() != pb.BatchState_BATCH_STATE_SPLIT {
+			t.Fatalf("the batch is %v, want split", a)
+		}
+		split := time.Now()
+		if grants := <-got; len(grants) != 2 {
+			t.Errorf("got %d parts, want 2", len(grants))
+		}
+		if late := time.Since(split); late != 0 {
+			t.Errorf("the claim was answered %v after the split", late)
+		}
+	})
+}
+
 func TestClaimAnswersBeforeItsDeadline(t *testing.T) {
 	inMemory(t, func(t *scene) {
 		c := start(t, Config{Database: t.database}, nil)

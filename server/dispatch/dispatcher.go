@@ -275,7 +275,7 @@ func (d *Dispatcher) applySettles(ctx context.Context, queries [][]store.Settlem
 		}
 		d.ledger.Drop(flat[i].Lease)
 		if a.JobID != 0 {
-			jobs[a.JobID] = jobs[a.JobID] || a.State == job.BatchPending
+			jobs[a.JobID] = jobs[a.JobID] || offers(a.State)
 		}
 	}
 	d.changed(jobs)
@@ -297,13 +297,16 @@ func (d *Dispatcher) Returned(ended []store.Ended) {
 	jobs := map[int64]bool{}
 	for _, e := range ended {
 		d.ledger.Drop(e.Lease)
-		jobs[e.JobID] = jobs[e.JobID] || e.State == job.BatchPending
+		jobs[e.JobID] = jobs[e.JobID] || offers(e.State)
 	}
 	d.changed(jobs)
 	d.cfg.Events.AttemptsEnded(ended)
 }
 
-// changed announces jobs of which batches ended; the value says whether some of these went back to pending.
+// offers reports whether there is something to claim of a batch that is in a state: itself, or its parts.
+func offers(s job.BatchState) bool { return s == job.BatchPending || s == job.BatchSplit }
+
+// changed announces jobs of which batches ended; the value says whether something of these can be claimed.
 func (d *Dispatcher) changed(jobs map[int64]bool) {
 	for id, returned := range jobs {
 		if returned {
