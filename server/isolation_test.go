@@ -51,7 +51,7 @@ func TestCulpritIsNamedAndRetried(t *testing.T) {
 		}
 		found, err := c.jobs.ListFindings(c.ctx, &pb.ListFindingsRequest{JobId: up.GetJobId()})
 		c.must(err)
-		if f := found.GetFindings(); len(f) != 1 || f[0].GetItem() != 3 || !strings.HasSuffix(f[0].GetMessage(), "SIGSEGV; its last words: last words") {
+		if f := found.GetFindings(); len(f) != 1 || f[0].GetItem() != 3 || !strings.HasSuffix(f[0].GetMessage(), ": it fell; its last words: last words") {
 			t.Errorf("findings %v", f)
 		}
 		listed, err := c.jobs.ListBatches(c.ctx, &pb.ListBatchesRequest{JobId: up.GetJobId(), States: []pb.BatchState{pb.BatchState_BATCH_STATE_SPLIT}})

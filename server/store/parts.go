@@ -86,15 +86,10 @@ const ItemCrashed = "ITEM_CRASHED"
 
 // Culprit is the finding about an item that killed its worker, the last time as end says.
 func Culprit(it *payload.Item, jobID, batchID int64, end *job.End) Finding {
-	why := end.Message
-	if c := end.Crash; c != nil {
-		switch {
-		case c.Signal != "":
-			why = c.Signal
-		case c.ExitCode != 0:
-			why = fmt.Sprintf("it exited with code %d", c.ExitCode)
-		}
-		if words := lastLine(c.Stderr); words != "" {
+	// Workers say which item their message is about, which is said here anyway.
+	why := strings.TrimPrefix(end.Message, fmt.Sprintf("item %d (%s:%d): ", it.Number, it.File, it.Line))
+	if end.Crash != nil {
+		if words := lastLine(end.Crash.Stderr); words != "" {
 			why += fmt.Sprintf("; its last words: %s", words)
 		}
 	}
