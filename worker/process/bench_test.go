@@ -29,3 +29,21 @@ func BenchmarkStream(b *testing.B) {
 		b.Error(err)
 	}
 }
+
+// BenchmarkStart is what a process costs: a batch in mode Batch, of a command that does nothing.
+func BenchmarkStart(b *testing.B) {
+	h, err := process.New(process.Config{Command: "cat >/dev/null", Mode: process.Batch})
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := items(`1`, `2`)
+	for b.Loop() {
+		if results, err := worker.Try(b.Context(), h, batch); err != nil || len(results) != 2 {
+			b.Fatal(len(results), err)
+		}
+	}
+	b.StopTimer()
+	if err := h.Close(); err != nil {
+		b.Error(err)
+	}
+}
