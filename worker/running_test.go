@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -31,14 +32,32 @@ func TestMain(m *testing.M) {
 type running struct {
 	*worker.Worker
 	stop func()
-	log  *bytes.Buffer // to be read when it has ended
+	log  *journal
 	err  chan error
+}
+
+// journal is a log, which a handler that does not stop goes on with after the worker has ended.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
 }
 
 // start runs a worker with one handler. It must end before the test does.
 func start(t *testing.T, conn grpc.ClientConnInterface, h worker.Handler, config worker.Config) *running {
 	t.Helper()
-	r := &running{log: &bytes.Buffer{}, err: make(chan error, 1)}
+	r := &running{log: &journal{}, err: make(chan error, 1)}
 	config.Conn, config.Handlers = conn, map[string]worker.Handler{kind: h}
 	config.Logger = slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w, err := worker.New(config)

@@ -183,16 +183,17 @@ func TestStop(t *testing.T) {
 	for name, test := range map[string]struct {
 		command string
 		said    string
+		timeout time.Duration
 	}{
-		"it stops":         {"trap 'echo stopped >&3; exit 0' TERM; echo started >&3; while :; do sleep 100 & wait; done", "started\nstopped\n"},
-		"it does not stop": {"trap '' TERM; echo started >&3; while :; do sleep 100 & wait; done", "started\n"},
+		"it stops":         {"trap 'echo stopped >&3; exit 0' TERM; echo started >&3; while :; do sleep 100 & wait; done", "started\nstopped\n", bound},
+		"it does not stop": {"trap '' TERM; echo started >&3; while :; do sleep 100 & wait; done", "started\n", 200 * time.Millisecond},
 	} {
 		for _, mode := range []process.Mode{process.Stream, process.Batch} {
 			t.Run(name+" "+string(mode), func(t *testing.T) {
 				t.Parallel()
 				path, closed := fifo(t)
 				h := open(t, process.Config{Command: "exec 3>'" + path + "'; read -r line; " + test.command, Mode: mode,
-					StopTimeout: 500 * time.Millisecond})
+					StopTimeout: test.timeout})
 				ctx, cancel := context.WithCancelCause(t.Context())
 				said := reader(t, path)
 				go func() {

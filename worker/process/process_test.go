@@ -183,15 +183,15 @@ func TestMisbehavior(t *testing.T) {
 			want:   "the command was killed by SIGSEGV before it read an item",
 		},
 		"silence": {
-			config: process.Config{Command: loop(on("poison", "exec sleep 100")), ItemTimeout: 300 * time.Millisecond}, done: 2,
+			config: process.Config{Command: loop(on("poison", "exec sleep 100")), ItemTimeout: 2 * time.Second}, done: 2,
 			crash: &worker.Crash{Suspect: 2, Signal: "SIGKILL"},
-			want: "item 3 (up.jsonl:3): the command did not answer within 300ms (exec-item-timeout); does it flush what it " +
+			want: "item 3 (up.jsonl:3): the command did not answer within 2s (exec-item-timeout); does it flush what it " +
 				"writes?: the process was killed by SIGKILL",
 		},
 		"silence from the start": {
-			config: process.Config{Command: "read -r line; exec sleep 100", ItemTimeout: 200 * time.Millisecond, StartTimeout: 100 * time.Millisecond},
+			config: process.Config{Command: "read -r line; exec sleep 100", ItemTimeout: time.Second, StartTimeout: 2 * time.Second},
 			crash:  &worker.Crash{Suspect: 0, Signal: "SIGKILL"},
-			want:   "did not answer within 300ms (exec-start-timeout and exec-item-timeout)",
+			want:   "did not answer within 3s (exec-start-timeout and exec-item-timeout)",
 		},
 		"nothing is read": {
 			config: process.Config{Command: "exec sleep 100", ItemTimeout: 200 * time.Millisecond, StartTimeout: 100 * time.Millisecond},
@@ -250,8 +250,8 @@ func TestMisbehavior(t *testing.T) {
 			want:   "the command exited with code 1 before it read an item:\nno model",
 		},
 		"too slow as a whole": {
-			config: process.Config{Command: loop(on("poison", "exec sleep 100")), BatchTimeout: 300 * time.Millisecond}, done: 2,
-			want: "the command took longer than 300ms for the batch (exec-batch-timeout)",
+			config: process.Config{Command: loop(on("poison", "exec sleep 100")), BatchTimeout: 3 * time.Second}, done: 2,
+			want: "the command took longer than 3s for the batch (exec-batch-timeout)",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

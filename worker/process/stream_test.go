@@ -110,8 +110,8 @@ func TestGoesOnAfterCrash(t *testing.T) {
 
 func TestReady(t *testing.T) {
 	t.Parallel()
-	h := open(t, process.Config{Command: "sleep 0.3; echo '{\"ready\": true}'; " + loop(""), Ready: true,
-		ItemTimeout: 250 * time.Millisecond, StartTimeout: bound})
+	h := open(t, process.Config{Command: "sleep 3; echo '{\"ready\": true}'; " + loop(""), Ready: true,
+		ItemTimeout: 2 * time.Second, StartTimeout: bound})
 	for range 2 {
 		results, err := attempt(t, h, items(`1`, `2`))
 		if diff := cmp.Diff(stored(2), results); diff != "" || err != nil {
