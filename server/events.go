@@ -96,12 +96,28 @@ func (e *events) Draining(sessions []int64) {
 	e.beating.Drain(sessions)
 }
 
+// Condemned implements reaper.Events.
+func (e *events) Condemned(drained []store.DrainedWorker) {
+	for _, w := range drained {
+		e.logger.Warn("worker is drained, since everything dies on it", "worker_id", w.Worker, "session_id", w.Session,
+			"evidence", w.Reason)
+		e.Draining([]int64{w.Session})
+		for _, id := range w.Jobs {
+			e.dispatcher.Wake(id)
+			e.folder.Changed(id, false)
+		}
+	}
+}
+
 // Current implements api.Events.
 func (e *events) Current(ctx context.Context, jobID int64) { e.folder.Current(ctx, jobID) }
 
 // AttemptsEnded implements dispatch.Events: one line for every attempt that crashed or failed, for people who grep.
 func (e *events) AttemptsEnded(ended []store.Ended) {
 	for _, x := range ended {
+		if x.Kind == job.EndDied {
+			e.reaper.Died()
+		}
 		attrs := []any{
 			"job_id", x.JobID, "batch_id", x.BatchID, "attempt", x.Attempt, "worker_id", x.WorkerID,
 			"documents", x.Documents, "document_count", x.Total, "reason", x.Message, "batch_state", x.State.String(),

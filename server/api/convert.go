@@ -243,6 +243,6 @@ func toWorker(s *store.Session) *pb.Worker {
 		WorkerId: s.WorkerID, SessionId: s.ID, Host: s.Host, Pid: s.PID, Version: s.Version,
 		Kinds: slices.Clone(s.Kinds), Slots: s.Slots, Running: s.Running, Completed: s.Completed, Crashed: s.Crashed,
 		RegisteredAt: timestamp(s.RegisteredAt), BeatAt: timestamp(s.BeatAt), EndedAt: timestamp(s.EndedAt),
-		EndReason: s.EndReason, DrainedAt: timestamp(s.DrainedAt),
+		EndReason: s.EndReason, DrainedAt: timestamp(s.DrainedAt), DrainReason: s.DrainReason,
 	}
 }

@@ -140,7 +140,9 @@ func Decide(b *Batch, c Case) Decision {
 	case EndFailed:
 		d.Failures++
 	case EndDied:
-		d.Crashes++
+		if !c.Death.Drained {
+			d.Crashes++
+		}
 	case EndLost:
 		d.Losses++
 		d.LoneLosses = b.LoneLosses

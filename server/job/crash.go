@@ -39,6 +39,7 @@ type Death struct {
 	Suspect int32  // place in the batch, from 1, of the item it had at hand; 0 when unknown
 	Others  bool   // there is another worker, alive, that could handle the batch
 	Splits  int64  // batches of the job that were split before
+	Drained bool   // the worker is drained since everything dies on it
 }
 
 // Part is a batch that, with others, replaces one that is split.
@@ -58,6 +59,11 @@ const (
 // die decides what the death of a batch with open items leads to. An item is named only after two deaths that were its
 // own: it was at hand, or the only one left. While other workers live, deaths on one worker name and split nothing.
 func (d *Decision) die(b *Batch, death Death, p Policy) {
+	if death.Drained {
+		d.State = BatchPending
+		d.Why = "tried again elsewhere: its worker is drained, since everything dies on it"
+		return
+	}
 	open := b.ItemCount - b.DoneItems
 	switch d.DiedOn {
 	case "":

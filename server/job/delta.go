@@ -96,6 +96,7 @@ type Delta struct {
 	Counters
 	Ended     [batchStates]int64 // batches that ended, by state
 	Crashed   int64              // of those, without the cancelled ones, with at least one crashed (not lost) attempt
+	Acquitted int64              // of those counted as Crashed, now or before: whose deaths were their worker's fault
 	Durations Histogram
 	Slowest   []Settled // at most slowestKept, slowest first
 
@@ -173,6 +174,7 @@ func (d *Delta) Merge(o *Delta) {
 		d.Ended[i] += o.Ended[i]
 	}
 	d.Crashed += o.Crashed
+	d.Acquitted += o.Acquitted
 	d.Durations.Merge(&o.Durations)
 	d.IngestDone += o.IngestDone
 	d.fault(o.Fault)
@@ -296,7 +298,7 @@ func (d *Delta) fields() []*int64 {
 	}
 	f = append(f, &d.IngestDone, &d.Fault.Item, &d.Fault.BatchID, &d.Fault.Position, &d.Fault.Outcome)
 	// Their numbers are kept in the database: what is new comes last.
-	return append(f, &d.Batches[BatchSplit])
+	return append(f, &d.Batches[BatchSplit], &d.Acquitted)
 }
 
 // Append appends the stored form of d to dst: sparse pairs of field number and value.

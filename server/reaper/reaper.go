@@ -16,6 +16,7 @@ type Store interface {
 	Reap(ctx context.Context, batches []int64, limit int) (store.Reaped, error)
 	Now(ctx context.Context) (time.Time, error)
 	AbandonUploads(ctx context.Context, idle time.Duration) ([]int64, error)
+	JudgeWorkers(ctx context.Context) ([]store.DrainedWorker, error)
 	EndSilentSessions(ctx context.Context, silent time.Duration) ([]store.Ended, error)
 	CancellingJobs(ctx context.Context) ([]int64, error)
 	SweepJob(ctx context.Context, id int64, limit int) (int, error)
@@ -39,6 +40,8 @@ type Events interface {
 	Changed(jobID int64, mayEnd bool)
 	// Reopened says that batches of a retried job are pending again.
 	Reopened(jobID int64)
+	// Condemned says which workers were drained since everything dies on them.
+	Condemned(drained []store.DrainedWorker)
 }
 
 // Config of a Reaper. Zero values work, but for Store, Ledger and Events.
@@ -83,12 +86,16 @@ type Reaper struct {
 	scan  time.Duration // for which all had been well at the last full scan; 0 before the first
 	stop  chan struct{}
 	retry chan struct{}
+	died  chan struct{}
 }
 
 // New returns a reaper.
 func New(cfg Config) *Reaper {
 	cfg.defaults()
-	return &Reaper{cfg: cfg, guard: guard{lease: cfg.Lease}, stop: make(chan struct{}, 1), retry: make(chan struct{}, 1)}
+	return &Reaper{
+		cfg: cfg, guard: guard{lease: cfg.Lease},
+		stop: make(chan struct{}, 1), retry: make(chan struct{}, 1), died: make(chan struct{}, 1),
+	}
 }
 
 // Run works until ctx ends.
@@ -119,6 +126,7 @@ func (r *Reaper) Run(ctx context.Context) {
 	every(min(time.Minute, r.cfg.UploadTimeout/2), nil, "end abandoned uploads and silent sessions", r.abandonOnce)
 	every(5*time.Second, nil, "remove deleted jobs", r.DeleteOnce)
 	every(retentionInterval, nil, "delete old jobs", r.RetainOnce)
+	wg.Go(func() { r.judge(ctx) })
 }
 
 // Stopping says that a job is being stopped, so that its batches are cancelled at once. It does not block.

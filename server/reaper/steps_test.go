@@ -75,6 +75,8 @@ func (w *world) AbandonUploads(context.Context, time.Duration) ([]int64, error) 
 	return nil, w.away
 }
 
+func (w *world) JudgeWorkers(context.Context) ([]store.DrainedWorker, error) { return nil, nil }
+
 func (w *world) EndSilentSessions(context.Context, time.Duration) ([]store.Ended, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -113,6 +115,8 @@ func (w *world) RetryStep(_ context.Context, id int64, limit int) (int, bool, er
 	w.retried[id] -= n
 	return n, n == w.step, nil
 }
+
+func (w *world) Condemned([]store.DrainedWorker) {}
 
 func (w *world) Reopened(id int64) {
 	w.mu.Lock()

@@ -17,6 +17,7 @@ type Session struct {
 	RegisteredAt time.Time
 	BeatAt       time.Time // last beat known to the database
 	DrainedAt    time.Time // when it was asked to take no more and to end; zero unless it was
+	DrainReason  string    // why JudgeWorkers drained it; "" when it did not
 	EndedAt      time.Time // zero while it lives
 	EndReason    string
 	Running      int64 // leases held
@@ -33,6 +34,7 @@ type Stream struct {
 // Sessions is what worker sessions need.
 type Sessions interface {
 	// RegisterSession starts a session and ends an earlier one of the same worker id: what that one held has died.
+	// If JudgeWorkers had drained that one, this one is drained as well: its process did not end, it died.
 	RegisterSession(ctx context.Context, s Session) (id int64, ended []Ended, err error)
 	// GetSession returns a live session. ErrSessionEnded or ErrNotFound otherwise.
 	GetSession(ctx context.Context, id int64) (Session, error)
@@ -51,6 +53,11 @@ type Sessions interface {
 	// DrainSession notes that a worker's live session is to take no more and to end: it is granted nothing any more. Of
 	// one that is being drained nothing changes. ErrNotFound.
 	DrainSession(ctx context.Context, workerID string) (Session, error)
+	// JudgeWorkers drains the workers on which everything dies, as package job judges by what died within Judged, since they
+	// were drained last, but no worker that is the last one of a kind it serves. Their sessions keep
+	// the reason. Batches that died on no other worker are acquitted: as if they had not died, but
+	// for what is remembered of their attempts, and that they may stay solo.
+	JudgeWorkers(ctx context.Context) ([]DrainedWorker, error)
 	// EndSession ends a session that deregistered: what it still holds is released.
 	EndSession(ctx context.Context, session int64, reason string) ([]Ended, error)
 	// EndSilentSessions ends sessions of which nothing was heard for so long; what they still hold, if anything, is

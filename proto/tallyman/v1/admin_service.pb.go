@@ -94,7 +94,8 @@ type GetStatisticsResponse struct {
 	BatchesByState []*BatchStateCount `protobuf:"bytes,1,rep,name=batches_by_state,json=batchesByState,proto3" json:"batches_by_state,omitempty"`
 	// Batches that ended in the window.
 	Batches int64 `protobuf:"varint,2,opt,name=batches,proto3" json:"batches,omitempty"`
-	// Of those, without the cancelled ones, with at least one attempt that died.
+	// Of those, without the cancelled ones, with at least one attempt that died; but not those that died only on one worker
+	// which was drained because everything dies on it. What is taken back for that counts from when that was decided.
 	BatchesCrashed int64 `protobuf:"varint,3,opt,name=batches_crashed,json=batchesCrashed,proto3" json:"batches_crashed,omitempty"`
 	// The crash rate: batches_crashed ÷ batches that ended otherwise than cancelled; 0 when there are none. With fewer than
 	// 20 such batches it is no reason for an alarm.
@@ -439,7 +440,9 @@ type Worker struct {
 	// Why it ended.
 	EndReason string `protobuf:"bytes,14,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`
 	// When it was told to drain; absent unless it was.
-	DrainedAt     *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=drained_at,json=drainedAt,proto3" json:"drained_at,omitempty"`
+	DrainedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=drained_at,json=drainedAt,proto3" json:"drained_at,omitempty"`
+	// Why the coordinators told it to by themselves: what shows that everything dies on it. Empty when they did not.
+	DrainReason   string `protobuf:"bytes,16,opt,name=drain_reason,json=drainReason,proto3" json:"drain_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -577,6 +580,13 @@ func (x *Worker) GetDrainedAt() *timestamppb.Timestamp {
 		return x.DrainedAt
 	}
 	return nil
+}
+
+func (x *Worker) GetDrainReason() string {
+	if x != nil {
+		return x.DrainReason
+	}
+	return ""
 }
 
 // GetWorkerRequest names a worker.
@@ -951,7 +961,7 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"l\n" +
 	"\x13ListWorkersResponse\x12-\n" +
 	"\aworkers\x18\x01 \x03(\v2\x13.tallyman.v1.WorkerR\aworkers\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x89\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xac\x04\n" +
 	"\x06Worker\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x1d\n" +
 	"\n" +
@@ -971,7 +981,8 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
 	"end_reason\x18\x0e \x01(\tR\tendReason\x129\n" +
 	"\n" +
-	"drained_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\"/\n" +
+	"drained_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\x12!\n" +
+	"\fdrain_reason\x18\x10 \x01(\tR\vdrainReason\"/\n" +
 	"\x10GetWorkerRequest\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\"\xa0\x01\n" +
 	"\x11GetWorkerResponse\x12+\n" +

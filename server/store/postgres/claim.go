@@ -19,6 +19,7 @@ const (
 	jobLock     = 7650_3 // claims of a job that has a limit
 	projectLock = 7650_4 // claims of a project that has one
 	retryLock   = 7650_5 // bad ends of a job's batches, shared, against its retries
+	judgeLock   = 7650_6 // verdicts on workers, so that no two of them drain the last two
 )
 
 const lockSessions = `

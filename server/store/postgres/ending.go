@@ -56,9 +56,11 @@ type rule struct {
 
 // holder is what the end of an attempt needs to know of its session.
 type holder struct {
-	worker string
-	broken time.Time     // when the worker's side closed its newest stream; zero while one is open
-	silent time.Duration // since it was last heard of
+	worker    string
+	condemned bool          // drained since everything dies on it
+	completed int64         // batches, as of the last fold
+	broken    time.Time     // when the worker's side closed its newest stream; zero while one is open
+	silent    time.Duration // since it was last heard of
 }
 
 // died reports whether b's lease has run out since its session broke: one that was granted later shows that the worker
@@ -82,6 +84,7 @@ type ending struct {
 	papers map[int64]papers
 	past   []store.Attempt
 	pastOf []int64 // job of each
+	pastAt []int64 // batches that the session of each had completed
 	ended  []store.Ended
 
 	choosy     *atomic.Bool      // of the store: batches that not every session may have are there
@@ -94,7 +97,7 @@ type ending struct {
 const selectRules = `SELECT id, state, policy, kind, batches_split FROM jobs WHERE id = ANY ($1::bigint[])`
 
 const selectHolders = `
-SELECT id, worker_id, broken_at, greatest(clock_timestamp() - beat_at, interval '0')
+SELECT id, worker_id, drain_reason <> '', completed, broken_at, greatest(clock_timestamp() - beat_at, interval '0')
 FROM sessions WHERE id = ANY ($1::bigint[])`
 
 const selectPapers = `
@@ -160,7 +163,7 @@ func (e *ending) prepare(ctx context.Context, t *tx) error {
 			h        holder
 			brokenAt *time.Time
 		)
-		err := row.Scan(&id, &h.worker, &brokenAt, &h.silent)
+		err := row.Scan(&id, &h.worker, &h.condemned, &h.completed, &brokenAt, &h.silent)
 		h.broken = timeOf(brokenAt)
 		e.holder[id] = h
 		return err
@@ -236,7 +239,7 @@ func (e *ending) apply(x *outcome) {
 	d.Move(job.BatchRunning, decision.State)
 	d.ItemsInFlight -= int64(b.ItemCount - x.from)
 	d.Done(b.ID, b.FirstItem, x.from, runs)
-	if x.end.Kind.Crashed() && !x.crashed && b.RootID == 0 {
+	if x.end.Kind.Crashed() && !x.crashed && decision.Crashes+decision.Losses > 0 && b.RootID == 0 {
 		d.CrashedEver++
 	}
 	if decision.State.Ended() && b.RootID == 0 {
@@ -279,6 +282,7 @@ func (e *ending) remember(b *held, end *job.End, decision *job.Decision) {
 	}
 	e.past = append(e.past, a)
 	e.pastOf = append(e.pastOf, b.JobID)
+	e.pastAt = append(e.pastAt, e.holder[b.SessionID].completed)
 	e.ended = append(e.ended, store.Ended{
 		Lease: job.Lease{BatchID: b.ID, Attempt: b.Attempt, SessionID: b.SessionID},
 		JobID: b.JobID, Kind: end.Kind, Message: message, State: decision.State, Decision: decision.Why, WorkerID: worker,
@@ -311,14 +315,15 @@ WHERE b.id = w.id AND b.id = ANY ($1::bigint[]) AND b.attempt = w.attempt`
 
 const insertAttempts = `
 INSERT INTO attempts (batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at, ended_at,
-                      decision, beats, suspect, signal, exit_code, peak_memory, stderr, fingerprint)
+                      decision, beats, suspect, signal, exit_code, peak_memory, stderr, fingerprint, completed_before)
 SELECT w.batch_id, w.attempt, w.job_id, w.session_id, w.worker_id, w.ended_as, w.message, w.state_after, w.claimed_at,
-       clock_timestamp(), w.decision, w.beats, w.suspect, w.signal, w.exit_code, w.peak_memory, w.stderr, w.fingerprint
+       clock_timestamp(), w.decision, w.beats, w.suspect, w.signal, w.exit_code, w.peak_memory, w.stderr, w.fingerprint,
+       w.completed_before
 FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::smallint[],
             $9::timestamptz[], $10::text[], $11::integer[], $12::integer[], $13::text[], $14::integer[], $15::bigint[],
-            $16::text[], $17::text[])
+            $16::text[], $17::text[], $18::bigint[])
      AS w(batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at, decision, beats,
-          suspect, signal, exit_code, peak_memory, stderr, fingerprint)`
+          suspect, signal, exit_code, peak_memory, stderr, fingerprint, completed_before)`
 
 // finish applies the ends that need the items of their batches, and queues all that follows from the ends.
 func (e *ending) finish(ctx context.Context, t *tx) error {
@@ -390,7 +395,7 @@ func (e *ending) queueAttempts(t *tx) {
 		}
 	}
 	t.queue(insertAttempts, batches, numbers, e.pastOf, sessions, workers, kinds, ms, states, claimed, decisions, beats, suspects, signals,
-		codes, memory, stderrs, prints)
+		codes, memory, stderrs, prints, e.pastAt)
 }
 
 // endAll ends all that was locked the same way and for the same reason.

@@ -39,12 +39,12 @@ SET state = $2, revision = $3, started_at = $4, ended_at = $5, updated_at = $6,
 WHERE id = $1`
 
 const addMinute = `
-INSERT INTO job_minutes AS m (job_id, minute, completed, failed, crashed, cancelled, with_crash, durations)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO job_minutes AS m (job_id, minute, completed, failed, crashed, cancelled, with_crash, durations, acquitted)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (job_id, minute) DO UPDATE
 SET completed = m.completed + excluded.completed, failed = m.failed + excluded.failed,
     crashed = m.crashed + excluded.crashed, cancelled = m.cancelled + excluded.cancelled,
-    with_crash = m.with_crash + excluded.with_crash, durations = excluded.durations`
+    with_crash = m.with_crash + excluded.with_crash, durations = excluded.durations, acquitted = m.acquitted + excluded.acquitted`
 
 const forgetSlowest = `DELETE FROM slowest_batches WHERE job_id = $1 AND batch_id <> ALL ($2::bigint[])`
 
@@ -174,10 +174,10 @@ func (f *folding) queue(t *tx) {
 	taken := &j.TakenBack
 	t.queue(updateJob, append(values, j.IngestDone, string(j.StopAs), store.CleanText(j.Reason, store.MaxMessage), j.Retrying,
 		taken[job.ItemFailed], taken[job.ItemCrashed], taken[job.ItemCancelled])...)
-	if d.Ended != (job.Delta{}).Ended {
+	if d.Ended != (job.Delta{}).Ended || d.Acquitted != 0 {
 		f.minute.Merge(&d.Durations)
 		t.queue(addMinute, j.ID, f.now.Truncate(time.Minute), d.Ended[job.BatchCompleted], d.Ended[job.BatchFailed],
-			d.Ended[job.BatchCrashed], d.Ended[job.BatchCancelled], d.Crashed, appendDurations(&f.minute))
+			d.Ended[job.BatchCrashed], d.Ended[job.BatchCancelled], d.Crashed, appendDurations(&f.minute), d.Acquitted)
 	}
 	if len(d.Slowest) > 0 {
 		// A batch that is tried again after it ended counts with its last duration.

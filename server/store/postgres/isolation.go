@@ -26,13 +26,8 @@ FROM sessions s WHERE s.id = ANY ($1::bigint[])`
 
 // readDeaths queues the reading of what the deaths of processes are judged by.
 func (e *ending) readDeaths(t *tx, sessions []int64) {
-	e.colleagues, e.shared = nil, map[int64]int{}
-	each(t.queue(selectColleagues), func(row pgx.Rows) error {
-		var c store.Colleague
-		err := row.Scan(&c.ID, &c.Kinds, &c.Silent)
-		e.colleagues = append(e.colleagues, c)
-		return err
-	})
+	e.shared = map[int64]int{}
+	readColleagues(t, &e.colleagues)
 	each(t.queue(selectShared, sessions), func(row pgx.Rows) error {
 		var (
 			id int64
@@ -44,10 +39,23 @@ func (e *ending) readDeaths(t *tx, sessions []int64) {
 	})
 }
 
+// readColleagues queues the reading of the workers that live and take batches.
+func readColleagues(t *tx, list *[]store.Colleague) {
+	*list = nil
+	each(t.queue(selectColleagues), func(row pgx.Rows) error {
+		var c store.Colleague
+		err := row.Scan(&c.ID, &c.Kinds, &c.Silent)
+		*list = append(*list, c)
+		return err
+	})
+}
+
 // death says what is known of the death of the process that handled b.
 func (e *ending) death(b *held, end *job.End, r rule) job.Death {
-	worker := e.holder[b.SessionID].worker
-	d := job.Death{Worker: worker, Others: store.Others(e.colleagues, worker, r.kind), Splits: r.splits}
+	holder := e.holder[b.SessionID]
+	d := job.Death{
+		Worker: holder.worker, Drained: holder.condemned, Others: store.Others(e.colleagues, holder.worker, r.kind), Splits: r.splits,
+	}
 	for _, x := range e.deferred {
 		if x.JobID == b.JobID && x.decision.State == job.BatchSplit {
 			d.Splits++

@@ -16,9 +16,11 @@ import (
 // leasesAtOnce bounds the leases that one transaction ends for a session, and the sessions that one ends.
 const leasesAtOnce = 1000
 
+// insertSession has the session drained as those before it were that ended only now.
 const insertSession = `
-INSERT INTO sessions (worker_id, host, pid, version, kinds, slots, registered_at, beat_at)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp(), clock_timestamp())
+INSERT INTO sessions (worker_id, host, pid, version, kinds, slots, registered_at, beat_at, drained_at, drain_reason)
+SELECT $1, $2, $3, $4, $5, $6, clock_timestamp(), clock_timestamp(), max(e.drained_at), coalesce(max(e.drain_reason), '')
+FROM sessions e WHERE e.id = ANY ($7::bigint[]) AND e.drain_reason <> ''
 RETURNING id`
 
 // endSessions ends sessions, or with $3 those of them that have been silent for so long.
@@ -79,7 +81,7 @@ func (s *Store) RegisterSession(ctx context.Context, n store.Session) (int64, []
 			return err
 		}
 		ended, full = e.ended, len(e.order) == leasesAtOnce
-		t.queue(insertSession, n.WorkerID, n.Host, n.PID, n.Version, n.Kinds, n.Slots).QueryRow(func(row pgx.Row) error {
+		t.queue(insertSession, n.WorkerID, n.Host, n.PID, n.Version, n.Kinds, n.Slots, bye.sessions).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&id)
 		})
 		return nil
@@ -312,7 +314,7 @@ func (s *Store) DrainSession(ctx context.Context, workerID string) (store.Sessio
 
 const sessionColumns = `
 SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at,
-       s.drained_at, s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id)
+       s.drained_at, s.drain_reason, s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id)
 FROM sessions s`
 
 func scanSession(row pgx.CollectableRow) (store.Session, error) {
@@ -321,7 +323,7 @@ func scanSession(row pgx.CollectableRow) (store.Session, error) {
 		drainedAt, endedAt *time.Time
 	)
 	err := row.Scan(&n.ID, &n.WorkerID, &n.Host, &n.PID, &n.Version, &n.Kinds, &n.Slots, &n.RegisteredAt, &n.BeatAt,
-		&drainedAt, &endedAt, &n.EndReason, &n.Completed, &n.Crashed, &n.Running)
+		&drainedAt, &n.DrainReason, &endedAt, &n.EndReason, &n.Completed, &n.Crashed, &n.Running)
 	n.DrainedAt, n.EndedAt = timeOf(drainedAt), timeOf(endedAt)
 	return n, err
 }

@@ -22,7 +22,7 @@ const windowStart = `(SELECT date_trunc('minute', clock_timestamp() - $1::interv
 const ofFilter = `($2 = 0 OR j.id = $2) AND ($3 = '' OR j.project = $3) AND j.deleted_at IS NULL`
 
 const selectMinutes = `
-SELECT m.completed, m.failed, m.crashed, m.cancelled, m.with_crash, m.durations
+SELECT m.completed, m.failed, m.crashed, m.cancelled, m.with_crash - m.acquitted, m.durations
 FROM job_minutes m JOIN jobs j ON j.id = m.job_id
 WHERE m.minute >= ` + windowStart + ` AND ($2 = 0 OR m.job_id = $2) AND ` + ofFilter
 
@@ -86,5 +86,6 @@ func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (st
 	if err != nil {
 		return store.Statistics{}, err
 	}
+	stats.Crashed = max(stats.Crashed, 0) // what was acquitted may have crashed before the window
 	return stats, nil
 }

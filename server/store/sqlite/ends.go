@@ -85,6 +85,7 @@ type jobRules struct {
 
 type sessionCounts struct {
 	workerID           string
+	condemned          bool // drained since everything dies on it
 	completed, crashed int64
 }
 
@@ -127,8 +128,8 @@ func (g *group) session(id int64) (*sessionCounts, error) {
 		return c, nil
 	}
 	c := new(sessionCounts)
-	err := each(g, func(row scanner) error { return row.Scan(&c.workerID) },
-		"SELECT worker_id FROM sessions WHERE id = ?", id)
+	err := each(g, func(row scanner) error { return row.Scan(&c.workerID, &c.condemned) },
+		"SELECT worker_id, drain_reason <> '' FROM sessions WHERE id = ?", id)
 	g.sessions[id] = c
 	return c, err
 }
@@ -195,7 +196,7 @@ func (g *group) end(h *held, end job.End, runs []job.Run, findings []store.Findi
 	}
 	c := job.Case{End: end.Kind, Retryable: end.Retryable, State: rules.state, Policy: rules.policy}
 	if end.Kind == job.EndDied {
-		if c.Death, err = g.death(h, &end, rules, session.workerID); err != nil {
+		if c.Death, err = g.death(h, &end, rules, session); err != nil {
 			return 0, err
 		}
 	}
@@ -242,7 +243,7 @@ func (g *group) end(h *held, end job.End, runs []job.Run, findings []store.Findi
 	d.Done(h.ID, h.FirstItem, before, runs)
 	if end.Kind.Crashed() {
 		session.crashed++
-		if !crashedBefore && h.RootID == 0 {
+		if !crashedBefore && decision.Crashes+decision.Losses > 0 && h.RootID == 0 {
 			d.CrashedEver++
 		}
 	}
@@ -264,11 +265,11 @@ func (g *group) end(h *held, end job.End, runs []job.Run, findings []store.Findi
 	if end.Kind == job.EndCompleted {
 		return decision.State, nil
 	}
-	return decision.State, g.remember(h, &end, &decision, session.workerID)
+	return decision.State, g.remember(h, &end, &decision, session)
 }
 
 // remember keeps an attempt that did not complete, and lists it among the ended ones.
-func (g *group) remember(h *held, end *job.End, decision *job.Decision, workerID string) error {
+func (g *group) remember(h *held, end *job.End, decision *job.Decision, session *sessionCounts) error {
 	message := store.CleanText(end.Message, store.MaxMessage)
 	crash := store.CleanCrash(end.Crash)
 	var signal, exitCode, memory, stderr, fingerprint any
@@ -276,15 +277,15 @@ func (g *group) remember(h *held, end *job.End, decision *job.Decision, workerID
 		signal, exitCode, memory, stderr, fingerprint = crash.Signal, crash.ExitCode, crash.PeakMemory, crash.Stderr, crash.Fingerprint
 	}
 	err := g.exec(`INSERT INTO attempts (batch_id, attempt, job_id, session_id, worker_id, ended_as, message, state_after, claimed_at, ended_at,
-			decision, beats, suspect, signal, exit_code, peak_memory, stderr, fingerprint)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		h.ID, h.Attempt, h.JobID, h.SessionID, workerID, end.Kind, message, decision.State, h.claimed, micros(g.now),
-		decision.Why, h.Beats, crash.Suspect, signal, exitCode, memory, stderr, fingerprint)
+			decision, beats, suspect, signal, exit_code, peak_memory, stderr, fingerprint, completed_before)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? + coalesce((SELECT completed FROM sessions WHERE id = ?4), 0))`,
+		h.ID, h.Attempt, h.JobID, h.SessionID, session.workerID, end.Kind, message, decision.State, h.claimed, micros(g.now),
+		decision.Why, h.Beats, crash.Suspect, signal, exitCode, memory, stderr, fingerprint, session.completed)
 	if err != nil {
 		return fmt.Errorf("keep attempt %d of batch %d: %w", h.Attempt, h.ID, err)
 	}
 	e := store.Ended{
-		Lease: h.lease(), JobID: h.JobID, Kind: end.Kind, Message: message, State: decision.State, WorkerID: workerID,
+		Lease: h.lease(), JobID: h.JobID, Kind: end.Kind, Message: message, State: decision.State, WorkerID: session.workerID,
 		Decision: decision.Why,
 	}
 	err = each(g, func(row scanner) error {
@@ -297,8 +298,8 @@ func (g *group) remember(h *held, end *job.End, decision *job.Decision, workerID
 }
 
 // since returns the time from a moment in microseconds to the transaction's, never negative though clocks may be set.
-func (g *group) since(us int64) time.Duration {
-	return max(g.now.Sub(time.UnixMicro(us)), 0)
+func (t *tx) since(us int64) time.Duration {
+	return max(t.now.Sub(time.UnixMicro(us)), 0)
 }
 
 // flush writes what the transaction has changed of jobs and sessions.

@@ -97,7 +97,7 @@ func (t *tx) saveFold(j *job.Job) error {
 
 // addMinute adds what ended to the statistics of the current minute.
 func (t *tx) addMinute(jobID int64, d *job.Delta) error {
-	var ended int64
+	ended := d.Acquitted
 	for _, n := range d.Ended {
 		ended += n
 	}
@@ -116,14 +116,14 @@ func (t *tx) addMinute(jobID int64, d *job.Delta) error {
 	if err != nil {
 		return err
 	}
-	return t.exec(`INSERT INTO job_minutes (job_id, minute, completed, failed, crashed, cancelled, with_crash, durations)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+	return t.exec(`INSERT INTO job_minutes (job_id, minute, completed, failed, crashed, cancelled, with_crash, acquitted, durations)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (job_id, minute) DO UPDATE SET completed = completed + excluded.completed,
 			failed = failed + excluded.failed, crashed = crashed + excluded.crashed,
 			cancelled = cancelled + excluded.cancelled, with_crash = with_crash + excluded.with_crash,
-			durations = excluded.durations`,
+			acquitted = acquitted + excluded.acquitted, durations = excluded.durations`,
 		jobID, minute, d.Ended[job.BatchCompleted], d.Ended[job.BatchFailed], d.Ended[job.BatchCrashed],
-		d.Ended[job.BatchCancelled], d.Crashed, durations.Append(nil))
+		d.Ended[job.BatchCancelled], d.Crashed, d.Acquitted, durations.Append(nil))
 }
 
 // scanDelta reads a column in the stored form of a delta.

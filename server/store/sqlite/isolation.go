@@ -10,21 +10,13 @@ import (
 )
 
 // death says what is known of the death of the process that handled a batch.
-func (g *group) death(h *held, end *job.End, rules jobRules, worker string) (job.Death, error) {
-	d := job.Death{Worker: worker, Splits: rules.splits + g.delta(h.JobID).Batches[job.BatchSplit]}
-	workers, err := collect(g, func(row scanner) (w store.Colleague, err error) {
-		var kinds []byte
-		var beat int64
-		if err := row.Scan(&w.ID, &kinds, &beat); err != nil {
-			return w, err
-		}
-		w.Silent = g.since(beat)
-		return w, json.Unmarshal(kinds, &w.Kinds)
-	}, `SELECT worker_id, kinds, beat_at FROM sessions WHERE ended_at IS NULL AND drained_at IS NULL AND broken_at IS NULL`)
+func (g *group) death(h *held, end *job.End, rules jobRules, session *sessionCounts) (job.Death, error) {
+	d := job.Death{Worker: session.workerID, Drained: session.condemned, Splits: rules.splits + g.delta(h.JobID).Batches[job.BatchSplit]}
+	workers, err := g.colleagues()
 	if err != nil {
-		return d, fmt.Errorf("read other workers: %w", err)
+		return d, err
 	}
-	d.Others = store.Others(workers, worker, rules.kind)
+	d.Others = store.Others(workers, session.workerID, rules.kind)
 	if end.Crash != nil {
 		d.Suspect = end.Crash.Suspect
 		return d, nil
@@ -50,6 +42,23 @@ func (g *group) sharing(session int64) (n int, err error) {
 	}
 	g.shared[session] = n
 	return n, nil
+}
+
+// colleagues returns the workers that live and take batches.
+func (t *tx) colleagues() ([]store.Colleague, error) {
+	list, err := collect(t, func(row scanner) (w store.Colleague, err error) {
+		var kinds []byte
+		var beat int64
+		if err := row.Scan(&w.ID, &kinds, &beat); err != nil {
+			return w, err
+		}
+		w.Silent = t.since(beat)
+		return w, json.Unmarshal(kinds, &w.Kinds)
+	}, `SELECT worker_id, kinds, beat_at FROM sessions WHERE ended_at IS NULL AND drained_at IS NULL AND broken_at IS NULL`)
+	if err != nil {
+		return nil, fmt.Errorf("read other workers: %w", err)
+	}
+	return list, nil
 }
 
 // itemsFor returns the items of a batch whose end names one of them or splits it, nil otherwise. If they cannot be read,

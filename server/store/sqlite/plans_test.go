@@ -60,6 +60,8 @@ func exercise(t *testing.T, s *Store) {
 	_, err = s.TouchSessions(t.Context(), []int64{session})
 	must(err)
 	must(s.ExcuseStreams(t.Context(), []store.Stream{{SessionID: session, Epoch: epoch}}))
+	_, err = s.JudgeWorkers(t.Context())
+	must(err)
 	_, err = s.DrainSession(t.Context(), "worker")
 	must(err)
 	_, err = s.EndSession(t.Context(), session+1, "")
@@ -118,7 +120,7 @@ func TestNoStatementWalksThroughALargeTable(t *testing.T) {
 	s := opened(t)
 	exercise(t, s)
 	queries := []string{workerQuery, heldQuery, attemptsQuery, batchQuery, placesAll, placesFresh, placesRunning, placesDone, fmt.Sprintf(placesBad, 3),
-		resultsPlace, resultFrames, itemBatches, itemParts, badItemBatches, rejectedItems}
+		resultsPlace, resultFrames, itemBatches, itemParts, badItemBatches, rejectedItems, diedOnlyOn}
 	for query := range s.writer.stmts {
 		queries = append(queries, query)
 	}
@@ -152,6 +154,12 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		{"limits: job", "batches_running FROM jobs WHERE id = ?", []string{"SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"limits: project", "FROM jobs INDEXED BY jobs_open", []string{"SEARCH jobs USING INDEX jobs_open (state=?)"}},
 		{"limits: deltas", "SELECT delta FROM job_deltas", []string{"SEARCH job_deltas USING INDEX job_deltas_job (job_id=?)"}},
+		{"deaths", "FROM attempts a INDEXED BY attempts_died", []string{
+			"SEARCH a USING INDEX attempts_died (ended_at>?)", "SEARCH s USING INDEX sessions_live_worker (worker_id=?)",
+			"SEARCH b USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN", "SEARCH r USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN",
+			"SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN", "CORRELATED SCALAR SUBQUERY 1",
+			"SEARCH d USING INDEX sessions_worker (worker_id=?)",
+		}},
 		{"grant", "SET state = 1, attempt", []string{"SEARCH batches USING INTEGER PRIMARY KEY (rowid=?)"}},
 		{"choosy", "ORDER BY b.available_at, b.id LIMIT ?3", []string{"SEARCH b USING INDEX batches_choosy (job_id=? AND available_at>? AND available_at<?)"}},
 		{"solo", "solo <> 0 LIMIT 1", []string{"SEARCH batches USING INDEX batches_solo (session_id=?)"}},

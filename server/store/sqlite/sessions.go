@@ -12,12 +12,12 @@ import (
 )
 
 const sessionColumns = `s.id, s.worker_id, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at, s.drained_at,
-	s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id AND b.session_id IS NOT NULL)`
+	s.drain_reason, s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id AND b.session_id IS NOT NULL)`
 
 func scanSession(row scanner) (s store.Session, err error) {
 	var kinds []byte
 	var registered, beat, drained, ended sql.NullInt64
-	err = row.Scan(&s.ID, &s.WorkerID, &s.Host, &s.PID, &s.Version, &kinds, &s.Slots, &registered, &beat, &drained, &ended,
+	err = row.Scan(&s.ID, &s.WorkerID, &s.Host, &s.PID, &s.Version, &kinds, &s.Slots, &registered, &beat, &drained, &s.DrainReason, &ended,
 		&s.EndReason, &s.Completed, &s.Crashed, &s.Running)
 	if err != nil {
 		return s, err
@@ -52,6 +52,13 @@ func (s *Store) RegisterSession(ctx context.Context, n store.Session) (id int64,
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, n.WorkerID, n.Host, n.PID, n.Version, string(kinds), n.Slots, now, now)
 		if err != nil {
 			return err
+		}
+		for _, e := range earlier {
+			err := g.exec(`UPDATE sessions SET (drained_at, drain_reason) = (SELECT e.drained_at, e.drain_reason FROM sessions e WHERE e.id = ?1)
+				WHERE id = ?2 AND (SELECT e.drain_reason <> '' FROM sessions e WHERE e.id = ?1)`, e, id)
+			if err != nil {
+				return err
+			}
 		}
 		ended = g.ended
 		return g.flush()

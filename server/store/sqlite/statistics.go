@@ -39,11 +39,12 @@ func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (st
 			st.Crashed += crashed
 			st.Durations.Merge(&d.Durations)
 			return nil
-		}, `SELECT x.completed, x.failed, x.crashed, x.cancelled, x.with_crash, x.durations
+		}, `SELECT x.completed, x.failed, x.crashed, x.cancelled, x.with_crash - x.acquitted, x.durations
 			FROM job_minutes x WHERE x.minute >= ?1`+ofJobs, since, f.JobID, f.Project)
 		if err != nil {
 			return err
 		}
+		st.Crashed = max(st.Crashed, 0) // what was acquitted may have crashed before the window
 		slowest, err := collect(q, number, `SELECT x.batch_id FROM slowest_batches x
 			WHERE x.ended_at >= ?1`+ofJobs+` ORDER BY x.duration_us DESC, x.batch_id LIMIT ?4`,
 			since, f.JobID, f.Project, slowestShown)

@@ -43,6 +43,7 @@ func Test(t *testing.T, open Open) {
 		{"retries", retries},
 		{"takings", takings},
 		{"isolation", isolation},
+		{"verdicts", verdicts},
 		{"limits", limits},
 		{"items", items},
 		{"results", results},

@@ -1,6 +1,7 @@
 package display
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -86,7 +87,7 @@ var Workers = List[*tallymanv1.Worker]{[]column[*tallymanv1.Worker]{
 var AllWorkers = List[*tallymanv1.Worker]{append(slices.Clip(Workers.columns), []column[*tallymanv1.Worker]{
 	{"registered", func(w *tallymanv1.Worker) string { return Time(w.GetRegisteredAt()) }},
 	{"ended", func(w *tallymanv1.Worker) string { return Time(w.GetEndedAt()) }},
-	{"why", func(w *tallymanv1.Worker) string { return dash(w.GetEndReason()) }},
+	{"why", func(w *tallymanv1.Worker) string { return dash(cmp.Or(w.GetDrainReason(), w.GetEndReason())) }},
 }...)}
 
 // WorkerState says whether a session lives.
@@ -94,6 +95,8 @@ func WorkerState(w *tallymanv1.Worker) string {
 	switch {
 	case w.GetEndedAt() != nil:
 		return "ended"
+	case w.GetDrainReason() != "":
+		return "draining: batches die on it"
 	case w.GetDrainedAt() != nil:
 		return "draining"
 	}

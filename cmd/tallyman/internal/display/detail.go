@@ -151,6 +151,9 @@ func Worker(w io.Writer, response *tallymanv1.GetWorkerResponse) error {
 	if worker.GetDrainedAt() != nil {
 		row("drained", Time(worker.GetDrainedAt()))
 	}
+	if worker.GetDrainReason() != "" {
+		row("because", worker.GetDrainReason())
+	}
 	row("ended", Time(worker.GetEndedAt()))
 	if err := flushTab(tab); err != nil {
 		return err
