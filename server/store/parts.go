@@ -61,10 +61,10 @@ func Cut(items []payload.Item, weight int32, outcomes []job.Run, parts []job.Par
 				n.Documents = append(n.Documents, it.Document)
 			}
 		}
-		switch p.State {
-		case job.BatchCompleted:
+		if p.State == job.BatchCompleted {
 			n.Outcomes = outcomes
-		case job.BatchCrashed:
+		}
+		if p.State == job.BatchCrashed {
 			n.Outcomes = []job.Run{{Count: p.Items, Outcome: job.ItemCrashed}}
 		}
 		list[i] = n

@@ -238,7 +238,7 @@ type Beat struct {
 	Outcomes []job.Run // empty for a mere renewal
 	Findings []Finding
 	Results  Results // of the items that Outcomes are about
-	Waiting  bool // its handler has not begun: nothing accuses the batch when the worker dies
+	Waiting  bool    // its handler has not begun: nothing accuses the batch when the worker dies
 }
 
 // BeatAnswer is what became of a beat.

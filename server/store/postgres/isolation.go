@@ -15,13 +15,14 @@ const selectColleagues = `
 SELECT worker_id, kinds, greatest(clock_timestamp() - beat_at, interval '0')
 FROM sessions WHERE ended_at IS NULL AND drained_at IS NULL AND broken_at IS NULL`
 
-// selectShared counts what sessions hold and have begun with, and what they held when they died that another transaction
-// has ended before: all but what a worker that lived reported.
+// selectShared counts what sessions hold and have begun with, and what ended since they were last heard of, or their streams
+// broke, because they died or fell silent: not what a worker that lived reported.
 const selectShared = `
 SELECT s.id,
        (SELECT count(*) FROM batches b WHERE b.session_id = s.id AND NOT b.waiting)
        + (SELECT count(*) FROM attempts a
-          WHERE a.session_id = s.id AND a.ended_at >= coalesce(s.broken_at, s.ended_at) AND a.ended_as = 'died' AND a.signal IS NULL)
+          WHERE a.session_id = s.id AND a.ended_at >= least(s.broken_at, s.beat_at)
+            AND (a.ended_as = 'died' AND a.signal IS NULL OR a.ended_as = 'lost'))
 FROM sessions s WHERE s.id = ANY ($1::bigint[])`
 
 // readDeaths queues the reading of what the deaths of processes are judged by.

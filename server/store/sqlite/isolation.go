@@ -26,8 +26,9 @@ func (g *group) death(h *held, end *job.End, rules jobRules, session *sessionCou
 	return d, err
 }
 
-// sharing counts what a session holds and has begun with, and what it held when it died that was ended before: all but
-// what a worker that lived reported. It does so once, before this transaction ends any of it.
+// sharing counts what a session holds and has begun with, and what ended since it was last heard of, or its stream broke,
+// because it died or fell silent: not what a worker that lived reported. It does so once, before this transaction ends any
+// of it.
 func (g *group) sharing(session int64) (n int, err error) {
 	if n, known := g.shared[session]; known {
 		return n, nil
@@ -35,7 +36,8 @@ func (g *group) sharing(session int64) (n int, err error) {
 	err = each(g, func(row scanner) error { return row.Scan(&n) }, `SELECT
 			(SELECT count(*) FROM batches WHERE session_id = ?1 AND waiting = 0)
 			+ (SELECT count(*) FROM attempts a JOIN sessions s ON s.id = a.session_id
-				WHERE a.session_id = ?1 AND a.ended_at >= coalesce(s.broken_at, s.ended_at) AND a.ended_as = 'died' AND a.signal IS NULL)`,
+				WHERE a.session_id = ?1 AND a.ended_at >= coalesce(min(s.broken_at, s.beat_at), s.beat_at)
+					AND (a.ended_as = 'died' AND a.signal IS NULL OR a.ended_as = 'lost'))`,
 		session)
 	if err != nil {
 		return 0, fmt.Errorf("count batches of session %d: %w", session, err)

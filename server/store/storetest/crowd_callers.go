@@ -152,6 +152,7 @@ func (c *caller) beat() {
 		if c.random.IntN(3) > 0 {
 			b.From, b.Outcomes, b.Findings = c.report(g, c.random.IntN(3) == 0)
 		}
+		b.Waiting = c.random.IntN(4) == 0
 		beats = append(beats, b)
 	}
 	answers, skipped, err := c.Beat(c.ctx, c.lease(), beats)
@@ -191,6 +192,9 @@ func (c *caller) settle() {
 			Retryable: c.random.IntN(2) == 0,
 		}}
 		s.From, s.Outcomes, s.Findings = c.report(g, s.Kind == job.EndCompleted || c.random.IntN(3) == 0)
+		if s.Kind == job.EndDied && c.random.IntN(2) == 0 {
+			s.Crash = &job.Crash{Suspect: s.From + job.Items(s.Outcomes) + 1} // the first of which nothing is said
+		}
 		group = append(group, s)
 	}
 	answers, _, err := c.Settle(c.ctx, group)

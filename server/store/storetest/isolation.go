@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tallyman-dev/tallyman/server/job"
@@ -74,7 +75,7 @@ var isolation = []scenario{
 		s := f.register("w")
 		deaths := 0
 		for n := 0; ; n++ {
-			grants := f.claim(s, fmt.Sprint(n), long, 1, id)
+			grants := f.claim(s, strconv.Itoa(n), long, 1, id)
 			if len(grants) == 0 {
 				break
 			}
@@ -129,6 +130,44 @@ var isolation = []scenario{
 		rest := f.claim(again, "4", long, 8, id)
 		f.equal("ordinals of the rest", ordinals(rest), []int32{2, 3})
 		f.audit(id, 0)
+	}},
+	{"what fell silent before its worker started again had died with the rest", func(f *fixture) {
+		id := f.submit("a", 3, 3)
+		s := f.register("w")
+		f.expire(f.claimOne(s, "1", short, id))
+		held := f.claimOne(s, "2", long, id)
+		f.equal("ended by silence", len(f.reap()), 1)
+		f.register("w")
+		if b := f.batch(held.BatchID); b.State != job.BatchPending || !b.Solo || b.LoneDeaths != 0 {
+			f.Errorf("the other batch is accused alone: %+v", b.Batch)
+		}
+	}},
+	{"a child that died before its worker did was not with the rest", func(f *fixture) {
+		id := f.submit("a", 3, 3)
+		s := f.register("w")
+		grants := f.claim(s, "1", long, 2, id)
+		f.settle(died(grants[0], 0, 0, "SIGSEGV"))
+		f.register("w")
+		if b := f.batch(grants[1].BatchID); b.State != job.BatchPending || b.LoneDeaths != 1 {
+			f.Errorf("the batch that was held is not accused: %+v", b.Batch)
+		}
+	}},
+	{"the last beat says whether a batch has begun", func(f *fixture) {
+		id := f.submit("a", 3, 3, 3)
+		s := f.register("w")
+		grants := f.claim(s, "1", long, 3, id)
+		_, _, err := f.Beat(f.ctx, long, []store.Beat{
+			{Lease: grants[0].Lease, Waiting: true}, {Lease: grants[1].Lease, Waiting: true}, {Lease: grants[2].Lease},
+			{Lease: grants[0].Lease, Outcomes: stored(1)}, {Lease: grants[1].Lease}, {Lease: grants[2].Lease, Waiting: true},
+			{Lease: job.Lease{BatchID: grants[1].BatchID, Attempt: grants[1].Attempt - 1, SessionID: s}, Waiting: true},
+		})
+		f.must(err)
+		f.register("w")
+		var kinds []job.EndKind
+		for _, g := range grants {
+			kinds = append(kinds, f.attempts(g.BatchID)[0].Kind)
+		}
+		f.equal("ended as", kinds, []job.EndKind{job.EndDied, job.EndDied, job.EndReleased})
 	}},
 	{"a solo batch is not given to a session that holds something", func(f *fixture) {
 		id := f.submit("a", 3, 3, 3, 3)

@@ -37,6 +37,7 @@ type life struct {
 	run     int
 	names   int
 	up      store.Upload
+	worker  string
 	session int64
 	held    []store.Grant
 
@@ -60,7 +61,8 @@ func begin(t *rapid.T, f *fixture, run int) *life {
 	up, err := f.OpenUpload(f.ctx, n)
 	f.must(err)
 	l.up = up
-	l.session = f.register(l.name("worker"))
+	l.worker = l.name("worker")
+	l.session = f.register(l.worker)
 	l.ingest(t)
 	return l
 }
@@ -73,7 +75,7 @@ func (l *life) name(prefix string) string {
 // live takes steps, and then has the job end.
 func (l *life) live(t *rapid.T) {
 	steps := []func(*rapid.T){
-		l.handle, l.handle, l.handle, l.handle, l.claimOne, l.settleHeld, l.ingest, l.pause, l.resume, l.resume, l.stop,
+		l.handle, l.handle, l.handle, l.handle, l.claimOne, l.claimOne, l.die, l.settleHeld, l.ingest, l.pause, l.resume, l.resume, l.stop,
 		l.sweep, l.sweep, l.retryBad, l.retryBad, l.retryBad, l.again, l.step, l.step, l.step,
 	}
 	for range rapid.IntRange(10, 50).Draw(t, "steps") {
@@ -88,7 +90,7 @@ func (l *life) ingest(t *rapid.T) {
 		return
 	}
 	l.up = l.open(l.up.UploadID)
-	g := cut(l.up, rapid.SliceOfN(rapid.Int32Range(1, 3), 0, 4).Draw(t, "items")...)
+	g := cut(l.up, rapid.SliceOfN(rapid.Int32Range(1, 6), 0, 4).Draw(t, "items")...)
 	if rapid.IntRange(0, 5).Draw(t, "rejected") == 0 {
 		g.Rejected = []store.RejectedItems{{FirstItem: g.Position.Item + 1, Items: 1, Frame: []byte("x")}}
 		g.Position.Item++
@@ -148,10 +150,19 @@ func (l *life) settleHeld(t *rapid.T) {
 		o := rapid.SampledFrom([]job.Outcome{job.Stored, job.Stored, job.Stored, job.Skipped, job.Rejected}).Draw(t, "outcome")
 		set.Outcomes = append(set.Outcomes, job.Run{Count: 1, Outcome: o})
 	}
+	if set.Kind == job.EndDied && rapid.Bool().Draw(t, "suspected") {
+		set.Crash = &job.Crash{Suspect: g.DoneItems + rest + 1} // the first that was not done
+	}
 	if a := l.settle(set); a.Lost || a.Err != nil {
 		l.Fatalf("settled: %+v", a)
 	}
 	l.handled[g.BatchID] += rest
+}
+
+// die has the worker's process end, with all that it held, and start again.
+func (l *life) die(*rapid.T) {
+	l.session = l.register(l.worker)
+	l.held = nil
 }
 
 func (l *life) pause(*rapid.T)  { l.halt(job.Paused, l.PauseJob) }
@@ -278,8 +289,12 @@ func (l *life) checkBatch(b store.BatchRow) {
 			given += r.Count
 		}
 	}
-	if given != l.handled[b.ID] {
-		l.Fatalf("batch %d has %d outcomes of its handlers, want %d: %+v", b.ID, given, l.handled[b.ID], b.Outcomes)
+	want := l.handled[b.ID]
+	if b.Attempt == 0 && b.ParentID != 0 && b.State == job.BatchCompleted {
+		want = l.handled[b.ParentID] // what was done of it when it was split
+	}
+	if given != want {
+		l.Fatalf("batch %d has %d outcomes of its handlers, want %d: %+v", b.ID, given, want, b.Outcomes)
 	}
 	first, ended := l.over[b.ID]
 	switch moved := slices.Index(l.left, b.ID); {

@@ -67,6 +67,9 @@ func Model(t *testing.T, open OpenCluster, runs int) {
 			return
 		}
 		m := newModel(context.WithoutCancel(t.Context()), rt, cluster, run)
+		if dice(rt, 3, "poison") == 0 {
+			m.poison = drawPoison(rt)
+		}
 		m.begin(rt)
 		for range 2 { // rapid's steps are 30 on average
 			rt.Repeat(map[string]func(*rapid.T){"": m.check, "step": m.step})
@@ -88,8 +91,11 @@ func (m *model) step(t *rapid.T) {
 	m.breathe()
 	var ready []action
 	sum := 0
-	for _, a := range slices.Concat(
-		m.uploadActions(), m.jobActions(), m.workerActions(), m.leaseActions(), m.coordinatorActions()) {
+	actions := slices.Concat(m.uploadActions(), m.jobActions(), m.workerActions(), m.leaseActions(), m.coordinatorActions())
+	if m.poison != nil {
+		actions = m.poisonActions()
+	}
+	for _, a := range actions {
 		if a.ready == nil || a.ready() {
 			ready = append(ready, a)
 			sum += a.weight
@@ -111,11 +117,7 @@ func (m *model) breathe() {
 		return
 	}
 	m.breathed = time.Now()
-	var all []int64
-	for _, s := range m.sessions {
-		all = append(all, s.id)
-	}
-	m.fixture.touch(all...)
+	m.touchThese(m.coordinators[0])
 }
 
 // begin has a job and workers there, without which little can happen.
@@ -144,6 +146,8 @@ type model struct {
 	settlements  []store.Settlement      // every one that was answered
 	late         []call                  // on their way
 	finishing    bool                    // all jobs are being ended
+	poison       *poison                 // nil unless items kill what handles them, and nothing else does
+	clock        int                     // of steps that the store's clock tells apart
 	breathed     time.Time               // all sessions
 	touched      map[*knownBatch]touched // in this step
 	unseen       []*knownBatch           // parts whose rows were not seen
@@ -180,11 +184,17 @@ func newModel(ctx context.Context, rt *rapid.T, cluster Cluster, run int) *model
 
 // send has a call reach the store at once, or after others that were made later.
 func (m *model) send(t *rapid.T, by *coordinator, run func()) {
-	if len(m.late) < 4 && dice(t, 6, "late") == 0 {
+	if m.poison == nil && len(m.late) < 4 && dice(t, 6, "late") == 0 {
 		m.late = append(m.late, call{by, run})
 		return
 	}
 	run()
+}
+
+// tick returns a time after all that were returned before.
+func (m *model) tick() int {
+	m.clock++
+	return m.clock
 }
 
 func (m *model) name(prefix string) string {
@@ -211,8 +221,11 @@ func dice(t *rapid.T, n int, label string) int {
 	}).Draw(t, label)
 }
 
-// lasts draws a duration that does not pass, or one that has passed at once.
-func lasts(t *rapid.T, label string) time.Duration {
+// lasts draws a duration that does not pass, or one that has passed at once. Where items are poison nobody is slow.
+func (m *model) lasts(t *rapid.T, label string) time.Duration {
+	if m.poison != nil {
+		return long
+	}
 	return pick(t, []time.Duration{long, long, brief}, label)
 }
 

@@ -177,6 +177,9 @@ func (m *model) finish(t *rapid.T) {
 	c := m.coordinators[0]
 	m.check(t)
 	m.finishing = true
+	if m.poison != nil {
+		m.isolate(t, c)
+	}
 	for range 2 {
 		m.start(t)
 		m.check(t)

@@ -18,8 +18,10 @@ func (m *model) claimSome(t *rapid.T) {
 	var requests []store.ClaimRequest
 	for range 1 + dice(t, 2, "requests") {
 		if len(m.requests) > 0 && dice(t, 5, "repeated") == 0 {
-			requests = append(requests, pick(t, m.requests, "request"))
-			continue
+			if r := pick(t, m.requests, "request"); !m.session(r.SessionID).dead {
+				requests = append(requests, r)
+				continue
+			}
 		}
 		s := m.process(t)
 		r := request(s.id, m.name("request"), dice(t, 5, "most"))
@@ -34,7 +36,7 @@ func (m *model) claimSome(t *rapid.T) {
 		slices.Reverse(turns)
 	}
 	alone(turns)
-	lease := lasts(t, "lease")
+	lease := m.lasts(t, "lease")
 	m.send(t, c, func() { m.claimThese(c, lease, requests, turns) })
 }
 

@@ -137,9 +137,6 @@ func (m *model) endSilent(t *rapid.T) {
 // endSession ends a session with all that it holds.
 func (m *model) endSession(x *endings, s *knownSession, e job.End) []store.Ended {
 	s.over = true
-	if !s.broken {
-		s.fallen = 0
-	}
 	var list []store.Ended
 	for _, b := range m.running(s) {
 		list = append(list, m.end(x, b, e, nil, nil))

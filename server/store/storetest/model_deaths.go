@@ -19,9 +19,7 @@ type endings struct {
 func (m *model) endings(by *coordinator) *endings {
 	x := &endings{by, map[*knownSession]int{}, map[*knownJob]int64{}}
 	for _, s := range m.sessions {
-		if s.broken || s.over {
-			x.shared[s] = s.fallen
-		}
+		x.shared[s] = s.fallen()
 	}
 	for _, b := range m.running(nil) {
 		if !b.waiting {
@@ -75,8 +73,8 @@ func (m *model) end(x *endings, b *knownBatch, e job.End, news []job.Outcome, fi
 	if e.Kind.Crashed() {
 		b.session.crashed++
 	}
-	if e.Kind == job.EndDied && e.Crash == nil {
-		b.session.fallen++
+	if e.Kind == job.EndDied && e.Crash == nil || e.Kind == job.EndLost {
+		b.session.falls = append(b.session.falls, m.tick())
 	}
 	if d.State == job.BatchCompleted {
 		b.session.completed++
@@ -178,6 +176,9 @@ func (m *model) adoptParts(c *coordinator) {
 
 // accuse notes that an item is called the culprit.
 func (m *model) accuse(b *knownBatch, item int64, e job.End) {
+	if m.poison != nil && !m.poison.kills(item) {
+		m.Fatalf("item %d of job %d is called the culprit, and is innocent", item, b.job.id)
+	}
 	if n := b.job.deaths[item]; n < 2 {
 		m.Fatalf("item %d of job %d is called the culprit after %d deaths of its own", item, b.job.id, n)
 	}
@@ -195,6 +196,9 @@ func (m *model) judge(b *knownBatch, c job.Case, d job.Decision) {
 	at := c.Death.Suspect
 	if open == 1 {
 		at = b.cut.Items
+	}
+	if !c.Death.Shared && (!c.Death.Others || d.DiedOn == job.Several) {
+		b.root().deaths++
 	}
 	alone := at > b.done() && at <= b.cut.Items && !c.Death.Shared
 	if alone {

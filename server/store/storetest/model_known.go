@@ -73,6 +73,7 @@ type knownBatch struct {
 	found     []finding     // by workers
 	values    []itemValue   // by workers
 	named     []finding     // culprits
+	deaths    int           // of it and its parts, that were not shared, nor on one worker while another lived
 
 	row      store.BatchRow // as of the last look
 	attempts []store.Attempt
@@ -98,13 +99,30 @@ type knownSession struct {
 	drained   bool  // is to take no more
 	epoch     int64 // of its newest stream
 	broken    bool  // and the worker's side closed that one
-	fallen    int   // attempts that died with the process, since that or since its end
+	beatAt    int   // when it was last heard of, by the model's clock
+	brokenAt  int   // when that stream broke
+	falls     []int // when attempts died with the process, or were lost
+	dead      bool  // its process is, whatever the store knows
 	completed int64
 	crashed   int64
 }
 
 // takes tells whether the session may be granted batches.
 func (s *knownSession) takes() bool { return !s.over && !s.drained }
+
+// fallen counts the attempts that ended because the process died or fell silent, since it was heard of for the last time.
+func (s *knownSession) fallen() (n int) {
+	since := s.beatAt
+	if s.broken {
+		since = min(since, s.brokenAt)
+	}
+	for _, at := range s.falls {
+		if at >= since {
+			n++
+		}
+	}
+	return n
+}
 
 // finding is what the model compares of one.
 type finding struct {

@@ -80,7 +80,7 @@ func (m *model) beatSome(t *rapid.T) {
 		beat.Waiting = dice(t, 4, "waiting") == 0
 		beats = append(beats, beat)
 	}
-	lease := lasts(t, "lease")
+	lease := m.lasts(t, "lease")
 	m.send(t, c, func() { m.beatThese(c, lease, beats) })
 }
 

@@ -46,6 +46,9 @@ func (m *model) upload(t *rapid.T) {
 	h.Policy.Strict = dice(t, 12, "strict") == 0
 	h.Policy.MaxSplits = pick(t, []int32{0, 0, 0, 2, -1}, "most splits")
 	m.limit(t, &h)
+	if m.poison != nil {
+		h.Policy = job.Policy{MaxRunning: h.Policy.MaxRunning}
+	}
 	j := &knownJob{header: h, state: job.Running, deaths: map[int64]int{}}
 	up, err := c.OpenUpload(c.ctx, h)
 	m.must(err)
@@ -98,7 +101,7 @@ func (m *model) group(t *rapid.T, s *uploadStream) store.IngestGroup {
 	up := s.job.up
 	up.Epoch, up.Position = s.epoch, s.at
 	items := rapid.SliceOfN(rapid.Int32Range(1, 9), 0, 3).Draw(t, "items")
-	if s.job.whole > 8 {
+	if s.job.whole > 8 || m.poison != nil && s.job.whole > 1 { // isolation takes many steps
 		items = nil
 	}
 	g := cut(up, items...)
@@ -110,10 +113,10 @@ func (m *model) group(t *rapid.T, s *uploadStream) store.IngestGroup {
 		g.Position.Item += int64(n)
 		g.Position.Offset += 10 * int64(n)
 	}
-	switch dice(t, 12, "last") {
-	case 0, 1:
+	switch last := dice(t, 12, "last"); {
+	case last < 2:
 		g.Finished = true
-	case 2:
+	case last == 2 && m.poison == nil:
 		g.Fail = m.name("unreadable")
 	}
 	return g

@@ -18,6 +18,7 @@ func (m *model) workerActions() []action {
 		{"open stream", 3, nil, m.openStream},
 		{"break stream", 3, func() bool { return len(m.served()) > 0 }, m.breakStream},
 		{"claim", 16, nil, m.claimSome},
+		{"process dies", 4, func() bool { return len(m.running(nil)) > 0 }, m.perish},
 		{"drain worker", 1, nil, m.drain},
 		{"excuse stream", 1, func() bool { return slices.ContainsFunc(m.sessions, func(s *knownSession) bool { return s.broken }) }, m.excuse},
 		{"touch sessions", 1, nil, m.touchAll},
@@ -27,7 +28,7 @@ func (m *model) workerActions() []action {
 
 // process draws a session: often one that lives, otherwise any, most of which have ended without knowing.
 func (m *model) process(t *rapid.T) *knownSession {
-	if live := slices.DeleteFunc(slices.Clone(m.sessions), func(s *knownSession) bool { return s.over }); len(live) > 0 && dice(t, 4, "over") > 0 {
+	if live := slices.DeleteFunc(slices.Clone(m.sessions), func(s *knownSession) bool { return s.over || s.dead }); len(live) > 0 && dice(t, 4, "over") > 0 {
 		return pick(t, live, "session")
 	}
 	return pick(t, m.sessions, "session")
@@ -39,7 +40,15 @@ func (m *model) granted() bool { return len(m.grants) > 0 }
 // start registers one of few workers: it may be that its earlier process goes on, and acts, without knowing.
 func (m *model) start(t *rapid.T) {
 	c := pick(t, m.coordinators, "coordinator")
-	worker := fmt.Sprintf("worker-%d-%d", m.run, dice(t, 3, "worker"))
+	m.startThis(c, m.worker(dice(t, workersAtMost, "worker")))
+}
+
+// workersAtMost is how many workers there are.
+const workersAtMost = 3
+
+func (m *model) worker(n int) string { return fmt.Sprintf("worker-%d-%d", m.run, n) }
+
+func (m *model) startThis(c *coordinator, worker string) *knownSession {
 	var want []store.Ended
 	x := m.endings(c)
 	for _, s := range m.sessions {
@@ -49,8 +58,10 @@ func (m *model) start(t *rapid.T) {
 	}
 	id, got, err := c.RegisterSession(c.ctx, session(worker))
 	m.must(err)
-	m.sessions = append(m.sessions, &knownSession{id: id, worker: worker})
+	s := &knownSession{id: id, worker: worker, beatAt: m.tick()}
+	m.sessions = append(m.sessions, s)
 	m.ended(c, "ended with the earlier session", got, want)
+	return s
 }
 
 func (m *model) deregister(t *rapid.T) {
@@ -68,25 +79,28 @@ func (m *model) deregister(t *rapid.T) {
 
 func (m *model) openStream(t *rapid.T) {
 	c, s := pick(t, m.coordinators, "coordinator"), m.process(t)
-	m.send(t, c, func() {
-		epoch, err := c.OpenStream(c.ctx, s.id)
-		if s.over {
-			m.wantError("open a stream of a session that ended", err, store.ErrSessionEnded)
-			return
-		}
-		m.must(err)
-		s.epoch++
-		m.forgive(s)
-		if epoch != s.epoch {
-			m.Fatalf("stream %d was opened, want %d", epoch, s.epoch)
-		}
-		c.serves[s] = epoch
-	})
+	m.send(t, c, func() { m.openThis(c, s) })
+}
+
+func (m *model) openThis(c *coordinator, s *knownSession) {
+	epoch, err := c.OpenStream(c.ctx, s.id)
+	if s.over {
+		m.wantError("open a stream of a session that ended", err, store.ErrSessionEnded)
+		return
+	}
+	m.must(err)
+	s.epoch++
+	s.beatAt = m.tick()
+	m.forgive(s)
+	if epoch != s.epoch {
+		m.Fatalf("stream %d was opened, want %d", epoch, s.epoch)
+	}
+	c.serves[s] = epoch
 }
 
 // forgive takes back that the newest stream of a session is broken.
 func (m *model) forgive(s *knownSession) {
-	s.broken, s.fallen = false, 0
+	s.broken = false
 	for _, b := range m.running(s) {
 		b.deserted = false
 	}
@@ -114,16 +128,20 @@ func (m *model) served() []heartbeats {
 // the next one elsewhere.
 func (m *model) breakStream(t *rapid.T) {
 	stream := pick(t, m.served(), "stream")
+	grace := pick(t, []time.Duration{brief, long / 2}, "grace")
+	m.breakThis(t, stream, grace)
+}
+
+func (m *model) breakThis(t *rapid.T, stream heartbeats, grace time.Duration) {
 	c, s, epoch := stream.by, stream.of, stream.by.serves[stream.of]
 	delete(c.serves, s)
-	grace := pick(t, []time.Duration{brief, long / 2}, "grace")
 	m.send(t, c, func() {
 		m.must(c.BreakStream(c.ctx, s.id, epoch, grace))
 		c.ledger.Shorten(s.id, grace)
 		if s.over || s.epoch != epoch {
 			return
 		}
-		s.broken, s.fallen = true, 0
+		s.broken, s.brokenAt = true, m.tick()
 		for _, b := range m.running(s) {
 			m.touch(b, touched{lease: true})
 			b.deserted = true
@@ -131,6 +149,22 @@ func (m *model) breakStream(t *rapid.T) {
 		}
 		m.elapse(grace)
 	})
+}
+
+// perish has a process die that holds something: its worker starts again, or its stream breaks, and the reaper comes.
+func (m *model) perish(t *rapid.T) {
+	c, s := pick(t, m.coordinators, "coordinator"), pick(t, m.running(nil), "batch").session
+	if dice(t, 2, "again") == 0 {
+		m.startThis(c, s.worker)
+		return
+	}
+	i := slices.IndexFunc(m.served(), func(x heartbeats) bool { return x.of == s && x.by.serves[s] == s.epoch })
+	if i < 0 {
+		m.openThis(c, s)
+		i = slices.Index(m.served(), heartbeats{c, s})
+	}
+	m.breakThis(t, m.served()[i], brief)
+	m.reapThese(c, nil, 1+dice(t, 3, "limit"))
 }
 
 // drain asks a worker's session that lives to take no more.
@@ -168,18 +202,27 @@ func (m *model) excuse(t *rapid.T) {
 func (m *model) touchAll(t *rapid.T) {
 	c := pick(t, m.coordinators, "coordinator")
 	m.send(t, c, func() {
-		var all, want []int64
-		for _, s := range m.sessions {
-			all = append(all, s.id)
-			if s.drained && !s.over {
-				want = append(want, s.id)
-			}
-		}
-		got, err := c.TouchSessions(c.ctx, all)
-		m.must(err)
-		slices.Sort(got)
-		m.equal("sessions that are drained", got, want)
+		m.touchThese(c)
 	})
+}
+
+// touchThese does so.
+func (m *model) touchThese(c *coordinator) {
+	var all, want []int64
+	for _, s := range m.sessions {
+		if s.dead {
+			continue
+		}
+		all = append(all, s.id)
+		if s.drained && !s.over {
+			want = append(want, s.id)
+		}
+		s.beatAt = m.tick()
+	}
+	got, err := c.TouchSessions(c.ctx, all)
+	m.must(err)
+	slices.Sort(got)
+	m.equal("sessions that are drained", got, want)
 }
 
 func (m *model) session(id int64) *knownSession {
