@@ -16,7 +16,7 @@ func (p *program) statsVerb() *cobra.Command {
 	var window time.Duration
 	verb := &cobra.Command{
 		Use:   "stats",
-		Short: "Totals and percentages of what ended lately, the slowest batches, the most common failures",
+		Short: "Totals and percentages of what ended lately, the slowest batches, the most common failures and crashes",
 		Example: `  tallyman stats
   tallyman stats --window 24h --project my-corpus
   tallyman stats --job 3 --window 7d -o json`,

@@ -55,6 +55,12 @@ func (s *adminService) GetStatistics(ctx context.Context, r *pb.GetStatisticsReq
 			LastAt: timestamp(f.LastAt),
 		})
 	}
+	for _, g := range st.Crashes {
+		resp.Crashes = append(resp.Crashes, &pb.CrashGroup{
+			Fingerprint: g.Fingerprint, Signal: g.Signal, ExitCode: g.ExitCode, Attempts: g.Count, Batches: g.Batches,
+			ExampleBatchId: g.Example, LastAt: timestamp(g.LastAt), StderrLine: g.Stderr,
+		})
+	}
 	return resp, nil
 }
 

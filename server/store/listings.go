@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tallyman-dev/tallyman/server/job"
@@ -93,6 +94,31 @@ type Statistics struct {
 	Durations job.Histogram
 	Slowest   []BatchRow     // slowest first, at most 20
 	Failures  []FailureGroup // attempts that failed, died or were lost, most frequent first, at most 20 groups
+	Crashes   []CrashGroup   // attempts that died with a fingerprint, most frequent first, at most 20 groups
+}
+
+// CrashGroup counts attempts that died with the same fingerprint, across jobs.
+type CrashGroup struct {
+	Fingerprint string
+	Signal      string // of the last; "" when it exited by itself
+	ExitCode    int32  // of the last
+	Count       int64
+	Batches     int64 // different ones
+	Example     int64 // a batch id
+	LastAt      time.Time
+	Stderr      string // first line of what is kept of the last's
+}
+
+// lineMost bounds the line of standard error that a group of crashes shows, in characters.
+const lineMost = 200
+
+// FirstLine returns the first line of a text that is not blank, shortened.
+func FirstLine(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	if runes := []rune(line); len(runes) > lineMost {
+		line = string(runes[:lineMost])
+	}
+	return strings.TrimSpace(line)
 }
 
 // FailureGroup counts attempts that ended with the same message.

@@ -109,7 +109,10 @@ type GetStatisticsResponse struct {
 	// The slowest batches, slowest first, at most 10.
 	Slowest []*Batch `protobuf:"bytes,8,rep,name=slowest,proto3" json:"slowest,omitempty"`
 	// Attempts that failed or crashed, grouped by their message, the most frequent first, at most 20.
-	Failures      []*FailureGroup `protobuf:"bytes,9,rep,name=failures,proto3" json:"failures,omitempty"`
+	Failures []*FailureGroup `protobuf:"bytes,9,rep,name=failures,proto3" json:"failures,omitempty"`
+	// Deaths of processes that workers reported with a fingerprint, grouped by it across jobs, the most frequent first, at
+	// most 20.
+	Crashes       []*CrashGroup `protobuf:"bytes,10,rep,name=crashes,proto3" json:"crashes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,6 +210,122 @@ func (x *GetStatisticsResponse) GetFailures() []*FailureGroup {
 	return nil
 }
 
+func (x *GetStatisticsResponse) GetCrashes() []*CrashGroup {
+	if x != nil {
+		return x.Crashes
+	}
+	return nil
+}
+
+// CrashGroup counts deaths of processes with the same fingerprint.
+type CrashGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The fingerprint.
+	Fingerprint string `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// The signal that ended the last of them; empty when it exited by itself.
+	Signal string `protobuf:"bytes,2,opt,name=signal,proto3" json:"signal,omitempty"`
+	// The code with which the last of them exited; 0 with a signal.
+	ExitCode int32 `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	// How many.
+	Attempts int64 `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Different batches that they had.
+	Batches int64 `protobuf:"varint,5,opt,name=batches,proto3" json:"batches,omitempty"`
+	// One of these.
+	ExampleBatchId int64 `protobuf:"varint,6,opt,name=example_batch_id,json=exampleBatchId,proto3" json:"example_batch_id,omitempty"`
+	// When the last of them was ended.
+	LastAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_at,json=lastAt,proto3" json:"last_at,omitempty"`
+	// The first line of what is kept of the standard error of the last of them, at most 200 characters.
+	StderrLine    string `protobuf:"bytes,8,opt,name=stderr_line,json=stderrLine,proto3" json:"stderr_line,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CrashGroup) Reset() {
+	*x = CrashGroup{}
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CrashGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CrashGroup) ProtoMessage() {}
+
+func (x *CrashGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CrashGroup.ProtoReflect.Descriptor instead.
+func (*CrashGroup) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CrashGroup) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *CrashGroup) GetSignal() string {
+	if x != nil {
+		return x.Signal
+	}
+	return ""
+}
+
+func (x *CrashGroup) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *CrashGroup) GetAttempts() int64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *CrashGroup) GetBatches() int64 {
+	if x != nil {
+		return x.Batches
+	}
+	return 0
+}
+
+func (x *CrashGroup) GetExampleBatchId() int64 {
+	if x != nil {
+		return x.ExampleBatchId
+	}
+	return 0
+}
+
+func (x *CrashGroup) GetLastAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastAt
+	}
+	return nil
+}
+
+func (x *CrashGroup) GetStderrLine() string {
+	if x != nil {
+		return x.StderrLine
+	}
+	return ""
+}
+
 // FailureGroup counts attempts that ended with the same message.
 type FailureGroup struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -226,7 +345,7 @@ type FailureGroup struct {
 
 func (x *FailureGroup) Reset() {
 	*x = FailureGroup{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[2]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +357,7 @@ func (x *FailureGroup) String() string {
 func (*FailureGroup) ProtoMessage() {}
 
 func (x *FailureGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[2]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +370,7 @@ func (x *FailureGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureGroup.ProtoReflect.Descriptor instead.
 func (*FailureGroup) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{2}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *FailureGroup) GetMessage() string {
@@ -304,7 +423,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[3]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -316,7 +435,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[3]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -329,7 +448,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{3}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListWorkersRequest) GetIncludeEnded() bool {
@@ -366,7 +485,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[4]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +497,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[4]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +510,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{4}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -449,7 +568,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[5]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +580,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[5]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +593,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{5}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Worker) GetWorkerId() string {
@@ -600,7 +719,7 @@ type GetWorkerRequest struct {
 
 func (x *GetWorkerRequest) Reset() {
 	*x = GetWorkerRequest{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[6]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +731,7 @@ func (x *GetWorkerRequest) String() string {
 func (*GetWorkerRequest) ProtoMessage() {}
 
 func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[6]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +744,7 @@ func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkerRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{6}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetWorkerRequest) GetWorkerId() string {
@@ -650,7 +769,7 @@ type GetWorkerResponse struct {
 
 func (x *GetWorkerResponse) Reset() {
 	*x = GetWorkerResponse{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[7]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +781,7 @@ func (x *GetWorkerResponse) String() string {
 func (*GetWorkerResponse) ProtoMessage() {}
 
 func (x *GetWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[7]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +794,7 @@ func (x *GetWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkerResponse.ProtoReflect.Descriptor instead.
 func (*GetWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{7}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetWorkerResponse) GetWorker() *Worker {
@@ -710,7 +829,7 @@ type DrainWorkerRequest struct {
 
 func (x *DrainWorkerRequest) Reset() {
 	*x = DrainWorkerRequest{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[8]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +841,7 @@ func (x *DrainWorkerRequest) String() string {
 func (*DrainWorkerRequest) ProtoMessage() {}
 
 func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[8]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +854,7 @@ func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{8}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DrainWorkerRequest) GetWorkerId() string {
@@ -756,7 +875,7 @@ type DrainWorkerResponse struct {
 
 func (x *DrainWorkerResponse) Reset() {
 	*x = DrainWorkerResponse{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[9]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +887,7 @@ func (x *DrainWorkerResponse) String() string {
 func (*DrainWorkerResponse) ProtoMessage() {}
 
 func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[9]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +900,7 @@ func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{9}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DrainWorkerResponse) GetWorker() *Worker {
@@ -810,7 +929,7 @@ type CleanupJobsRequest struct {
 
 func (x *CleanupJobsRequest) Reset() {
 	*x = CleanupJobsRequest{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[10]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +941,7 @@ func (x *CleanupJobsRequest) String() string {
 func (*CleanupJobsRequest) ProtoMessage() {}
 
 func (x *CleanupJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[10]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +954,7 @@ func (x *CleanupJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanupJobsRequest.ProtoReflect.Descriptor instead.
 func (*CleanupJobsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{10}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CleanupJobsRequest) GetOlderThan() *durationpb.Duration {
@@ -886,7 +1005,7 @@ type CleanupJobsResponse struct {
 
 func (x *CleanupJobsResponse) Reset() {
 	*x = CleanupJobsResponse{}
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[11]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1017,7 @@ func (x *CleanupJobsResponse) String() string {
 func (*CleanupJobsResponse) ProtoMessage() {}
 
 func (x *CleanupJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_admin_service_proto_msgTypes[11]
+	mi := &file_tallyman_v1_admin_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1030,7 @@ func (x *CleanupJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanupJobsResponse.ProtoReflect.Descriptor instead.
 func (*CleanupJobsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{11}
+	return file_tallyman_v1_admin_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CleanupJobsResponse) GetJobs() []*Job {
@@ -936,7 +1055,7 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"\x14GetStatisticsRequest\x121\n" +
 	"\x06window\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\x03R\x05jobId\x12\x18\n" +
-	"\aproject\x18\x03 \x01(\tR\aproject\"\xe2\x03\n" +
+	"\aproject\x18\x03 \x01(\tR\aproject\"\x95\x04\n" +
 	"\x15GetStatisticsResponse\x12F\n" +
 	"\x10batches_by_state\x18\x01 \x03(\v2\x1c.tallyman.v1.BatchStateCountR\x0ebatchesByState\x12\x18\n" +
 	"\abatches\x18\x02 \x01(\x03R\abatches\x12'\n" +
@@ -947,7 +1066,20 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"\fduration_p50\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vdurationP50\x12<\n" +
 	"\fduration_p99\x18\a \x01(\v2\x19.google.protobuf.DurationR\vdurationP99\x12,\n" +
 	"\aslowest\x18\b \x03(\v2\x12.tallyman.v1.BatchR\aslowest\x125\n" +
-	"\bfailures\x18\t \x03(\v2\x19.tallyman.v1.FailureGroupR\bfailures\"\xce\x01\n" +
+	"\bfailures\x18\t \x03(\v2\x19.tallyman.v1.FailureGroupR\bfailures\x121\n" +
+	"\acrashes\x18\n" +
+	" \x03(\v2\x17.tallyman.v1.CrashGroupR\acrashes\"\x99\x02\n" +
+	"\n" +
+	"CrashGroup\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x1b\n" +
+	"\texit_code\x18\x03 \x01(\x05R\bexitCode\x12\x1a\n" +
+	"\battempts\x18\x04 \x01(\x03R\battempts\x12\x18\n" +
+	"\abatches\x18\x05 \x01(\x03R\abatches\x12(\n" +
+	"\x10example_batch_id\x18\x06 \x01(\x03R\x0eexampleBatchId\x123\n" +
+	"\alast_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06lastAt\x12\x1f\n" +
+	"\vstderr_line\x18\b \x01(\tR\n" +
+	"stderrLine\"\xce\x01\n" +
 	"\fFailureGroup\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12)\n" +
 	"\x03end\x18\x02 \x01(\x0e2\x17.tallyman.v1.AttemptEndR\x03end\x12\x1a\n" +
@@ -1023,66 +1155,69 @@ func file_tallyman_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_tallyman_v1_admin_service_proto_rawDescData
 }
 
-var file_tallyman_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_tallyman_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_tallyman_v1_admin_service_proto_goTypes = []any{
 	(*GetStatisticsRequest)(nil),  // 0: tallyman.v1.GetStatisticsRequest
 	(*GetStatisticsResponse)(nil), // 1: tallyman.v1.GetStatisticsResponse
-	(*FailureGroup)(nil),          // 2: tallyman.v1.FailureGroup
-	(*ListWorkersRequest)(nil),    // 3: tallyman.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),   // 4: tallyman.v1.ListWorkersResponse
-	(*Worker)(nil),                // 5: tallyman.v1.Worker
-	(*GetWorkerRequest)(nil),      // 6: tallyman.v1.GetWorkerRequest
-	(*GetWorkerResponse)(nil),     // 7: tallyman.v1.GetWorkerResponse
-	(*DrainWorkerRequest)(nil),    // 8: tallyman.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),   // 9: tallyman.v1.DrainWorkerResponse
-	(*CleanupJobsRequest)(nil),    // 10: tallyman.v1.CleanupJobsRequest
-	(*CleanupJobsResponse)(nil),   // 11: tallyman.v1.CleanupJobsResponse
-	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
-	(*BatchStateCount)(nil),       // 13: tallyman.v1.BatchStateCount
-	(*Batch)(nil),                 // 14: tallyman.v1.Batch
-	(AttemptEnd)(0),               // 15: tallyman.v1.AttemptEnd
+	(*CrashGroup)(nil),            // 2: tallyman.v1.CrashGroup
+	(*FailureGroup)(nil),          // 3: tallyman.v1.FailureGroup
+	(*ListWorkersRequest)(nil),    // 4: tallyman.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),   // 5: tallyman.v1.ListWorkersResponse
+	(*Worker)(nil),                // 6: tallyman.v1.Worker
+	(*GetWorkerRequest)(nil),      // 7: tallyman.v1.GetWorkerRequest
+	(*GetWorkerResponse)(nil),     // 8: tallyman.v1.GetWorkerResponse
+	(*DrainWorkerRequest)(nil),    // 9: tallyman.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),   // 10: tallyman.v1.DrainWorkerResponse
+	(*CleanupJobsRequest)(nil),    // 11: tallyman.v1.CleanupJobsRequest
+	(*CleanupJobsResponse)(nil),   // 12: tallyman.v1.CleanupJobsResponse
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
+	(*BatchStateCount)(nil),       // 14: tallyman.v1.BatchStateCount
+	(*Batch)(nil),                 // 15: tallyman.v1.Batch
 	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*Attempt)(nil),               // 17: tallyman.v1.Attempt
-	(JobState)(0),                 // 18: tallyman.v1.JobState
-	(*Job)(nil),                   // 19: tallyman.v1.Job
+	(AttemptEnd)(0),               // 17: tallyman.v1.AttemptEnd
+	(*Attempt)(nil),               // 18: tallyman.v1.Attempt
+	(JobState)(0),                 // 19: tallyman.v1.JobState
+	(*Job)(nil),                   // 20: tallyman.v1.Job
 }
 var file_tallyman_v1_admin_service_proto_depIdxs = []int32{
-	12, // 0: tallyman.v1.GetStatisticsRequest.window:type_name -> google.protobuf.Duration
-	13, // 1: tallyman.v1.GetStatisticsResponse.batches_by_state:type_name -> tallyman.v1.BatchStateCount
-	12, // 2: tallyman.v1.GetStatisticsResponse.duration_mean:type_name -> google.protobuf.Duration
-	12, // 3: tallyman.v1.GetStatisticsResponse.duration_p50:type_name -> google.protobuf.Duration
-	12, // 4: tallyman.v1.GetStatisticsResponse.duration_p99:type_name -> google.protobuf.Duration
-	14, // 5: tallyman.v1.GetStatisticsResponse.slowest:type_name -> tallyman.v1.Batch
-	2,  // 6: tallyman.v1.GetStatisticsResponse.failures:type_name -> tallyman.v1.FailureGroup
-	15, // 7: tallyman.v1.FailureGroup.end:type_name -> tallyman.v1.AttemptEnd
-	16, // 8: tallyman.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
-	5,  // 9: tallyman.v1.ListWorkersResponse.workers:type_name -> tallyman.v1.Worker
-	16, // 10: tallyman.v1.Worker.registered_at:type_name -> google.protobuf.Timestamp
-	16, // 11: tallyman.v1.Worker.beat_at:type_name -> google.protobuf.Timestamp
-	16, // 12: tallyman.v1.Worker.ended_at:type_name -> google.protobuf.Timestamp
-	16, // 13: tallyman.v1.Worker.drained_at:type_name -> google.protobuf.Timestamp
-	5,  // 14: tallyman.v1.GetWorkerResponse.worker:type_name -> tallyman.v1.Worker
-	14, // 15: tallyman.v1.GetWorkerResponse.batches:type_name -> tallyman.v1.Batch
-	17, // 16: tallyman.v1.GetWorkerResponse.attempts:type_name -> tallyman.v1.Attempt
-	5,  // 17: tallyman.v1.DrainWorkerResponse.worker:type_name -> tallyman.v1.Worker
-	12, // 18: tallyman.v1.CleanupJobsRequest.older_than:type_name -> google.protobuf.Duration
-	18, // 19: tallyman.v1.CleanupJobsRequest.states:type_name -> tallyman.v1.JobState
-	19, // 20: tallyman.v1.CleanupJobsResponse.jobs:type_name -> tallyman.v1.Job
-	0,  // 21: tallyman.v1.AdminService.GetStatistics:input_type -> tallyman.v1.GetStatisticsRequest
-	3,  // 22: tallyman.v1.AdminService.ListWorkers:input_type -> tallyman.v1.ListWorkersRequest
-	6,  // 23: tallyman.v1.AdminService.GetWorker:input_type -> tallyman.v1.GetWorkerRequest
-	8,  // 24: tallyman.v1.AdminService.DrainWorker:input_type -> tallyman.v1.DrainWorkerRequest
-	10, // 25: tallyman.v1.AdminService.CleanupJobs:input_type -> tallyman.v1.CleanupJobsRequest
-	1,  // 26: tallyman.v1.AdminService.GetStatistics:output_type -> tallyman.v1.GetStatisticsResponse
-	4,  // 27: tallyman.v1.AdminService.ListWorkers:output_type -> tallyman.v1.ListWorkersResponse
-	7,  // 28: tallyman.v1.AdminService.GetWorker:output_type -> tallyman.v1.GetWorkerResponse
-	9,  // 29: tallyman.v1.AdminService.DrainWorker:output_type -> tallyman.v1.DrainWorkerResponse
-	11, // 30: tallyman.v1.AdminService.CleanupJobs:output_type -> tallyman.v1.CleanupJobsResponse
-	26, // [26:31] is the sub-list for method output_type
-	21, // [21:26] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	13, // 0: tallyman.v1.GetStatisticsRequest.window:type_name -> google.protobuf.Duration
+	14, // 1: tallyman.v1.GetStatisticsResponse.batches_by_state:type_name -> tallyman.v1.BatchStateCount
+	13, // 2: tallyman.v1.GetStatisticsResponse.duration_mean:type_name -> google.protobuf.Duration
+	13, // 3: tallyman.v1.GetStatisticsResponse.duration_p50:type_name -> google.protobuf.Duration
+	13, // 4: tallyman.v1.GetStatisticsResponse.duration_p99:type_name -> google.protobuf.Duration
+	15, // 5: tallyman.v1.GetStatisticsResponse.slowest:type_name -> tallyman.v1.Batch
+	3,  // 6: tallyman.v1.GetStatisticsResponse.failures:type_name -> tallyman.v1.FailureGroup
+	2,  // 7: tallyman.v1.GetStatisticsResponse.crashes:type_name -> tallyman.v1.CrashGroup
+	16, // 8: tallyman.v1.CrashGroup.last_at:type_name -> google.protobuf.Timestamp
+	17, // 9: tallyman.v1.FailureGroup.end:type_name -> tallyman.v1.AttemptEnd
+	16, // 10: tallyman.v1.FailureGroup.last_at:type_name -> google.protobuf.Timestamp
+	6,  // 11: tallyman.v1.ListWorkersResponse.workers:type_name -> tallyman.v1.Worker
+	16, // 12: tallyman.v1.Worker.registered_at:type_name -> google.protobuf.Timestamp
+	16, // 13: tallyman.v1.Worker.beat_at:type_name -> google.protobuf.Timestamp
+	16, // 14: tallyman.v1.Worker.ended_at:type_name -> google.protobuf.Timestamp
+	16, // 15: tallyman.v1.Worker.drained_at:type_name -> google.protobuf.Timestamp
+	6,  // 16: tallyman.v1.GetWorkerResponse.worker:type_name -> tallyman.v1.Worker
+	15, // 17: tallyman.v1.GetWorkerResponse.batches:type_name -> tallyman.v1.Batch
+	18, // 18: tallyman.v1.GetWorkerResponse.attempts:type_name -> tallyman.v1.Attempt
+	6,  // 19: tallyman.v1.DrainWorkerResponse.worker:type_name -> tallyman.v1.Worker
+	13, // 20: tallyman.v1.CleanupJobsRequest.older_than:type_name -> google.protobuf.Duration
+	19, // 21: tallyman.v1.CleanupJobsRequest.states:type_name -> tallyman.v1.JobState
+	20, // 22: tallyman.v1.CleanupJobsResponse.jobs:type_name -> tallyman.v1.Job
+	0,  // 23: tallyman.v1.AdminService.GetStatistics:input_type -> tallyman.v1.GetStatisticsRequest
+	4,  // 24: tallyman.v1.AdminService.ListWorkers:input_type -> tallyman.v1.ListWorkersRequest
+	7,  // 25: tallyman.v1.AdminService.GetWorker:input_type -> tallyman.v1.GetWorkerRequest
+	9,  // 26: tallyman.v1.AdminService.DrainWorker:input_type -> tallyman.v1.DrainWorkerRequest
+	11, // 27: tallyman.v1.AdminService.CleanupJobs:input_type -> tallyman.v1.CleanupJobsRequest
+	1,  // 28: tallyman.v1.AdminService.GetStatistics:output_type -> tallyman.v1.GetStatisticsResponse
+	5,  // 29: tallyman.v1.AdminService.ListWorkers:output_type -> tallyman.v1.ListWorkersResponse
+	8,  // 30: tallyman.v1.AdminService.GetWorker:output_type -> tallyman.v1.GetWorkerResponse
+	10, // 31: tallyman.v1.AdminService.DrainWorker:output_type -> tallyman.v1.DrainWorkerResponse
+	12, // 32: tallyman.v1.AdminService.CleanupJobs:output_type -> tallyman.v1.CleanupJobsResponse
+	28, // [28:33] is the sub-list for method output_type
+	23, // [23:28] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_admin_service_proto_init() }
@@ -1097,7 +1232,7 @@ func file_tallyman_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallyman_v1_admin_service_proto_rawDesc), len(file_tallyman_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -280,6 +280,8 @@ func TestPlans(t *testing.T) {
 		{"deaths of workers", selectWorkerDeaths, "attempts", func(int) []string { return []string{"interval '1 hour'", "1000"} },
 			[]string{"attempts_died"}},
 		{"deaths of workers: batches", selectWorkerDeaths, "", func(int) []string { return []string{"interval '1 hour'", "1000"} }, primary},
+		{"crashes", selectCrashes, "attempts", func(int) []string { return []string{"interval '1 hour'", "0", "''", "20"} },
+			[]string{"attempts_died", "attempts_pkey"}},
 		{"late deaths", selectLate, "attempts", func(int) []string { return []string{"interval '1 hour'", "1000"} },
 			[]string{"attempts_died"}},
 		{"late deaths: batches", selectLate, "", func(int) []string { return []string{"interval '1 hour'", "1000"} }, primary},

@@ -44,6 +44,23 @@ GROUP BY a.message, a.ended_as
 ORDER BY count(*) DESC, max(a.ended_at) DESC
 LIMIT $4`
 
+// selectCrashes groups first, so that of standard error only the last one's of each group is looked at.
+const selectCrashes = `
+SELECT g.fingerprint, a.signal, a.exit_code, g.n, g.batches, g.batch_id, g.ended_at, a.stderr
+FROM (
+    SELECT a.fingerprint, count(*) AS n, count(DISTINCT a.batch_id) AS batches, max(a.ended_at) AS ended_at,
+           (array_agg(a.batch_id ORDER BY a.ended_at DESC, a.batch_id DESC))[1] AS batch_id,
+           (array_agg(a.attempt ORDER BY a.ended_at DESC, a.batch_id DESC))[1] AS attempt
+    FROM attempts a JOIN jobs j ON j.id = a.job_id
+    WHERE a.ended_as = 'died' AND a.ended_at >= ` + windowStart + ` AND a.fingerprint <> ''
+      AND ($2 = 0 OR a.job_id = $2) AND ` + ofFilter + `
+    GROUP BY a.fingerprint
+    ORDER BY count(*) DESC, max(a.ended_at) DESC, a.fingerprint
+    LIMIT $4
+) g
+JOIN attempts a ON a.batch_id = g.batch_id AND a.attempt = g.attempt
+ORDER BY g.n DESC, g.ended_at DESC, g.fingerprint`
+
 // GetStatistics implements store.Listings.
 func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (store.Statistics, error) {
 	var stats store.Statistics
@@ -77,6 +94,16 @@ func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (st
 			stats.Failures, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.FailureGroup, error) {
 				var g store.FailureGroup
 				err := row.Scan(&g.Message, &g.Kind, &g.Count, &g.Example, &g.LastAt)
+				return g, err
+			})
+			return err
+		})
+		b.Queue(selectCrashes, f.Window, f.JobID, project, failuresListed).Query(func(rows pgx.Rows) (err error) {
+			stats.Crashes, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.CrashGroup, error) {
+				var g store.CrashGroup
+				var stderr string
+				err := row.Scan(&g.Fingerprint, &g.Signal, &g.ExitCode, &g.Count, &g.Batches, &g.Example, &g.LastAt, &stderr)
+				g.Stderr = store.FirstLine(stderr)
 				return g, err
 			})
 			return err

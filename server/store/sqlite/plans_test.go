@@ -120,7 +120,7 @@ func TestNoStatementWalksThroughALargeTable(t *testing.T) {
 	s := opened(t)
 	exercise(t, s)
 	queries := []string{workerQuery, heldQuery, attemptsQuery, batchQuery, placesAll, placesFresh, placesRunning, placesDone, fmt.Sprintf(placesBad, 3),
-		resultsPlace, resultFrames, itemBatches, itemParts, badItemBatches, rejectedItems, diedOnlyOn}
+		resultsPlace, resultFrames, itemBatches, itemParts, badItemBatches, rejectedItems, diedOnlyOn, crashGroups}
 	for query := range s.writer.stmts {
 		queries = append(queries, query)
 	}

@@ -62,12 +62,29 @@ func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (st
 			FROM attempts x WHERE x.ended_at >= ?1 AND x.ended_as IN ('failed', 'died', 'lost')`+ofJobs+`
 			GROUP BY x.message, x.ended_as ORDER BY n DESC, max(x.ended_at) DESC, x.message LIMIT ?4`,
 			since, f.JobID, f.Project, failureGroups)
+		if err != nil {
+			return err
+		}
+		st.Crashes, err = collect(q, scanCrashes, crashGroups, since, f.JobID, f.Project, failureGroups)
 		return err
 	})
 	if err != nil {
 		return store.Statistics{}, wrap("add up statistics", err)
 	}
 	return st, nil
+}
+
+// crashGroups reads of each group what its last attempt has: SQLite takes single columns from the row of the maximum.
+const crashGroups = `SELECT x.fingerprint, x.signal, x.exit_code, count(*) AS n, count(DISTINCT x.batch_id), x.batch_id, max(x.ended_at), x.stderr
+	FROM attempts x INDEXED BY attempts_died WHERE x.ended_as = 'died' AND x.ended_at >= ?1 AND x.fingerprint <> ''` + ofJobs + `
+	GROUP BY x.fingerprint ORDER BY n DESC, max(x.ended_at) DESC, x.fingerprint LIMIT ?4`
+
+func scanCrashes(row scanner) (g store.CrashGroup, err error) {
+	var last int64
+	var stderr string
+	err = row.Scan(&g.Fingerprint, &g.Signal, &g.ExitCode, &g.Count, &g.Batches, &g.Example, &last, &stderr)
+	g.LastAt, g.Stderr = time.UnixMicro(last).UTC(), store.FirstLine(stderr)
+	return g, err
 }
 
 func scanFailures(row scanner) (g store.FailureGroup, err error) {

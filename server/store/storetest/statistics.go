@@ -94,6 +94,46 @@ var statistics = []scenario{
 			{Message: "often", Kind: job.EndFailed, Count: 3}, {Message: "sometimes", Kind: job.EndDied, Count: 2},
 		})
 	}},
+	{"deaths are grouped by fingerprint, across jobs, most frequent first", func(f *fixture) {
+		a, b := f.submit("a", 2, 2), f.submit("b", 2, 2)
+		s := f.register("w")
+		crash := func(g store.Grant, c job.Crash) {
+			f.pass(f.now())
+			end := ended(g, job.EndDied)
+			end.Crash = &c
+			f.settle(end)
+		}
+		ga, gb := f.claim(s, "1", long, 2, a), f.claim(s, "2", long, 2, b)
+		crash(ga[0], job.Crash{Signal: "SIGABRT", Fingerprint: "often"})
+		crash(ga[1], job.Crash{ExitCode: 3, Stderr: "once", Fingerprint: "rare"})
+		crash(gb[0], job.Crash{Signal: "SIGSEGV", Stderr: "\n first line\nsecond line", Fingerprint: "often"})
+		crash(gb[1], job.Crash{Signal: "SIGKILL"})
+		for _, c := range []struct {
+			name   string
+			filter store.StatisticsFilter
+			want   []store.CrashGroup
+		}{
+			{"all", store.StatisticsFilter{}, []store.CrashGroup{
+				{Fingerprint: "often", Signal: "SIGSEGV", Count: 2, Batches: 2, Example: gb[0].BatchID, Stderr: "first line"},
+				{Fingerprint: "rare", ExitCode: 3, Count: 1, Batches: 1, Example: ga[1].BatchID, Stderr: "once"},
+			}},
+			{"of a job", store.StatisticsFilter{JobID: b}, []store.CrashGroup{
+				{Fingerprint: "often", Signal: "SIGSEGV", Count: 1, Batches: 1, Example: gb[0].BatchID, Stderr: "first line"},
+			}},
+			{"of an unknown project", store.StatisticsFilter{Project: "none"}, nil},
+		} {
+			c.filter.Window = time.Hour
+			got, err := f.GetStatistics(f.ctx, c.filter)
+			f.must(err)
+			for i := range got.Crashes {
+				if got.Crashes[i].LastAt.IsZero() {
+					f.Errorf("%s: %+v", c.name, got.Crashes[i])
+				}
+				got.Crashes[i].LastAt = time.Time{}
+			}
+			f.equal(c.name, got.Crashes, c.want)
+		}
+	}},
 	{"the slowest batches of a job come first", func(f *fixture) {
 		items := make([]int32, 30)
 		for i := range items {

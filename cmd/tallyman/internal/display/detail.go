@@ -211,6 +211,12 @@ func Statistics(w io.Writer, window time.Duration, s *tallymanv1.GetStatisticsRe
 			return err
 		}
 	}
+	if len(s.GetCrashes()) > 0 {
+		b.WriteString("\nmost common crashes\n")
+		if _, _, err := crashes.Write(&b, Table, each(s.GetCrashes()), 0); err != nil {
+			return err
+		}
+	}
 	return write(w, []byte(b.String()))
 }
 
@@ -227,6 +233,18 @@ var failures = List[*tallymanv1.FailureGroup]{[]column[*tallymanv1.FailureGroup]
 	{"batch", func(g *tallymanv1.FailureGroup) string { return number(g.GetExampleBatchId()) }},
 	{"last", func(g *tallymanv1.FailureGroup) string { return Time(g.GetLastAt()) }},
 	{"message", func(g *tallymanv1.FailureGroup) string { return dash(g.GetMessage()) }},
+}}
+
+var crashes = List[*tallymanv1.CrashGroup]{[]column[*tallymanv1.CrashGroup]{
+	{"deaths", func(g *tallymanv1.CrashGroup) string { return number(g.GetAttempts()) }},
+	{"batches", func(g *tallymanv1.CrashGroup) string { return number(g.GetBatches()) }},
+	{"of", func(g *tallymanv1.CrashGroup) string {
+		return cmp.Or(g.GetSignal(), "exit "+number(g.GetExitCode()))
+	}},
+	{"batch", func(g *tallymanv1.CrashGroup) string { return number(g.GetExampleBatchId()) }},
+	{"last", func(g *tallymanv1.CrashGroup) string { return Time(g.GetLastAt()) }},
+	{"fingerprint", func(g *tallymanv1.CrashGroup) string { return g.GetFingerprint() }},
+	{"standard error", func(g *tallymanv1.CrashGroup) string { return dash(g.GetStderrLine()) }},
 }}
 
 func pairs(m map[string]string) string {
