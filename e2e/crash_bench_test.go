@@ -34,6 +34,7 @@ func BenchmarkCrash(b *testing.B) {
 
 // benchmarkChild has fifty items kill the process that handles them, each twice.
 func benchmarkChild(b *testing.B, s *site) {
+	b.Helper()
 	const culprits = 50
 	dir := b.TempDir()
 	child, deaths := filepath.Join(dir, "child.sh"), filepath.Join(dir, "deaths")
@@ -90,6 +91,7 @@ done`, deaths)
 
 // benchmarkWorker kills workers that hold a batch whose handler does not end.
 func benchmarkWorker(b *testing.B, s *site, restarted bool) {
+	b.Helper()
 	const kills = 10
 	s.serve()
 	job := s.upload(writeFile(b, `{"n":1}`+"\n"), client.Upload{Kind: "exec"})
