@@ -17,8 +17,8 @@ import (
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
-// What docs/operating.md says to operators, on a server with a job that succeeded (1), one that was cancelled (2) and one
-// that waits (3), and a worker that died.
+// What docs/operating.md says to operators, on a server with a job that succeeded (1), one with an item that kills its
+// process (2), one that was cancelled (3) and one that waits (4), and a worker that died.
 func TestOperatingDocument(t *testing.T) {
 	t.Parallel()
 	s := postgresSite(t)
@@ -63,6 +63,7 @@ func TestOperatingDocument(t *testing.T) {
 			start(s.t, "work", command{args: append([]string{"work", "--server", s.address, "--store", s.store}, flags(t, b, "work",
 				"--server 127.0.0.1:7650", `--store "$DB"`)...)})
 			s.await(1)
+			dieOfGlyph(t, s)
 		},
 		"text cron": func(t testing.TB, b block) {
 			t.Helper()
@@ -73,6 +74,7 @@ func TestOperatingDocument(t *testing.T) {
 		},
 		"sh bad-batches": runs("there are none"),
 		"sh find":        runs("completed"),
+		"sh retry":       runs("job 2"),
 		"sh grep": func(t testing.TB, b block) {
 			t.Helper()
 			if err := os.WriteFile(filepath.Join(dir, "server.log"), []byte(s.server.stderr.String()), 0o600); err != nil {
@@ -83,7 +85,7 @@ func TestOperatingDocument(t *testing.T) {
 				`documents="\[PubMed:.*\]" document_count=\d+ reason=.* batch_state=pending end=died decision="tried again: its first death"$`)
 			failed := regexp.MustCompile(`(?m)^.*level=WARN msg="batch failed" job_id=1 batch_id=1 attempt=2 worker_id=short-lived .*` +
 				` reason="no space left" batch_state=pending$`)
-			if !crashed.MatchString(got.stdout) || !failed.MatchString(got.stdout) || strings.Count(got.stdout, "\n") != 2 {
+			if !crashed.MatchString(got.stdout) || !failed.MatchString(got.stdout) || strings.Count(got.stdout, "\n") != 4 { // and two of job 2
 				t.Errorf("grep found:\n%s", got.stdout)
 			}
 		},
@@ -91,7 +93,7 @@ func TestOperatingDocument(t *testing.T) {
 		"sh cleanup":         runs("there are none"),
 		"sh delete": func(t testing.TB, b block) {
 			t.Helper()
-			for n := 2; n <= 3; n++ {
+			for n := 3; n <= 4; n++ {
 				path := filepath.Join(dir, fmt.Sprint(n, ".jsonl"))
 				if err := os.WriteFile(path, []byte(`{"n":1}`+"\n"), 0o600); err != nil {
 					t.Fatal(err)
@@ -100,15 +102,15 @@ func TestOperatingDocument(t *testing.T) {
 					t.Fatalf("job %d, want %d", id, n)
 				}
 			}
-			if _, err := s.client.Cancel(t.Context(), 2, "a test"); err != nil {
+			if _, err := s.client.Cancel(t.Context(), 3, "a test"); err != nil {
 				t.Fatal(err)
 			}
-			s.await(2)
-			runs("job 2 deleted")(t, b)
+			s.await(3)
+			runs("job 3 deleted")(t, b)
 		},
 		"sh delete-open": func(t testing.TB, b block) {
 			t.Helper()
-			if got := doc.shell.try(t, b.text); got.code != 1 || !strings.Contains(got.stderr, "has not ended; cancel it first: tallyman cancel 3") {
+			if got := doc.shell.try(t, b.text); got.code != 1 || !strings.Contains(got.stderr, "has not ended; cancel it first: tallyman cancel 4") {
 				t.Errorf("exit code %d: %s", got.code, got.stderr)
 			}
 		},
@@ -127,6 +129,29 @@ func TestOperatingDocument(t *testing.T) {
 func cutOut(text, part string) (string, bool) {
 	before, after, found := strings.Cut(text, part)
 	return before + after, found
+}
+
+// dieOfGlyph submits job 2, which has an item that kills the command that handles it, and has it handled.
+func dieOfGlyph(t testing.TB, s *site) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "glyphs.jsonl")
+	var items strings.Builder
+	for n := 1; n <= 20; n++ {
+		if n == 7 {
+			items.WriteString(`{"n":7,"poison":1}` + "\n")
+			continue
+		}
+		fmt.Fprintf(&items, `{"n":%3d}`+"\n", n)
+	}
+	if err := os.WriteFile(path, []byte(items.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if id := s.upload(path, client.Upload{Kind: "glyphs", FileName: "glyphs.jsonl"}); id != 2 {
+		t.Fatalf("job %d, want 2", id)
+	}
+	succeed(t, "work", "--server", s.address, "--kind", "glyphs", "--worker-id", "host-8", "--slots", "1", "--exit-when-idle", "--exec",
+		`while read -r item; do case $item in *poison*) echo bad glyph >&2; kill -SEGV $$;; esac; echo "{}"; done`)
+	s.await(2)
 }
 
 // die submits job 1 and lets a worker die with its first batch, and then fail it.

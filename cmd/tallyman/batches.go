@@ -14,11 +14,17 @@ func (p *program) batchesVerb() *cobra.Command {
 	var states []string
 	var limit int
 	verb := &cobra.Command{
-		Use:         "batches [ID]",
-		Short:       "List the batches of a job, or show one with its attempts",
+		Use:   "batches [ID]",
+		Short: "List the batches of a job, or show one with its attempts",
+		Long: `List the batches of a job, or show one with its attempts: who had it, for how long, how it ended and what was
+decided.
+
+A batch that dies with its worker is tried again and split, until the item is alone that kills workers. It is crashed
+then and names that item, the culprit; a batch that was split counts by its parts, and each shows the whole family.`,
 		Annotations: lists,
 		Example: `  tallyman batches --job 3
   tallyman batches --job 3 --state failed,crashed
+  tallyman batches --job 3 --state split
   tallyman batches --job 3 --slowest
   tallyman batches 117`,
 		Args: cobra.MaximumNArgs(1),
@@ -50,7 +56,7 @@ func (p *program) batchesVerb() *cobra.Command {
 	}
 	flags := verb.Flags()
 	flags.Int64Var(&request.JobId, "job", 0, "the job (default: the newest)")
-	flags.StringSliceVar(&states, "state", nil, "only batches in these states")
+	flags.StringSliceVar(&states, "state", nil, "only batches in these states: pending, running, completed, failed, crashed, cancelled, split")
 	flags.BoolVar(&request.Slowest, "slowest", false, "the slowest batches that ended, at most 20")
 	flags.IntVar(&limit, "limit", 0, "most batches to list; 0 for all")
 	return verb

@@ -142,13 +142,15 @@ func (f *follower) conclude(ctx context.Context, c *client.Client, job *tallyman
 	where := p.where(f.verb)
 	next := []string{fmt.Sprintf("tallyman findings --job %d%s", job.GetJobId(), where)}
 	if bad := badOutcomes(job); len(bad) > 0 {
-		next = append(next, fmt.Sprintf("tallyman items --job %d --outcome %s%s > items.jsonl", job.GetJobId(), strings.Join(bad, ","), where))
+		// Not to a file that may be the uploaded one.
+		next = append(next, fmt.Sprintf("tallyman items --job %[1]d --outcome %[2]s%[3]s > job-%[1]d-items.jsonl", job.GetJobId(),
+			strings.Join(bad, ","), where))
 	}
 	if endedBadly(job) {
 		next = append(next, fmt.Sprintf("tallyman retry %d%s", job.GetJobId(), where))
 	}
 	if job.GetKind() != tallymanv1.KindAnnotations {
-		next = append(next, fmt.Sprintf("tallyman results --job %d%s > results.jsonl", job.GetJobId(), where))
+		next = append(next, fmt.Sprintf("tallyman results --job %[1]d%[2]s > job-%[1]d-results.jsonl", job.GetJobId(), where))
 	} else if job.GetProject() != "" {
 		store := where
 		if f.otherStore || p.server != "" || !folder.Exists(p.data) {
@@ -156,7 +158,11 @@ func (f *follower) conclude(ctx context.Context, c *client.Client, job *tallyman
 		}
 		next = append(next, fmt.Sprintf("tallyman export --project %s%s", job.GetProject(), store))
 	}
-	next = append(next, fmt.Sprintf("tallyman batches --job %d --slowest%s", job.GetJobId(), where))
+	if len(findings.Culprits) > 0 { // its attempts, last words and family
+		next = append(next, fmt.Sprintf("tallyman batches %d%s", findings.Culprits[0].GetBatchId(), where))
+	} else {
+		next = append(next, fmt.Sprintf("tallyman batches --job %d --slowest%s", job.GetJobId(), where))
+	}
 	fmt.Fprintf(p.stdout, "next:\n  %s\n", strings.Join(next, "\n  "))
 	return nil
 }

@@ -74,7 +74,7 @@ func (p *program) retryVerb() *cobra.Command {
 		Use:   "retry JOB",
 		Short: "Try again what failed, crashed or was cancelled of a job",
 		Long: `Try again what failed, crashed or was cancelled of a job, all of it or some, as the job's next run. Batches get all
-their attempts again; items that were stored, rejected or skipped stay so. The job may have ended, or not; one that is
+their attempts again, and culprits are tried without suspicion; items that were stored, rejected or skipped stay so. The job may have ended, or not; one that is
 being stopped must have ended first. If its upload was not finished it can be resumed, too.`,
 		Example: `  tallyman retry 3
   tallyman retry 3 --state failed,crashed

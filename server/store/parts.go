@@ -103,10 +103,23 @@ func Culprit(it *payload.Item, jobID, batchID int64, end *job.End) Finding {
 	}
 }
 
-// lastLine returns the last line of text that is not blank.
+// shellWords is what a shell says of the signal that its child died of, which is known otherwise.
+var shellWords = map[string]bool{
+	"Segmentation fault": true, "Aborted": true, "Killed": true, "Bus error": true, "Illegal instruction": true,
+	"Floating point exception": true, "Terminated": true,
+}
+
+// lastLine returns the last line of text that is not blank, and not a shell's about its child.
 func lastLine(text string) string {
-	text = strings.TrimSpace(text)
-	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
+	for text = strings.TrimSpace(text); text != ""; {
+		end := strings.LastIndexByte(text, '\n') + 1
+		line := strings.TrimSpace(text[end:])
+		if !shellWords[strings.TrimSuffix(line, " (core dumped)")] {
+			return line
+		}
+		text = strings.TrimSpace(text[:end])
+	}
+	return ""
 }
 
 // WaitingMessage is what an attempt ends with whose worker died before it began.

@@ -345,7 +345,7 @@ type Policy struct {
 	MaxBadPercent float64 `protobuf:"fixed64,10,opt,name=max_bad_percent,json=maxBadPercent,proto3" json:"max_bad_percent,omitempty"`
 	// The first item that is neither stored nor skipped stops the job as failed.
 	Strict bool `protobuf:"varint,11,opt,name=strict,proto3" json:"strict,omitempty"`
-	// Batches that may be split to find items that kill workers. Past it a batch that would be split ends as crashed with
+	// Batches that may be split to find items that kill workers. Past it a batch that would be split ends as failed with
 	// all its open items. Default 1,000; a negative one allows none.
 	MaxSplits     int32 `protobuf:"varint,12,opt,name=max_splits,json=maxSplits,proto3" json:"max_splits,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -41,7 +41,7 @@ func crash(c *tallymanv1.Crash) string {
 		parts = append(parts, "ended")
 	}
 	if c.SuspectPosition != nil {
-		parts = append(parts, fmt.Sprintf("with the item at position %d at hand", c.GetSuspectPosition()+1))
+		parts = append(parts, fmt.Sprintf("with the item at position %d of the batch at hand", c.GetSuspectPosition()+1))
 	}
 	if n := c.GetPeakMemoryBytes(); n > 0 {
 		parts = append(parts, "it held at most "+Bytes(n))
@@ -86,8 +86,7 @@ func tree(b *strings.Builder, family []*tallymanv1.Batch, here int64) {
 
 // member describes a batch of a family on one line.
 func member(x *tallymanv1.Batch, here int64) string {
-	last := x.GetFirstItem() + int64(x.GetItemCount()) - 1
-	items := fmt.Sprintf("items %d to %d", x.GetFirstItem(), last)
+	items := fmt.Sprintf("%d items from %d on", x.GetItemCount(), x.GetFirstItem()) // rejected ones may lie between them
 	if x.GetItemCount() == 1 {
 		items = "item " + number(x.GetFirstItem())
 	}
@@ -97,7 +96,9 @@ func member(x *tallymanv1.Batch, here int64) string {
 	}
 	if x.GetState() == tallymanv1.BatchState_BATCH_STATE_CRASHED {
 		text += ", the culprit"
-		if documents := x.GetDocuments(); len(documents) == 1 {
+		if n := x.GetSuspectItem(); n != 0 && x.GetItemCount() > 1 {
+			text += " is item " + number(n)
+		} else if documents := x.GetDocuments(); len(documents) == 1 {
 			text += ": " + Clean(documents[0])
 		}
 	}

@@ -68,6 +68,9 @@ func Batch(w io.Writer, response *tallymanv1.GetBatchResponse) error {
 	row("batch", number(batch.GetBatchId()))
 	row("job", number(batch.GetJobId()))
 	row("state", BatchState(batch.GetState()))
+	if batch.GetParentId() != 0 {
+		row("part of", "batch "+number(batch.GetParentId()))
+	}
 	row("items", fmt.Sprintf("%d, of which %d ended; first is item %d", batch.GetItemCount(), batch.GetDoneItems(),
 		batch.GetFirstItem()))
 	row("annotations", number(batch.GetWeight()))
