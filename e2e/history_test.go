@@ -288,7 +288,7 @@ func died(batch int64, attempt, position int32) *tallymanv1.Settlement {
 		BatchId: batch, Attempt: attempt, End: tallymanv1.AttemptEnd_ATTEMPT_END_DIED,
 		Message: "the command died: the process was killed by SIGSEGV",
 		Crash: &tallymanv1.Crash{
-			SuspectPosition: &position, Signal: "SIGSEGV", Fingerprint: "5f0a1b9c2d7e",
+			Suspect: position + 1, Signal: "SIGSEGV", Fingerprint: "5f0a1b9c2d7e",
 			Stderr: "tagger: no glyph for U+10FFFF\n",
 		},
 	}

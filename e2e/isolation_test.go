@@ -85,8 +85,8 @@ func (o *ordeal) deaths() []death {
 				continue
 			}
 			d := death{batch: b, signal: a.GetCrash().GetSignal()}
-			if c := a.GetCrash(); c != nil && c.SuspectPosition != nil {
-				d.item = b.GetFirstItem() + int64(c.GetSuspectPosition())
+			if c := a.GetCrash(); c.GetSuspect() > 0 {
+				d.item = b.GetFirstItem() + int64(c.GetSuspect()) - 1
 			}
 			all = append(all, d)
 		}

@@ -308,6 +308,13 @@ var linked = sync.OnceValues(func() (string, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make folder of tools: %w", err)
 	}
+	for _, language := range []string{"python3", "ruby"} {
+		if path := interpreterOf(language); filepath.IsAbs(path) {
+			if err := os.Symlink(path, filepath.Join(dir, language)); err != nil {
+				return "", fmt.Errorf("link %s: %w", language, err)
+			}
+		}
+	}
 	for name, path := range map[string]string{"tallyman": program, "buf": strings.TrimSpace(string(buf))} {
 		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
 			return "", fmt.Errorf("link tool: %w", err)

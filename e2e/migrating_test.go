@@ -203,8 +203,22 @@ func (m *migration) reader(t testing.TB, b block) {
 	}
 }
 
-// interpreter skips a test where the language, or a library of its that the document needs, is not installed. Nothing of
-// Tallyman needs them, so that the tests do not install them.
+// interpreterOf returns the interpreter that the system's packages bring, for which tools/languages.sh gets libraries, or
+// any other one.
+func interpreterOf(language string) string {
+	if system := "/usr/bin/" + language; exists(system) {
+		return system
+	}
+	return language
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// interpreter skips a test where the language, or a library of its that the document needs, is not installed. As root
+// `make test` installs them.
 func interpreter(t testing.TB, language string, libraries ...string) {
 	t.Helper()
 	load := map[string]string{"ruby": "require '", "python3": "import "}[language]
@@ -217,7 +231,7 @@ func interpreter(t testing.TB, language string, libraries ...string) {
 	for _, library := range libraries {
 		script.WriteString(load + library + end)
 	}
-	if out, err := exec.CommandContext(t.Context(), language, flag, script.String()).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), interpreterOf(language), flag, script.String()).CombinedOutput(); err != nil {
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		t.Skipf("SKIPPED: %s lacks one of %v, so that this example is not run: %s", language, libraries, lines[len(lines)-1])
 	}

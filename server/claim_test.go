@@ -84,7 +84,7 @@ func TestClaimIsWokenByTheSplitOfABatch(t *testing.T) {
 		pass(5*time.Second + 300*time.Millisecond)
 		a := c.settle(session, &pb.Settlement{
 			BatchId: g.GetBatchId(), Attempt: g.GetAttempt(), End: pb.AttemptEnd_ATTEMPT_END_DIED,
-			Crash: &pb.Crash{SuspectPosition: new(int32(1)), Signal: "SIGSEGV"},
+			Crash: &pb.Crash{Suspect: 2, Signal: "SIGSEGV"},
 		})
 		if a.GetBatchState() != pb.BatchState_BATCH_STATE_SPLIT {
 			t.Fatalf("the batch is %v, want split", a)

@@ -14,7 +14,7 @@ import (
 func perished(g *pb.Grant, position int32) *pb.Settlement {
 	return &pb.Settlement{
 		BatchId: g.GetBatchId(), Attempt: g.GetAttempt(), End: pb.AttemptEnd_ATTEMPT_END_DIED, Message: "it fell",
-		Crash: &pb.Crash{SuspectPosition: &position, Signal: "SIGSEGV", Stderr: "first\nlast words\n", PeakMemoryBytes: 1 << 20, Fingerprint: "f"},
+		Crash: &pb.Crash{Suspect: position + 1, Signal: "SIGSEGV", Stderr: "first\nlast words\n", PeakMemoryBytes: 1 << 20, Fingerprint: "f"},
 	}
 }
 
@@ -63,7 +63,7 @@ func TestCulpritIsNamedAndRetried(t *testing.T) {
 		whole, err := c.jobs.GetBatch(c.ctx, &pb.GetBatchRequest{BatchId: root.GetBatchId()})
 		c.must(err)
 		crash := whole.GetAttempts()[0].GetCrash()
-		if crash.GetSignal() != "SIGSEGV" || crash.GetPeakMemoryBytes() != 1<<20 || crash.SuspectPosition == nil || whole.GetAttempts()[0].GetDecision() == "" {
+		if crash.GetSignal() != "SIGSEGV" || crash.GetPeakMemoryBytes() != 1<<20 || crash.GetSuspect() == 0 || whole.GetAttempts()[0].GetDecision() == "" {
 			t.Errorf("attempts %v", whole.GetAttempts())
 		}
 		culprits := 0

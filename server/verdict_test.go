@@ -64,7 +64,7 @@ func TestWorkerOnWhichEverythingDiesIsDrained(t *testing.T) {
 				for _, g := range grants {
 					c.settle(session, &pb.Settlement{
 						BatchId: g.GetBatchId(), Attempt: g.GetAttempt(), End: pb.AttemptEnd_ATTEMPT_END_DIED, FromItem: g.GetDoneItems(),
-						Crash: &pb.Crash{Signal: "SIGSEGV", SuspectPosition: new(int32)},
+						Crash: &pb.Crash{Signal: "SIGSEGV", Suspect: 1},
 					})
 				}
 			})

@@ -67,7 +67,7 @@ func (c *Crash) wire(done, items int) *pb.Crash {
 		Stderr: clean(end, MaxCrashOutput), Fingerprint: clean(c.Fingerprint, maxFingerprint),
 	}
 	if c.Suspect >= done && c.Suspect < items {
-		m.SuspectPosition = new(int32(c.Suspect))
+		m.Suspect = int32(c.Suspect) + 1
 	}
 	return m
 }

@@ -32,7 +32,7 @@ func TestCrashIsSettledAsDied(t *testing.T) {
 	}{
 		"by a signal": {
 			worker.Crash{Suspect: 1, Signal: "SIGSEGV", PeakMemory: 5 << 30, Stderr: "argh\n", Fingerprint: "0123456789ab"},
-			&pb.Crash{SuspectPosition: new(int32(1)), Signal: "SIGSEGV", PeakMemoryBytes: 5 << 30, Stderr: "argh\n",
+			&pb.Crash{Suspect: 2, Signal: "SIGSEGV", PeakMemoryBytes: 5 << 30, Stderr: "argh\n",
 				Fingerprint: "0123456789ab"},
 			"item 2: the process was killed by SIGSEGV",
 		},
@@ -44,7 +44,7 @@ func TestCrashIsSettledAsDied(t *testing.T) {
 		"with more to say than is kept": {
 			worker.Crash{Suspect: 2, Signal: strings.Repeat("S", 40), PeakMemory: -1, Fingerprint: strings.Repeat("f", 70),
 				Stderr: "€" + strings.Repeat("x\x00", worker.MaxCrashOutput/2-1) + "\xff"},
-			&pb.Crash{SuspectPosition: new(int32(2)), Signal: strings.Repeat("S", 32), Fingerprint: strings.Repeat("f", 64),
+			&pb.Crash{Suspect: 3, Signal: strings.Repeat("S", 32), Fingerprint: strings.Repeat("f", 64),
 				Stderr: strings.Repeat("x?", worker.MaxCrashOutput/2-1) + "?"},
 			"item 2: the process was killed by " + strings.Repeat("S", 40),
 		},

@@ -194,28 +194,20 @@ func toCrash(c *job.Crash) *pb.Crash {
 	if c == nil {
 		return nil
 	}
-	out := &pb.Crash{
-		Signal: c.Signal, ExitCode: c.ExitCode, PeakMemoryBytes: c.PeakMemory, Stderr: c.Stderr, Fingerprint: c.Fingerprint,
+	return &pb.Crash{
+		Suspect: c.Suspect, Signal: c.Signal, ExitCode: c.ExitCode, PeakMemoryBytes: c.PeakMemory, Stderr: c.Stderr,
+		Fingerprint: c.Fingerprint,
 	}
-	if c.Suspect > 0 {
-		position := c.Suspect - 1
-		out.SuspectPosition = &position
-	}
-	return out
 }
 
 func fromCrash(c *pb.Crash) *job.Crash {
 	if c == nil {
 		return nil
 	}
-	out := &job.Crash{
-		Signal: c.GetSignal(), ExitCode: c.GetExitCode(), PeakMemory: max(c.GetPeakMemoryBytes(), 0), Stderr: c.GetStderr(),
-		Fingerprint: c.GetFingerprint(),
+	return &job.Crash{
+		Suspect: c.GetSuspect(), Signal: c.GetSignal(), ExitCode: c.GetExitCode(), PeakMemory: max(c.GetPeakMemoryBytes(), 0),
+		Stderr: c.GetStderr(), Fingerprint: c.GetFingerprint(),
 	}
-	if c.SuspectPosition != nil {
-		out.Suspect = c.GetSuspectPosition() + 1
-	}
-	return out
 }
 
 func toFinding(f *store.Finding) *pb.Finding {

@@ -1431,8 +1431,8 @@ func (x *Attempt) GetBeats() int32 {
 // Crash is what a worker knows of the death of a process in which it handled a batch.
 type Crash struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Position in the batch, from 0, of the item that the process had at hand; absent when that is not known.
-	SuspectPosition *int32 `protobuf:"varint,1,opt,name=suspect_position,json=suspectPosition,proto3,oneof" json:"suspect_position,omitempty"`
+	// Place in the batch, from 1, of the item that the process had at hand; 0 when that is not known.
+	Suspect int32 `protobuf:"varint,1,opt,name=suspect,proto3" json:"suspect,omitempty"`
 	// The signal that ended it, such as SIGSEGV; empty when it exited by itself.
 	Signal string `protobuf:"bytes,2,opt,name=signal,proto3" json:"signal,omitempty"`
 	// The code with which it exited; 0 with a signal.
@@ -1477,9 +1477,9 @@ func (*Crash) Descriptor() ([]byte, []int) {
 	return file_tallyman_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *Crash) GetSuspectPosition() int32 {
-	if x != nil && x.SuspectPosition != nil {
-		return *x.SuspectPosition
+func (x *Crash) GetSuspect() int32 {
+	if x != nil {
+		return x.Suspect
 	}
 	return 0
 }
@@ -1656,15 +1656,14 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	"\x05crash\x18\n" +
 	" \x01(\v2\x12.tallyman.v1.CrashR\x05crash\x12\x1a\n" +
 	"\bdecision\x18\v \x01(\tR\bdecision\x12\x14\n" +
-	"\x05beats\x18\f \x01(\x05R\x05beats\"\xe7\x01\n" +
-	"\x05Crash\x12.\n" +
-	"\x10suspect_position\x18\x01 \x01(\x05H\x00R\x0fsuspectPosition\x88\x01\x01\x12\x16\n" +
+	"\x05beats\x18\f \x01(\x05R\x05beats\"\xbc\x01\n" +
+	"\x05Crash\x12\x18\n" +
+	"\asuspect\x18\x01 \x01(\x05R\asuspect\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x1b\n" +
 	"\texit_code\x18\x03 \x01(\x05R\bexitCode\x12*\n" +
 	"\x11peak_memory_bytes\x18\x04 \x01(\x03R\x0fpeakMemoryBytes\x12\x16\n" +
 	"\x06stderr\x18\x05 \x01(\tR\x06stderr\x12 \n" +
-	"\vfingerprint\x18\x06 \x01(\tR\vfingerprintB\x13\n" +
-	"\x11_suspect_position*\xd9\x01\n" +
+	"\vfingerprint\x18\x06 \x01(\tR\vfingerprint*\xd9\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_RUNNING\x10\x01\x12\x18\n" +
@@ -1779,7 +1778,6 @@ func file_tallyman_v1_job_proto_init() {
 	if File_tallyman_v1_job_proto != nil {
 		return
 	}
-	file_tallyman_v1_job_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -77,7 +77,7 @@ func (m *SettleBatchesRequest) Validate() error {
 		v.check(died || s.GetEnd() >= AttemptEnd_ATTEMPT_END_COMPLETED && s.GetEnd() <= AttemptEnd_ATTEMPT_END_CANCELLED,
 			at+".end", "must be completed, failed, released, cancelled or died")
 		v.check(died || s.GetCrash() == nil, at+".crash", "is for an attempt that died")
-		v.check(s.GetCrash().GetSuspectPosition() >= 0, at+".crash.suspect_position", "must not be negative")
+		v.check(s.GetCrash().GetSuspect() >= 0, at+".crash.suspect", "must not be negative")
 	}
 	return v.err()
 }

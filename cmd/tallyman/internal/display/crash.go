@@ -40,8 +40,8 @@ func crash(c *tallymanv1.Crash) string {
 	default:
 		parts = append(parts, "ended")
 	}
-	if c.SuspectPosition != nil {
-		parts = append(parts, fmt.Sprintf("with the item at position %d of the batch at hand", c.GetSuspectPosition()+1))
+	if c.GetSuspect() > 0 {
+		parts = append(parts, fmt.Sprintf("with the item at position %d of the batch at hand", c.GetSuspect()))
 	}
 	if n := c.GetPeakMemoryBytes(); n > 0 {
 		parts = append(parts, "it held at most "+Bytes(n))
