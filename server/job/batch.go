@@ -106,6 +106,32 @@ func (b *Batch) Silence(silent time.Duration, others []Peer) EndKind {
 	return EndDied
 }
 
+// Past is how an earlier attempt at a batch ended, and whether its session was never heard of again.
+type Past struct {
+	Kind      EndKind
+	SessionID int64
+	Gone      bool
+}
+
+// Vanished reports whether the end of an attempt that is lost completes a row of so many losses that they count as one death:
+// each of another session, of which nothing was ever heard again. After an outage of the network workers come back. earlier
+// are the attempts before, the last one first. A release in between does not break the row.
+func Vanished(session int64, earlier []Past) bool {
+	gone := map[int64]bool{session: true}
+	for _, p := range earlier {
+		switch {
+		case p.Kind == EndReleased:
+			continue
+		case p.Kind != EndLost || !p.Gone:
+			return false
+		}
+		if gone[p.SessionID] = true; len(gone) == lostAsDied {
+			return true
+		}
+	}
+	return false
+}
+
 // keptBeating reports whether more than half of the other sessions were heard of in the second half of a silence. Those
 // count that lived when it began: had begun before it, and been heard of no longer before it than it took. Without one
 // nobody can tell a batch that freezes its worker from a network that is down.

@@ -132,6 +132,7 @@ func (x *isolation) run(b Batch, first int) {
 		d := Decide(&b, end)
 		b.State, b.Crashes, b.Suspicion = d.State, d.Crashes, d.Suspicion
 		switch d.State {
+		case BatchPending, BatchRunning, BatchCompleted:
 		case BatchCrashed:
 			x.named = append(x.named, first+int(d.Suspect)-1)
 			if b.ItemCount-b.DoneItems != 1 {

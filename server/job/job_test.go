@@ -63,6 +63,27 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+func TestVanished(t *testing.T) {
+	gone := func(session int64) Past { return Past{EndLost, session, true} }
+	for _, test := range []struct {
+		name    string
+		earlier []Past
+		want    bool
+	}{
+		{"the first", nil, false},
+		{"the second", []Past{gone(2)}, false},
+		{"the third", []Past{gone(2), gone(1)}, true},
+		{"with a release in between", []Past{{EndReleased, 9, false}, gone(2), gone(1)}, true},
+		{"one came back", []Past{gone(2), {EndLost, 1, false}}, false},
+		{"the same one again and again", []Past{gone(3), gone(3), gone(2)}, false},
+		{"a failure in between", []Past{gone(2), {EndFailed, 9, true}, gone(1)}, false},
+	} {
+		if got := Vanished(3, test.earlier); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
 func TestSilence(t *testing.T) {
 	const silent = 30 * time.Second
 	beating, quiet := Peer{time.Hour, 5 * time.Second}, Peer{time.Hour, 25 * time.Second}

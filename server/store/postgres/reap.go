@@ -72,6 +72,39 @@ func (p peers) without(session int64) []job.Peer {
 	return others
 }
 
+const selectPast = `
+SELECT a.batch_id, a.ended_as, a.session_id, coalesce((SELECT s.beat_at <= a.ended_at FROM sessions s WHERE s.id = a.session_id), false)
+FROM unnest($1::bigint[]) AS w(id)
+CROSS JOIN LATERAL (
+    SELECT p.batch_id, p.attempt, p.ended_as, p.session_id, p.ended_at
+    FROM attempts p WHERE p.batch_id = w.id ORDER BY p.attempt DESC LIMIT 20
+) a
+ORDER BY a.batch_id, a.attempt DESC`
+
+// earlier reads the last attempts at those batches that were lost so often that a row of losses may count as a death.
+func (e *ending) earlier(ctx context.Context, t *tx) (map[int64][]job.Past, error) {
+	var batches []int64
+	for id, b := range e.held {
+		if b.Losses >= 2 && !e.holder[b.SessionID].died(b) {
+			batches = append(batches, id)
+		}
+	}
+	if len(batches) == 0 {
+		return nil, nil
+	}
+	past := map[int64][]job.Past{}
+	each(t.queue(selectPast, batches), func(row pgx.Rows) error {
+		var (
+			id int64
+			p  job.Past
+		)
+		err := row.Scan(&id, &p.Kind, &p.SessionID, &p.Gone)
+		past[id] = append(past[id], p)
+		return err
+	})
+	return past, t.send(ctx)
+}
+
 // Reap implements store.Leases.
 func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Reaped, error) {
 	var (
@@ -98,14 +131,21 @@ func (s *Store) Reap(ctx context.Context, batches []int64, limit int) (store.Rea
 		if err != nil {
 			return err
 		}
+		past, err := e.earlier(ctx, t)
+		if err != nil {
+			return err
+		}
 		e.endAll(func(b *held) (job.EndKind, string) {
 			h := e.holder[b.SessionID]
 			if h.died(b) {
 				return job.EndDied, store.BrokenMessage
 			}
 			kind := b.Silence(h.silent, peers.without(b.SessionID))
-			if kind == job.EndDied {
+			switch {
+			case kind == job.EndDied:
 				return kind, store.SilentMessage
+			case job.Vanished(b.SessionID, past[b.ID]):
+				return job.EndDied, store.VanishedMessage
 			}
 			return kind, store.LostMessage
 		})

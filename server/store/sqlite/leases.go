@@ -213,8 +213,29 @@ func (g *group) expiry(o *overdue) (job.End, error) {
 	end := job.End{Kind: o.Silence(o.silent, others), Message: store.LostMessage}
 	if end.Kind == job.EndDied {
 		end.Message = store.SilentMessage
+		return end, nil
 	}
-	return end, nil
+	vanished, err := g.vanished(o)
+	if vanished {
+		end = job.End{Kind: job.EndDied, Message: store.VanishedMessage}
+	}
+	return end, err
+}
+
+// vanished reports whether the loss of an attempt counts as a death, since its worker was the last of several that vanished.
+func (g *group) vanished(o *overdue) (bool, error) {
+	if o.Losses < 2 {
+		return false, nil
+	}
+	earlier, err := collect(g, func(row scanner) (p job.Past, err error) {
+		err = row.Scan(&p.Kind, &p.SessionID, &p.Gone)
+		return p, err
+	}, `SELECT a.ended_as, a.session_id, coalesce(s.beat_at <= a.ended_at, 0) FROM attempts a LEFT JOIN sessions s ON s.id = a.session_id
+		WHERE a.batch_id = ? ORDER BY a.attempt DESC LIMIT 20`, o.ID)
+	if err != nil {
+		return false, fmt.Errorf("read attempts at batch %d: %w", o.ID, err)
+	}
+	return job.Vanished(o.SessionID, earlier), nil
 }
 
 // expired returns expired leases, in the order of batch ids: of some batches, or with nil of all.

@@ -75,10 +75,13 @@ func (m *model) reapThese(c *coordinator, batches []int64, limit int) {
 	if got.Now.Before(before) {
 		m.Errorf("the reaper's clock says %v after %v", got.Now, before)
 	}
-	// Whether most other sessions kept beating is a matter of milliseconds here, so that the store is believed.
-	accused := map[job.Lease]bool{}
+	// Whether most other sessions kept beating, or one was heard of since, is a matter of milliseconds here, so that the store
+	// is believed.
+	accused := map[job.Lease]string{}
 	for _, e := range got.Ended {
-		accused[e.Lease] = e.Message == store.SilentMessage
+		if e.Message == store.SilentMessage || e.Message == store.VanishedMessage {
+			accused[e.Lease] = e.Message
+		}
 	}
 	var want []store.Ended
 	x := m.endings(c)
@@ -89,11 +92,11 @@ func (m *model) reapThese(c *coordinator, batches []int64, limit int) {
 		end := job.End{Kind: job.EndLost, Message: store.LostMessage}
 		if b.deserted {
 			end = job.End{Kind: job.EndDied, Message: store.BrokenMessage}
-		} else if accused[b.lease()] {
+		} else if message := accused[b.lease()]; message != "" {
 			if b.losses < 2 {
 				m.Errorf("batch %d is accused after %d losses", b.id, b.losses)
 			}
-			end = job.End{Kind: job.EndDied, Message: store.SilentMessage}
+			end = job.End{Kind: job.EndDied, Message: message}
 		}
 		want = append(want, m.end(x, b, end, nil, nil))
 	}

@@ -198,6 +198,29 @@ var reaps = []scenario{
 		}
 		f.audit(id, 0)
 	}},
+	{"three workers in a row that vanish with a batch, whatever was the network's doing, are a death", func(f *fixture) {
+		id := f.submit("a", 3)
+		var kinds []job.EndKind
+		for i := range 6 {
+			s := f.register(string(rune('a' + i)))
+			g := f.claimOne(s, "1", short, id)
+			f.expire(g)
+			got := f.reap()
+			if len(got) != 1 {
+				f.Fatalf("round %d ended %+v", i, got)
+			}
+			kinds = append(kinds, got[0].Kind)
+			if i == 3 {
+				f.touch(s) // this one comes back
+			}
+			_, err := f.EndSession(f.ctx, s, "gone") // it is nobody that could try
+			f.must(err)
+		}
+		f.equal("ends", kinds, []job.EndKind{job.EndLost, job.EndLost, job.EndDied, job.EndLost, job.EndLost, job.EndLost})
+		if b := f.batches(id)[0]; b.Losses != 5 || b.Crashes != 1 {
+			f.Errorf("batch = %+v", b.Batch)
+		}
+	}},
 	{"whose stream is excused is lost, no later than it would have died", func(f *fixture) {
 		id := f.submit("a", 1, 1)
 		excused, newer := f.register("excused"), f.register("newer")
