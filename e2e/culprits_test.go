@@ -57,19 +57,19 @@ var afflictions = []affliction{
 	{name: "a file of one", items: 1, batch: 100, deeds: each(1, segfault)},
 	{name: "every item", items: 40, batch: 10, deeds: each(40, segfault)},
 	{
-		name: "every item, with few splits", items: 400, batch: 10, deeds: each(400, segfault), maxSplits: 10,
+		name: "every item, with few splits", items: 200, batch: 10, deeds: each(200, segfault), maxSplits: 10,
 		outcomes: func(t *testing.T, got map[tallymanv1.Outcome]int64) {
 			t.Helper()
-			if got[isCrashed]+got[isFailed] != 400 || got[isFailed] == 0 {
-				t.Errorf("items by outcome are %v, want 400 that crashed or failed", got)
+			if got[isCrashed]+got[isFailed] != 200 || got[isFailed] == 0 {
+				t.Errorf("items by outcome are %v, want 200 that crashed or failed", got)
 			}
 		},
 	},
 	{
-		name: "every item, with a limit", items: 400, batch: 10, deeds: each(400, segfault), maxBad: 5, state: jobFailed,
+		name: "every item, with a limit", items: 200, batch: 10, deeds: each(200, segfault), maxBad: 5, state: jobFailed,
 		outcomes: func(t *testing.T, got map[tallymanv1.Outcome]int64) {
 			t.Helper()
-			if got[isCrashed]+got[isCancelled] != 400 || got[isCrashed] <= 5 || got[isCrashed] > 100 {
+			if got[isCrashed]+got[isCancelled] != 200 || got[isCrashed] <= 5 || got[isCrashed] > 50 {
 				t.Errorf("items by outcome are %v, want few more than 5 that crashed, and the rest cancelled", got)
 			}
 		},
