@@ -73,9 +73,11 @@ SELECT
     b.item_count                        AS item_count,
     CASE
         WHEN b.state = 5 THEN 'cancelled' || coalesce(': ' || nullif(j.reason, ''), '')
-        WHEN b.state <> 2 AND b.attempt > 0 THEN (
+        -- A culprit that was named as its batch was split had no attempt of its own.
+        WHEN b.state <> 2 AND (b.attempt > 0 OR b.state = 4) THEN (
             SELECT nullif(a.message, '') FROM attempts a
-            WHERE a.batch_id = b.id AND a.ended_as IN ('failed', 'died', 'lost') ORDER BY a.attempt DESC LIMIT 1)
+            WHERE a.batch_id = (SELECT CASE WHEN x.attempt = 0 THEN x.parent_id ELSE x.id END FROM batches x WHERE x.id = b.id)
+              AND a.ended_as IN ('failed', 'died', 'lost') ORDER BY a.attempt DESC LIMIT 1)
     END                                 AS error_message,
     CASE WHEN b.state <> 0 THEN b.claimed_at AT TIME ZONE 'UTC' END
                                         AS started_at,

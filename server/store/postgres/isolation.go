@@ -74,10 +74,13 @@ const selectFrames = `SELECT batch_id, frame FROM batch_payloads WHERE batch_id 
 
 const insertPart = `
 INSERT INTO batches (job_id, root_id, parent_id, ordinal, first_item, item_count, weight, state, crashes, done_items, outcomes,
-                     settled_at, available_at, documents, lone_deaths, suspect, died_on, solo, ended_run)
+                     settled_at, available_at, documents, lone_deaths, suspect, died_on, solo, ended_run,
+                     ended_session, ended_as, claimed_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8::smallint, $9, $10, $11,
         CASE WHEN $8::smallint > 1 THEN clock_timestamp() END, CASE WHEN $8::smallint = 0 THEN clock_timestamp() END, $12, $13, $14, $15, $16,
-        CASE WHEN $8::smallint = 4 THEN (SELECT j.run FROM jobs j WHERE j.id = $1) END)
+        CASE WHEN $8::smallint = 4 THEN (SELECT j.run FROM jobs j WHERE j.id = $1) END,
+        CASE WHEN $8::smallint = 4 THEN $17::bigint END, CASE WHEN $8::smallint = 4 THEN 'died' END,
+        CASE WHEN $8::smallint = 4 THEN $18::timestamptz END)
 RETURNING id`
 
 // isolate applies the ends that need the items of their batches: adds the parts of batches that are split, and names
@@ -122,7 +125,7 @@ func (e *ending) addParts(ctx context.Context, t *tx, x *outcome, items []payloa
 		documents := append([]string{}, p.Documents...)
 		t.queue(insertPart, x.JobID, x.root(), x.ID, x.Ordinal, p.FirstItem, p.Items, p.Weight, int16(p.State),
 			x.decision.PartCrashes(p.Part), job.Items(p.Outcomes), job.AppendRuns([]byte{}, p.Outcomes), documents, p.LoneDeaths,
-			p.Suspect, p.DiedOn, p.Solo).QueryRow(func(row pgx.Row) error { return row.Scan(&ids[i]) })
+			p.Suspect, p.DiedOn, p.Solo, x.endedSession, x.ClaimedAt).QueryRow(func(row pgx.Row) error { return row.Scan(&ids[i]) })
 	}
 	if err := t.send(ctx); err != nil {
 		return err

@@ -16,12 +16,14 @@ import (
 )
 
 // batchRow completes a common table expression "listed (id)" to a list of batches; an order follows it. A batch whose
-// last ended attempt did not complete shows what that ended with.
+// last ended attempt did not complete shows what that ended with; a culprit that was named as its batch was split, and had no
+// attempt of its own, what that one ended with.
 const batchRow = `
 SELECT b.id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items, b.weight, b.state, b.attempt, b.failures,
        b.crashes, b.losses, b.outcomes, coalesce(b.session_id, 0), b.lease_expires_at, b.claimed_at, b.settled_at,
        b.available_at, coalesce(b.root_id, 0), coalesce(b.parent_id, 0), b.solo, b.suspect, b.beats, b.lone_deaths, b.died_on,
-       coalesce((SELECT a.message FROM attempts a WHERE a.batch_id = b.id AND b.ended_as <> 'completed'
+       coalesce((SELECT a.message FROM attempts a
+                 WHERE a.batch_id = CASE WHEN b.attempt = 0 AND b.state = 4 THEN b.parent_id ELSE b.id END AND b.ended_as <> 'completed'
                  ORDER BY a.attempt DESC LIMIT 1), ''),
        coalesce((SELECT s.worker_id FROM sessions s WHERE s.id = coalesce(b.session_id, b.ended_session)), ''),
        p.documents, p.total

@@ -16,12 +16,14 @@ import (
 const slowestShown = 20
 
 // batchQuery reads whole batches of jobs that are not being deleted. A batch shows the error of its last attempt that
-// ended, unless that completed it.
+// ended, unless that completed it; a culprit that was named as its batch was split, and had no attempt of its own, that of
+// this batch.
 const batchQuery = `SELECT b.id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items, b.weight, b.state, b.attempt,
 		b.failures, b.crashes, b.losses, b.outcomes, coalesce(b.session_id, 0), b.lease_expires_at, b.claimed_at, b.settled_at,
 		b.available_at, b.root_id, b.parent_id, b.solo, b.suspect, b.beats, b.lone_deaths, b.died_on, coalesce(s.worker_id, ''),
 		coalesce(b.documents, p.documents),
-		CASE WHEN b.ended_as <> 'completed' THEN coalesce((SELECT a.message FROM attempts a WHERE a.batch_id = b.id
+		CASE WHEN b.ended_as <> 'completed' THEN coalesce((SELECT a.message FROM attempts a
+			WHERE a.batch_id = CASE WHEN b.attempt = 0 AND b.state = 4 THEN b.parent_id ELSE b.id END
 			ORDER BY a.attempt DESC LIMIT 1), '') ELSE '' END
 	FROM batches b
 	JOIN jobs j ON j.id = b.job_id AND j.deleted_at IS NULL

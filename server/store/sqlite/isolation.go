@@ -97,9 +97,9 @@ func (g *group) isolate(h *held, end *job.End, d *job.Decision, items []payload.
 		if err != nil {
 			return fmt.Errorf("encode documents: %w", err)
 		}
-		var available, settled, run any
+		var available, settled, run, session, as, claimed any
 		if p.State == job.BatchCrashed {
-			run = rules.run
+			run, session, as, claimed = rules.run, h.SessionID, job.EndDied, h.claimed
 		}
 		if p.State == job.BatchPending {
 			available = micros(g.now)
@@ -107,10 +107,11 @@ func (g *group) isolate(h *held, end *job.End, d *job.Decision, items []payload.
 			settled = micros(g.now)
 		}
 		id, err := g.insert(`INSERT INTO batches (job_id, root_id, parent_id, ordinal, first_item, item_count, weight, state,
-				crashes, done_items, outcomes, settled_at, available_at, documents, lone_deaths, suspect, died_on, solo, ended_run)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				crashes, done_items, outcomes, settled_at, available_at, documents, lone_deaths, suspect, died_on, solo, ended_run,
+				ended_session, ended_as, claimed_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			h.JobID, h.root(), h.ID, h.Ordinal, p.FirstItem, p.Items, p.Weight, p.State, d.PartCrashes(p.Part), job.Items(p.Outcomes),
-			blob(job.AppendRuns(nil, p.Outcomes)), settled, available, string(documents), p.LoneDeaths, p.Suspect, p.DiedOn, p.Solo, run)
+			blob(job.AppendRuns(nil, p.Outcomes)), settled, available, string(documents), p.LoneDeaths, p.Suspect, p.DiedOn, p.Solo, run, session, as, claimed)
 		if err != nil {
 			return fmt.Errorf("add part of batch %d: %w", h.ID, err)
 		}

@@ -190,6 +190,11 @@ var isolation = []scenario{
 		f.equal("family", f.family(id, g.BatchID), []string{
 			"0 split, items 1 to 5, 0 done", "3 pending, items 1 to 2, 0 done", "4 crashed, items 3 to 3, 1 done", "5 pending, items 4 to 5, 0 done",
 		})
+		list, err := f.ListBatches(f.ctx, store.BatchFilter{JobID: id, States: []job.BatchState{job.BatchCrashed}}, store.Page{Size: 9})
+		f.must(err)
+		if len(list) != 1 || list[0].WorkerID != "other" || list[0].Error != "the process was ended by SIGSEGV" || list[0].ClaimedAt.IsZero() {
+			f.Errorf("the culprit is shown as %+v", list)
+		}
 		f.audit(id, 0)
 	}},
 	{"the last worker is given it again", func(f *fixture) {

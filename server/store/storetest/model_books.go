@@ -56,7 +56,7 @@ func (m *model) lookBatch(c *coordinator, b *knownBatch, got store.BatchRow) {
 	m.Helper()
 	if b.row.ID == 0 {
 		b.row = got
-		if !got.ClaimedAt.IsZero() || b.parent == nil && !got.AvailableAt.IsZero() {
+		if !got.ClaimedAt.IsZero() && b.named == nil || b.parent == nil && !got.AvailableAt.IsZero() {
 			m.Errorf("a new batch has times: %+v", got)
 		}
 	}
@@ -71,6 +71,13 @@ func (m *model) lookBatch(c *coordinator, b *knownBatch, got store.BatchRow) {
 	}
 	if b.parent != nil {
 		want.ParentID, want.RootID = b.parent.id, b.root().id
+	}
+	if b.parent != nil && len(b.named) > 0 && len(b.ends) == 0 {
+		// Named as its batch was split: it shows how that one ended.
+		last := b.parent.ends[len(b.parent.ends)-1]
+		if want.WorkerID = last.worker; b.state == job.BatchCrashed {
+			want.Error = last.message
+		}
 	}
 	if n := len(b.ends); n > 0 {
 		want.WorkerID = b.ends[n-1].worker
