@@ -161,13 +161,18 @@ func toBatch(b *store.BatchRow) *pb.Batch {
 		ClaimedAt: timestamp(b.ClaimedAt), SettledAt: timestamp(b.SettledAt),
 		LeaseExpiresAt: timestamp(b.LeaseExpiresAt), RootId: b.RootID, ParentId: b.ParentID, Solo: b.Solo,
 	}
-	if b.Suspect > 0 && !b.State.Ended() || b.State == job.BatchCrashed {
-		out.SuspectItem = b.FirstItem + int64(b.Suspect) - 1
+	if b.ItemCount == 1 && suspected(b) {
+		out.SuspectItem = b.FirstItem // numbers of others are in the payload
 	}
 	if b.AvailableAt.After(time.Now()) {
 		out.AvailableAt = timestamp(b.AvailableAt)
 	}
 	return out
+}
+
+// suspected reports whether one item of a batch is accused.
+func suspected(b *store.BatchRow) bool {
+	return b.Suspect > 0 && (!b.State.Ended() || b.State == job.BatchCrashed)
 }
 
 func toBatches(rows []store.BatchRow) []*pb.Batch {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -139,6 +140,11 @@ func (s *jobService) GetBatch(ctx context.Context, r *pb.GetBatchRequest) (*pb.G
 		return nil, err
 	}
 	resp := &pb.GetBatchResponse{Batch: toBatch(&b), Attempts: toAttempts(attempts)}
+	if resp.Batch.SuspectItem == 0 && suspected(&b) {
+		if resp.Batch.SuspectItem, err = s.suspect(ctx, &b); err != nil {
+			return nil, err
+		}
+	}
 	if b.RootID == 0 && b.State != job.BatchSplit {
 		return resp, nil
 	}
@@ -148,6 +154,19 @@ func (s *jobService) GetBatch(ctx context.Context, r *pb.GetBatchRequest) (*pb.G
 	}
 	resp.Family = toBatches(family)
 	return resp, nil
+}
+
+// suspect returns the number of the item of a batch that is accused; 0 when the payload does not say.
+func (s *jobService) suspect(ctx context.Context, b *store.BatchRow) (int64, error) {
+	frames, err := s.cfg.Store.Payloads(ctx, []int64{b.ID}, math.MaxInt64)
+	if err != nil {
+		return 0, err
+	}
+	items, err := store.Items(frames[b.ID], &b.Batch)
+	if err != nil || int(b.Suspect) > len(items) {
+		return 0, nil //nolint:nilerr // who looks at a batch wants to see the rest of it
+	}
+	return items[b.Suspect-1].Number, nil
 }
 
 // family returns the batch that ingest cut and all its parts, of which b is one, each after its parent: they share an

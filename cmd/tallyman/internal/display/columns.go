@@ -142,6 +142,9 @@ const shownDocuments = 3
 
 // batchDocuments names the first documents and says how many there are besides.
 func batchDocuments(b *tallymanv1.Batch) string {
+	if b.GetDocumentCount() == 0 && b.GetItemCount() == 1 { // of a kind whose items have no documents
+		return "item " + number(b.GetFirstItem())
+	}
 	first := b.GetDocuments()
 	first = first[:min(len(first), shownDocuments)]
 	text := strings.Join(first, ",")
