@@ -15,7 +15,7 @@ func (p *program) drainVerb() *cobra.Command {
 does. It returns at once; "tallyman workers" shows them as draining until they have ended. A worker is named by its id,
 as in that list. A coordinator whose own workers are drained goes on without them.`,
 		Example: `  tallyman drain host-7
-  tallyman workers | awk '$3 == "host-7" { print $1 }' | xargs tallyman drain`,
+  tallyman workers | awk '$4 == "host-7" { print $1 }' | xargs tallyman drain`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(verb *cobra.Command, args []string) error {
 			return p.withConnection(verb, func(ctx context.Context, c *connection) error {

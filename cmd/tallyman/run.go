@@ -42,7 +42,8 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(verb *cobra.Command, args []string) error {
 			if p.server != "" {
-				return usageError("run works on its own data folder; `tallyman submit --watch` sends files to a server")
+				return usageError("run works on its own data folder, and --server (or TALLYMAN_SERVER) names a coordinator: " +
+					"`tallyman submit --watch` sends files to it")
 			}
 			if err := checkSlots("workers", workers); err != nil {
 				return err

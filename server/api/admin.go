@@ -76,10 +76,17 @@ func (s *adminService) ListWorkers(ctx context.Context, r *pb.ListWorkersRequest
 	}
 	resp := &pb.ListWorkersResponse{}
 	for i := range sessions {
-		resp.Workers = append(resp.Workers, toWorker(&sessions[i]))
+		resp.Workers = append(resp.Workers, s.worker(&sessions[i]))
 		resp.NextPageToken = nextPage(list, p, len(sessions), sessions[i].ID, 0)
 	}
 	return resp, nil
+}
+
+// worker says of a session whether it is silent, too. A beat is noted a little after it came.
+func (s *adminService) worker(w *store.Session) *pb.Worker {
+	out := toWorker(w)
+	out.Silent = w.EndedAt.IsZero() && time.Since(w.BeatAt) > s.cfg.Dispatcher.Lease()+s.cfg.Dispatcher.Interval()
+	return out
 }
 
 // Bounds of what is shown of a worker.
@@ -96,7 +103,7 @@ func (s *adminService) GetWorker(ctx context.Context, r *pb.GetWorkerRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &pb.GetWorkerResponse{Worker: toWorker(&w.Session), Batches: toBatches(w.Held), Attempts: toAttempts(w.Attempts)}, nil
+	return &pb.GetWorkerResponse{Worker: s.worker(&w.Session), Batches: toBatches(w.Held), Attempts: toAttempts(w.Attempts)}, nil
 }
 
 func (s *adminService) DrainWorker(ctx context.Context, r *pb.DrainWorkerRequest) (*pb.DrainWorkerResponse, error) {
@@ -110,5 +117,5 @@ func (s *adminService) DrainWorker(ctx context.Context, r *pb.DrainWorkerRequest
 	}
 	s.cfg.Logger.InfoContext(ctx, "worker is drained", "worker_id", w.WorkerID, "session_id", w.ID)
 	s.cfg.Events.Draining([]int64{w.ID})
-	return &pb.DrainWorkerResponse{Worker: toWorker(&w)}, nil
+	return &pb.DrainWorkerResponse{Worker: s.worker(&w)}, nil
 }

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -23,6 +26,8 @@ type answer struct {
 	Result  jsontext.Value `json:"result"`  // kept with the item
 }
 
+var answerKeys = []string{"error", "warning", "skip", "code", "path", "result"}
+
 // The codes of findings that have none of their own.
 const (
 	codeError   = "EXEC_ERROR"
@@ -37,7 +42,16 @@ func parseAnswer(text []byte) (worker.Result, error) {
 	if !bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")) {
 		return worker.Result{}, errors.New("it is not a JSON object")
 	}
-	if err := jsonv2.Unmarshal(text, &a, jsonv2.RejectUnknownMembers(true)); err != nil {
+	var keys map[string]jsontext.Value
+	if err := jsonv2.Unmarshal(text, &keys); err != nil {
+		return worker.Result{}, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if !slices.Contains(answerKeys, key) {
+			return worker.Result{}, fmt.Errorf("%q is no key of an answer: choose among %s", key, strings.Join(answerKeys, ", "))
+		}
+	}
+	if err := jsonv2.Unmarshal(text, &a); err != nil {
 		return worker.Result{}, err
 	}
 	said := func(severity worker.Severity, code string, message string) worker.Finding {

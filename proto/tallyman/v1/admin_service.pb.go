@@ -561,7 +561,9 @@ type Worker struct {
 	// When it was told to drain; absent unless it was.
 	DrainedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=drained_at,json=drainedAt,proto3" json:"drained_at,omitempty"`
 	// Why the coordinators told it to by themselves: what shows that everything dies on it. Empty when they did not.
-	DrainReason   string `protobuf:"bytes,16,opt,name=drain_reason,json=drainReason,proto3" json:"drain_reason,omitempty"`
+	DrainReason string `protobuf:"bytes,16,opt,name=drain_reason,json=drainReason,proto3" json:"drain_reason,omitempty"`
+	// Nothing has been heard of it for longer than a lease lasts: it may be gone.
+	Silent        bool `protobuf:"varint,17,opt,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -706,6 +708,13 @@ func (x *Worker) GetDrainReason() string {
 		return x.DrainReason
 	}
 	return ""
+}
+
+func (x *Worker) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
 }
 
 // GetWorkerRequest names a worker.
@@ -1093,7 +1102,7 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"l\n" +
 	"\x13ListWorkersResponse\x12-\n" +
 	"\aworkers\x18\x01 \x03(\v2\x13.tallyman.v1.WorkerR\aworkers\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xac\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc4\x04\n" +
 	"\x06Worker\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x1d\n" +
 	"\n" +
@@ -1114,7 +1123,8 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"end_reason\x18\x0e \x01(\tR\tendReason\x129\n" +
 	"\n" +
 	"drained_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\x12!\n" +
-	"\fdrain_reason\x18\x10 \x01(\tR\vdrainReason\"/\n" +
+	"\fdrain_reason\x18\x10 \x01(\tR\vdrainReason\x12\x16\n" +
+	"\x06silent\x18\x11 \x01(\bR\x06silent\"/\n" +
 	"\x10GetWorkerRequest\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\"\xa0\x01\n" +
 	"\x11GetWorkerResponse\x12+\n" +

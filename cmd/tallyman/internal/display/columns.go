@@ -90,11 +90,13 @@ var AllWorkers = List[*tallymanv1.Worker]{append(slices.Clip(Workers.columns), [
 	{"why", func(w *tallymanv1.Worker) string { return dash(cmp.Or(w.GetDrainReason(), w.GetEndReason())) }},
 }...)}
 
-// WorkerState says whether a session lives.
+// WorkerState says whether a session lives; a silent one may be gone.
 func WorkerState(w *tallymanv1.Worker) string {
 	switch {
 	case w.GetEndedAt() != nil:
 		return "ended"
+	case w.GetSilent():
+		return "silent"
 	case w.GetDrainReason() != "":
 		return "draining: batches die on it"
 	case w.GetDrainedAt() != nil:

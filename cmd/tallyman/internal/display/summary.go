@@ -138,6 +138,9 @@ func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tall
 		}
 		fmt.Fprintf(&b, "    %s %s:%s %s\n", Severity(g.Severity), g.Code, unread, example(g.Example))
 	}
+	if findings.Crashed > 0 && !crashed(p) {
+		findings.Crashed = 0 // they were tried again since, and did not
+	}
 	if findings.Crashed > 0 {
 		whose := "their workers"
 		if findings.Crashed == 1 {
@@ -167,6 +170,13 @@ func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tall
 		fmt.Fprintf(&b, "    (of the first %s findings)\n", Number(findings.Read))
 	}
 	return write(w, []byte(b.String()))
+}
+
+// crashed reports whether items are crashed as it is now.
+func crashed(p *tallymanv1.Progress) bool {
+	return slices.ContainsFunc(p.GetItemsByOutcome(), func(c *tallymanv1.OutcomeCount) bool {
+		return c.GetOutcome() == tallymanv1.Outcome_OUTCOME_CRASHED
+	})
 }
 
 // example gives a finding with its exact place.

@@ -103,6 +103,9 @@ func (r *Report) countWorkers(ctx context.Context, c *client.Client) (kinds []st
 		if r.Workers == workersSeen {
 			break
 		}
+		if w.GetSilent() {
+			continue
+		}
 		r.Workers++
 		kinds = append(kinds, w.GetKinds()...)
 	}
