@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -83,6 +84,23 @@ func TestCulpritIsNamedAndRetried(t *testing.T) {
 		work(false)
 		if j := c.ended(up.GetJobId()); j.GetState() != pb.JobState_JOB_STATE_SUCCEEDED || j.GetRun() != 2 || j.GetProgress().GetErrors() != 0 {
 			t.Errorf("retried, it ended as %v", j)
+		}
+	})
+}
+
+func TestWorkerThatIsNotHeardOfIsSilent(t *testing.T) {
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
+		c.register("w")
+		for _, want := range []bool{false, true} {
+			list, err := c.admin.ListWorkers(c.ctx, &pb.ListWorkersRequest{})
+			c.must(err)
+			one, err := c.admin.GetWorker(c.ctx, &pb.GetWorkerRequest{WorkerId: "w"})
+			c.must(err)
+			if got := list.GetWorkers(); len(got) != 1 || got[0].GetSilent() != want || one.GetWorker().GetSilent() != want {
+				t.Errorf("silent: %v and %v, want %v", got, one, want)
+			}
+			time.Sleep(time.Minute) // longer than a lease, on the clock of the test
 		}
 	})
 }

@@ -219,7 +219,7 @@ func TestMisbehavior(t *testing.T) {
 		},
 		"a word that is misspelled": {
 			config: process.Config{Command: loop(on("poison", `echo '{"eror":"x"}'; continue`))}, done: 2,
-			want: `unknown object member name "eror"`,
+			want: `"eror" is no key of an answer: choose among error, warning`,
 		},
 		"two answers in one": {
 			config: process.Config{Command: loop(on("poison", "printf '{}\n{}\n'; continue"))}, done: 2,
