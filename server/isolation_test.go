@@ -100,7 +100,7 @@ func TestWorkerThatIsNotHeardOfIsSilent(t *testing.T) {
 			if got := list.GetWorkers(); len(got) != 1 || got[0].GetSilent() != want || one.GetWorker().GetSilent() != want {
 				t.Errorf("silent: %v and %v, want %v", got, one, want)
 			}
-			time.Sleep(time.Minute) // longer than a lease, on the clock of the test
+			<-time.After(time.Minute) // longer than a lease, on the clock of the test
 		}
 	})
 }
