@@ -19,7 +19,7 @@ import (
 // since whoever changes it has it locked.
 const keepJournal = `
 CREATE TABLE journal (
-	seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL,
+	seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, began timestamptz NOT NULL,
 	batch bigint NOT NULL, job bigint NOT NULL,
 	was_state smallint NOT NULL, was_attempt int NOT NULL, was_session bigint, was_expires timestamptz, was_ended_as text,
 	was_ended_session bigint, was_done int NOT NULL,
@@ -27,9 +27,9 @@ CREATE TABLE journal (
 	ended_session bigint, done int NOT NULL);
 CREATE TABLE offenses (what text NOT NULL);
 CREATE FUNCTION journal_batch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-	INSERT INTO journal (at, batch, job, was_state, was_attempt, was_session, was_expires, was_ended_as, was_ended_session,
+	INSERT INTO journal (at, began, batch, job, was_state, was_attempt, was_session, was_expires, was_ended_as, was_ended_session,
 		was_done, state, attempt, session, expires, ended_as, ended_session, done)
-	VALUES (clock_timestamp(), new.id, new.job_id, old.state, old.attempt, old.session_id, old.lease_expires_at, old.ended_as,
+	VALUES (clock_timestamp(), statement_timestamp(), new.id, new.job_id, old.state, old.attempt, old.session_id, old.lease_expires_at, old.ended_as,
 		old.ended_session, old.done_items, new.state, new.attempt, new.session_id, new.lease_expires_at, new.ended_as,
 		new.ended_session, new.done_items);
 	RETURN NULL; END $$;
@@ -54,7 +54,7 @@ type change struct {
 	Batch    int64
 	Was, Now lease
 	Late     bool // it happened after the lease that was had run out
-	Live     bool // the lease that it leaves has not run out
+	Live     bool // the lease that it leaves had not run out when its statement began: on a busy machine one may take long
 }
 
 // lease is what a batch's row says of it.
@@ -73,7 +73,7 @@ func journal(t testing.TB, conn *pgx.Conn, job int64) []change {
 	ctx, cancel := context.WithTimeout(t.Context(), queryTimeout)
 	defer cancel()
 	rows, err := conn.Query(ctx, `
-		SELECT seq, batch, coalesce(at >= was_expires, true), coalesce(at < expires, false),
+		SELECT seq, batch, coalesce(at >= was_expires, true), coalesce(began < expires, false),
 			was_state, was_attempt, coalesce(was_session, 0), coalesce(was_ended_as, ''), coalesce(was_ended_session, 0), was_done,
 			state, attempt, coalesce(session, 0), coalesce(ended_as, ''), coalesce(ended_session, 0), done
 		FROM journal WHERE job = $1 ORDER BY seq`, job)
