@@ -318,13 +318,13 @@ func TestPlans(t *testing.T) {
 		{"delete batches", deleteBatches, "", func(n int) []string {
 			return []string{"1", strconv.Itoa(n)}
 		}, primary},
-		{"tracked by status and job", trackings + `parent_job_id = $1 AND status = 'crashed'`, "", seventh, []string{"batches_ended_badly"}},
-		{"tracked, failed", trackings + `parent_job_id = $1 AND status = 'failed'`, "", seventh, []string{"batches_ended_badly"}},
+		{"tracked by status and job", trackings + `parent_job_id = $1 AND status = 'crashed'`, "", seventh, []string{"batches_ended_badly", "batches_pkey"}},
+		{"tracked, failed", trackings + `parent_job_id = $1 AND status = 'failed'`, "", seventh, []string{"batches_ended_badly", "batches_pkey"}},
 		{"tracked, pending", trackings + `parent_job_id = $1 AND status = 'pending'`, "", seventh,
-			[]string{"batches_choosy", "batches_fresh", "batches_returned"}},
-		{"tracked, running", trackings + `status = 'running'`, "", none, []string{"batches_running"}},
+			[]string{"batches_choosy", "batches_fresh", "batches_pkey", "batches_returned"}},
+		{"tracked, running", trackings + `status = 'running'`, "", none, []string{"batches_pkey", "batches_running"}},
 		{"tracked, crashed of a day", trackings + `status = 'crashed' AND completed_at > now() - interval '24 hours'`, "", none,
-			[]string{"batches_ended_badly"}},
+			[]string{"batches_ended_badly", "batches_pkey"}},
 		{"tracked by job", trackings + `parent_job_id = $1`, "", seventh, []string{
 			"batches_choosy", "batches_ended_badly", "batches_fresh", "batches_parts", "batches_pkey", "batches_returned", "batches_running",
 		}},
