@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -152,7 +151,7 @@ func (s *jobService) GetBatch(ctx context.Context, r *pb.GetBatchRequest) (*pb.G
 	if err != nil {
 		return nil, err
 	}
-	resp.Family = toBatches(family)
+	resp.Family = toBatches(family[:min(len(family), familyMost)])
 	return resp, nil
 }
 
@@ -191,12 +190,30 @@ func (s *jobService) suspect(ctx context.Context, b *store.BatchRow) (int64, err
 // family returns the batch that ingest cut and all its parts, of which b is one, each after its parent: they share an
 // ordinal, and are numbered as they are made.
 func (s *jobService) family(ctx context.Context, b *store.BatchRow) ([]store.BatchRow, error) {
-	list, err := s.cfg.Store.ListBatches(ctx, store.BatchFilter{JobID: b.JobID}, store.Page{Size: familyMost, After: int64(b.Ordinal)})
-	return slices.DeleteFunc(list, func(x store.BatchRow) bool { return x.Ordinal != b.Ordinal }), err
+	var family []store.BatchRow
+	for page := (store.Page{Size: familyPage, After: int64(b.Ordinal)}); ; {
+		list, err := s.cfg.Store.ListBatches(ctx, store.BatchFilter{JobID: b.JobID}, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range list {
+			if x.Ordinal != b.Ordinal {
+				return family, nil
+			}
+			family = append(family, x)
+		}
+		if len(list) < page.Size {
+			return family, nil
+		}
+		page.After, page.AfterID = int64(b.Ordinal)+1, list[len(list)-1].ID
+	}
 }
 
-// familyMost bounds the parts of a split batch that are returned with one of them.
-const familyMost = 1000
+// A family is read in pages, and of a large one so many are returned with one of them.
+const (
+	familyPage = 100
+	familyMost = 1000
+)
 
 func (s *jobService) ListBatches(ctx context.Context, r *pb.ListBatchesRequest) (*pb.ListBatchesResponse, error) {
 	const list = "batches"
