@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"os"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 func TestPartition(t *testing.T) {
 	t.Parallel()
 	const lease = 3 * time.Second
+	const slots = 2 // of each worker
 	net := newNetwork(t)
 	c := trial.undisturbed(t)
 	content, err := os.ReadFile(c.path)
@@ -39,19 +42,21 @@ func TestPartition(t *testing.T) {
 	for _, id := range []string{"first", "second", "third"} {
 		workers[id] = net.host()
 		s.on = workers[id]
-		processes = append(processes, s.work(id, "--slots", "2"))
+		processes = append(processes, s.work(id, "--slots", strconv.Itoa(slots)))
 	}
 	up := s.uploadPiecemeal(t.Context(), content, client.Upload{Policy: &tallymanv1.Policy{BatchWeight: 60}})
 
-	// held gives the workers something to do and keeps them in the middle of it.
+	// held gives the workers something to do and keeps them in the middle of it: once every slot stands before the lock, no
+	// batch that is held can be settled.
 	held := func(ids ...string) (map[string][]*tallymanv1.Batch, func()) {
 		release := s.block("fences")
 		up.send(len(content) / 8)
+		awaitManyBlocked(t, conn, "fences", slots*len(workers))
 		all := map[string][]*tallymanv1.Batch{}
 		for _, id := range ids {
 			eventually(t, jobTimeout, id+" to hold batches", func() bool {
 				all[id] = s.heldBy(up.job, id)
-				return len(all[id]) == 2
+				return len(all[id]) == slots
 			})
 		}
 		return all, release
@@ -69,14 +74,13 @@ func TestPartition(t *testing.T) {
 		release()
 		asking.pass(lease / 2)
 		cut.mend(workers[cut.id])
-		lost := 0 // but what was done before the cut, and only had to be settled
 		for _, b := range batches[cut.id] {
-			if ends := s.attempts(b.GetBatchId()); len(ends) > 0 && ends[0].GetEnd() == tallymanv1.AttemptEnd_ATTEMPT_END_LOST {
-				lost++
+			lost := func(a *tallymanv1.Attempt) bool {
+				return a.GetAttempt() == b.GetAttempt() && a.GetEnd() == tallymanv1.AttemptEnd_ATTEMPT_END_LOST
 			}
-		}
-		if lost == 0 {
-			t.Errorf("no attempt of %s was lost while it was cut off", cut.id)
+			if ends := s.attempts(b.GetBatchId()); !slices.ContainsFunc(ends, lost) {
+				t.Errorf("attempt %d at batch %d by %s was not lost while it was cut off: %v", b.GetAttempt(), b.GetBatchId(), cut.id, ends)
+			}
 		}
 		_, release = held(cut.id) // it is back
 		release()

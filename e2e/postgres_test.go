@@ -69,10 +69,16 @@ func (s *site) block(table string) (release func()) {
 // awaitBlocked waits until a statement of a worker stands before the lock on a table.
 func awaitBlocked(t testing.TB, conn *pgx.Conn, table string) {
 	t.Helper()
-	eventually(t, jobTimeout, "a worker to write into "+table, func() bool {
-		return value[bool](t, conn, `SELECT EXISTS (SELECT FROM pg_locks
+	awaitManyBlocked(t, conn, table, 1)
+}
+
+// awaitManyBlocked waits until at least n statements of workers stand before the lock on a table.
+func awaitManyBlocked(t testing.TB, conn *pgx.Conn, table string, n int) {
+	t.Helper()
+	eventually(t, jobTimeout, fmt.Sprintf("workers to write into %s, %d at once", table, n), func() bool {
+		return n <= value[int](t, conn, `SELECT count(*) FROM pg_locks
 			WHERE relation = $1::regclass AND NOT granted
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`, table)
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, table)
 	})
 }
 
