@@ -12,6 +12,7 @@
 //     batches, nor on how many workers store them at once: it is that of the jobs one after the other, in order of their
 //     numbers. Two things do depend on it: mode skip looks at a document when the job first touches it, and where an
 //     item takes an id that another item's annotation had until then, the answer of the later to arrive says so.
+//     Where texts of documents are given ([Given]), all that store their items must be given the same ones.
 //
 // docs/annotation-store.md has the tables, the rules and queries to read them by.
 package store
@@ -66,11 +67,25 @@ type Entry struct {
 	Number   int64 // of the item in its upload; positive
 	Item     *annotation.Item
 	Warnings []annotation.Finding // of its validation; they are kept with its answer
+
+	// Given is what a source says of the item's document, nil if none was asked. It counts only where the store does not
+	// know the document; all entries of one document have the same.
+	Given *Given
+}
+
+// Given is what a source says of a document: its text, whatever items say of it, or why it has none.
+type Given struct {
+	Text   string // empty if the source has none
+	Length int    // of Text, in code points
+
+	// Missing is an error that says why there is no text. It is a finding of each of the document's items, whose outcome is
+	// DocumentMissing.
+	Missing annotation.Finding
 }
 
 // Result is what became of an item. It is final.
 type Result struct {
-	Outcome  annotation.Outcome // Stored, StoredWarnings, Rejected or Skipped
+	Outcome  annotation.Outcome // Stored, StoredWarnings, Rejected, Skipped or DocumentMissing
 	Findings []annotation.Finding
 }
 
@@ -81,9 +96,13 @@ const (
 	StoreRefused     annotation.Code = "STORE_REFUSED"      // rejects: the database does not take the item as it is
 	Superseded       annotation.Code = "SUPERSEDED"         // warns: a later job has replaced the document's annotations
 	IDChanged        annotation.Code = "ID_CHANGED"         // warns: an id was taken, so an annotation has another one
+
+	// Of items whose document is missing.
+	DocumentMissing annotation.Code = "DOCUMENT_MISSING" // its source does not have it
+	SourceRefused   annotation.Code = "SOURCE_REFUSED"   // its source answers the request for it with an error, or nothing usable
 )
 
-// MaxDocumentBytes bounds the text of a document that is composed of passages.
+// MaxDocumentBytes bounds the text of a document.
 const MaxDocumentBytes = 256 << 20
 
 var (
@@ -120,6 +139,10 @@ type Writer interface {
 	// for transactions of theirs that are under way. Repeating it changes nothing. ErrFenced: a later attempt has begun,
 	// or the batch itself was split.
 	Begin(ctx context.Context, lease Lease) error
+
+	// Unknown returns those of the keys, in the order given, whose documents the store does not know. It waits for no
+	// transaction. Its errors are those of Store, but for ErrFenced.
+	Unknown(ctx context.Context, keys []annotation.Key) ([]annotation.Key, error)
 
 	// Store stores items, which must be in order of their numbers, in as few transactions as keep each of them short. After
 	// each it calls durable, which may be nil, with the results of the entries that have become durable, in order; the

@@ -258,13 +258,17 @@ type documentColumns struct {
 	dbs, ids, texts []string
 	lengths         []int32
 	hashes          [][]byte
+	composers       []int64
 }
 
-func newDocumentColumns(drafts []write.Draft) documentColumns {
+func newDocumentColumns(job int64, drafts []write.Draft) documentColumns {
 	n := len(drafts)
-	c := documentColumns{make([]string, n), make([]string, n), make([]string, n), make([]int32, n), make([][]byte, n)}
+	c := documentColumns{
+		make([]string, n), make([]string, n), make([]string, n), make([]int32, n), make([][]byte, n), make([]int64, n),
+	}
 	for i, d := range drafts {
 		c.dbs[i], c.ids[i], c.texts[i], c.lengths[i], c.hashes[i] = d.Key.SourceDB, d.Key.SourceID, d.Text, int32(d.Length), d.Hash[:]
+		c.composers[i] = d.Composer(job)
 	}
 	return c
 }

@@ -6,11 +6,19 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 )
 
 const (
+	sqlUnknown = `
+SELECT k.n
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY k (db, id, n)
+LEFT JOIN LATERAL (SELECT true AS known FROM documents WHERE sourcedb = k.db AND sourceid = k.id OFFSET 0) d ON true
+WHERE d.known IS NULL
+ORDER BY k.n`
+
 	sqlAllAnchors = `
 SELECT k.n, i.job_id, i.item, i.text_begin, i.text_length
 FROM unnest($1::bigint[]) WITH ORDINALITY k (id, n)
@@ -54,6 +62,27 @@ func each(b *pgx.Batch, query string, args, into []any, add func()) {
 		_, err := pgx.ForEachRow(rows, into, func() error { add(); return nil })
 		return err
 	})
+}
+
+// Unknown implements [write.Engine].
+func (e *engine) Unknown(ctx context.Context, keys []annotation.Key) ([]annotation.Key, error) {
+	tx, err := e.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	dbs, ids := make([]string, len(keys)), make([]string, len(keys))
+	for i, key := range keys {
+		dbs[i], ids[i] = key.SourceDB, key.SourceID
+	}
+	var unknown []annotation.Key
+	var n int
+	b := &pgx.Batch{}
+	b.Queue("begin read only")
+	b.Queue(sqlSettings, e.limits.settings()...)
+	each(b, sqlUnknown, []any{dbs, ids}, []any{&n}, func() { unknown = append(unknown, keys[n-1]) })
+	b.Queue("commit")
+	return unknown, tx.send(ctx, b)
 }
 
 // Anchors implements [write.Tx].

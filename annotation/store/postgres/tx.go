@@ -80,8 +80,8 @@ ON CONFLICT (batch_id) DO UPDATE SET closed = true WHERE NOT fences.closed`
 
 	sqlCreate = `
 INSERT INTO documents (sourcedb, sourceid, text, length, text_sha256, composed_by, composed_until)
-SELECT k.db, k.id, k.text, k.length, k.hash, $6, $6
-FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bytea[]) k (db, id, text, length, hash)
+SELECT k.db, k.id, k.text, k.length, k.hash, k.by, k.by
+FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bytea[], $6::bigint[]) k (db, id, text, length, hash, by)
 ORDER BY k.db COLLATE "C", k.id COLLATE "C"
 ON CONFLICT (sourcedb, sourceid) DO NOTHING
 RETURNING id`
@@ -240,9 +240,9 @@ func (t *tx) Load(ctx context.Context, lease store.Lease, job store.Job, items [
 }
 
 func (t *tx) queueDocuments(b *pgx.Batch, job store.Job, drafts []write.Draft, state *write.State) {
-	columns := newDocumentColumns(drafts)
+	columns := newDocumentColumns(job.ID, drafts)
 	created := make(map[int64]bool)
-	b.Queue(sqlCreate, columns.dbs, columns.ids, columns.texts, columns.lengths, columns.hashes, job.ID).Query(func(rows pgx.Rows) error {
+	b.Queue(sqlCreate, columns.dbs, columns.ids, columns.texts, columns.lengths, columns.hashes, columns.composers).Query(func(rows pgx.Rows) error {
 		var id int64
 		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { created[id] = true; return nil })
 		return err

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 )
 
 const (
+	sqlKnown = `SELECT EXISTS (SELECT 1 FROM documents WHERE sourcedb = ? AND sourceid = ?)`
+
 	sqlAllAnchors = `
 SELECT job_id, item, text_begin, text_length FROM store_items WHERE document_id = ? ORDER BY job_id, item`
 
@@ -27,6 +30,31 @@ FROM annotation_relations WHERE project_document_id = ?`
 SELECT job_id, item, ordinal, id, coalesce(given_id, ''), traits, of_relation, subj, pred, obj, coalesce(given_subj, '')
 FROM annotation_attributes WHERE project_document_id = ?`
 )
+
+// Unknown implements [write.Engine].
+func (e *engine) Unknown(ctx context.Context, keys []annotation.Key) ([]annotation.Key, error) {
+	conn, err := e.reading.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	known, err := conn.PrepareContext(ctx, sqlKnown)
+	if err != nil {
+		return nil, err
+	}
+	defer known.Close()
+	var unknown []annotation.Key
+	for _, key := range keys {
+		var found bool
+		if err := known.QueryRowContext(ctx, key.SourceDB, key.SourceID).Scan(&found); err != nil {
+			return nil, err
+		}
+		if !found {
+			unknown = append(unknown, key)
+		}
+	}
+	return unknown, nil
+}
 
 // Anchors implements [write.Tx].
 func (t *tx) Anchors(_ context.Context, documents []int64) ([][]write.Anchor, error) {

@@ -273,9 +273,10 @@ func (t *tx) document(job store.Job, draft write.Draft) (write.Document, error) 
 		return d, err
 	}
 	if !known {
-		d = write.Document{Created: true, Same: true, Length: draft.Length, ComposedBy: job.ID, ComposedUntil: job.ID}
+		by := draft.Composer(job.ID)
+		d = write.Document{Created: true, Same: true, Length: draft.Length, ComposedBy: by, ComposedUntil: by}
 		_, err := t.row(sqlCreate, []any{
-			draft.Key.SourceDB, draft.Key.SourceID, draft.Text, draft.Length, draft.Hash[:], job.ID, job.ID,
+			draft.Key.SourceDB, draft.Key.SourceID, draft.Text, draft.Length, draft.Hash[:], by, by,
 		}, &d.ID)
 		return d, err
 	}

@@ -18,6 +18,9 @@ type Engine interface {
 	// Raise raises the fence of the lease's batch to its attempt and closes those of its ancestors, in one transaction.
 	Raise(ctx context.Context, lease store.Lease) error
 
+	// Unknown returns those of the keys, in their order, that no document has. It waits for no transaction.
+	Unknown(ctx context.Context, keys []annotation.Key) ([]annotation.Key, error)
+
 	// Jobs returns, in order, up to limit numbers above after of jobs that Forget would find something of.
 	Jobs(ctx context.Context, after int64, limit int) ([]int64, error)
 
@@ -85,6 +88,15 @@ type Draft struct {
 	Text   string
 	Length int
 	Hash   [sha256.Size]byte // of Text
+	Given  bool              // no job composes Text
+}
+
+// Composer returns the job that composes the text of a document that is created from the draft; 0: it is given.
+func (d *Draft) Composer(job int64) int64 {
+	if d.Given {
+		return 0
+	}
+	return job
 }
 
 // State is what a store knows of items and documents.

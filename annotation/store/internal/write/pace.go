@@ -34,8 +34,13 @@ func (p *pace) take(entries []store.Entry) int {
 	limit := p.weight
 	p.mu.Unlock()
 	weight, bytes := 0, 0
+	var before *store.Given
 	for n, e := range entries[:min(len(entries), transactionItems)] {
 		weight, bytes = weight+weigh(e), bytes+len(e.Item.Text)
+		if e.Given != nil && e.Given != before {
+			bytes += len(e.Given.Text)
+		}
+		before = e.Given
 		if n > 0 && (weight > limit || bytes > transactionBytes) {
 			return n
 		}

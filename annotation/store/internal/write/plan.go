@@ -28,6 +28,7 @@ type entry struct {
 	store.Entry
 	decided  bool // before: result is its first answer
 	skipped  bool
+	missing  bool // its document's source does not have it
 	result   store.Result
 	findings []annotation.Finding
 	hidden   int // findings of ours that are too many to be listed
@@ -41,7 +42,8 @@ type document struct {
 	state   Document
 	text    string // what it says before this transaction; set where it is needed
 	entries []*entry
-	moved   bool // items of it that were there begin elsewhere, not all by the same
+	given   *store.Given // what its source says; nil if that was not asked
+	moved   bool         // items of it that were there begin elsewhere, not all by the same
 }
 
 // newPlan sorts entries by document and drafts the documents.
@@ -58,19 +60,33 @@ func newPlan(job store.Job, overlaps map[int64]bool, entries []store.Entry) (*pl
 			p.documents = append(p.documents, doc)
 		}
 		doc.entries = append(doc.entries, it)
+		doc.given = cmp.Or(doc.given, e.Given)
 	}
 	slices.SortFunc(p.documents, func(a, b *document) int {
 		return cmp.Or(strings.Compare(a.Key.SourceDB, b.Key.SourceDB), strings.Compare(a.Key.SourceID, b.Key.SourceID))
 	})
 	for _, doc := range p.documents {
-		composition, err := passages.Compose("", nil, items(doc.entries))
-		if err != nil {
+		if err := doc.draft(); err != nil {
 			return nil, fmt.Errorf("draft document %s: %w", doc.Key, err)
 		}
-		doc.Text, doc.Length = composition.Text, composition.Length
-		doc.Hash = sha256.Sum256([]byte(doc.Text))
 	}
 	return p, nil
+}
+
+// draft makes the document as it will be if it is unknown: with the text that its source gives, otherwise with that of its
+// entries.
+func (doc *document) draft() error {
+	if doc.given != nil && doc.given.Text != "" {
+		doc.Text, doc.Length, doc.Given = doc.given.Text, doc.given.Length, true
+	} else {
+		composition, err := passages.Compose("", nil, items(doc.entries))
+		if err != nil {
+			return err
+		}
+		doc.Text, doc.Length = composition.Text, composition.Length
+	}
+	doc.Hash = sha256.Sum256([]byte(doc.Text))
+	return nil
 }
 
 func items(entries []*entry) []passages.Item {
@@ -104,7 +120,7 @@ func (p *plan) load(ctx context.Context, tx Tx, lease store.Lease) error {
 		doc.state = state.Documents[i]
 		doc.entries = slices.DeleteFunc(doc.entries, func(e *entry) bool { return e.decided })
 		switch {
-		case len(doc.entries) == 0 || doc.state.Created:
+		case len(doc.entries) == 0 || doc.state.Created && !doc.Given:
 		case doc.state.Same:
 			doc.text = doc.Text
 		default:
@@ -128,6 +144,7 @@ func (p *plan) load(ctx context.Context, tx Tx, lease store.Lease) error {
 func (p *plan) decide(ctx context.Context, tx Tx) (bool, error) {
 	for _, doc := range p.documents {
 		p.skip(doc)
+		doc.miss()
 	}
 	if err := p.anchor(ctx, tx); err != nil {
 		return false, err
@@ -159,9 +176,13 @@ func (p *plan) conclude() (bool, error) {
 			continue
 		}
 		open = true
-		if e.skipped {
+		switch {
+		case e.skipped:
 			e.result = store.Result{Outcome: annotation.Skipped}
-		} else {
+		case e.missing:
+			e.result = conclude(e.findings, e.hidden)
+			e.result.Outcome = annotation.DocumentMissing
+		default:
 			e.result = conclude(e.findings, e.hidden)
 		}
 		encoded, err := EncodeFindings(e.result.Findings)

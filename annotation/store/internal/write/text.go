@@ -67,6 +67,18 @@ func (p *plan) drop(doc *document) {
 	}
 }
 
+// miss leaves out a document that is unknown and that its source does not have. What was created for it is dropped.
+func (doc *document) miss() {
+	if !doc.state.Created || doc.given == nil || doc.given.Text != "" {
+		return
+	}
+	for _, e := range doc.entries {
+		e.missing = true
+		e.findings = slices.Insert(e.findings, 0, doc.given.Missing) // whatever is left out of a long list
+	}
+	doc.entries = nil
+}
+
 // composes reports whether the job alone makes up the text.
 func (p *plan) composes(doc *document) bool {
 	return doc.state.ComposedBy == p.job.ID && doc.state.ComposedUntil == p.job.ID

@@ -88,6 +88,10 @@ func check(lease store.Lease, job store.Job, entries []store.Entry) error {
 	}
 	before := int64(0)
 	for _, e := range entries {
+		if g := e.Given; g != nil && ((g.Text == "") != (g.Missing.Severity == annotation.Error) || (g.Text == "") != (g.Length == 0) ||
+			len(g.Text) > store.MaxDocumentBytes) {
+			return fmt.Errorf("item %d: what is given of document %s is neither a text nor the lack of one", e.Number, e.Item.Key)
+		}
 		if e.Item == nil || e.Item.Length <= 0 {
 			return fmt.Errorf("item %d is empty", e.Number)
 		}
@@ -226,6 +230,25 @@ func (s storing) refuse(ctx context.Context, e store.Entry, reason string) error
 	}
 	s.durable([]store.Result{result})
 	return nil
+}
+
+// Unknown implements [store.Writer].
+func (w *Writer) Unknown(ctx context.Context, keys []annotation.Key) ([]annotation.Key, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	var unknown []annotation.Key
+	err := Retry(ctx, w.fault, func(ctx context.Context) (err error) {
+		if w.closed.Load() {
+			return errClosed
+		}
+		unknown, err = w.engine.Unknown(ctx, keys)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for unknown documents: %w", err)
+	}
+	return unknown, nil
 }
 
 // Jobs implements [store.Writer].
