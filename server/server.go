@@ -63,6 +63,35 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// Migrate brings the schema of a database up to date, and says what there was to do.
+func Migrate(ctx context.Context, cfg Config) (string, error) {
+	cfg.Migrate = true
+	var before, after int64
+	if !strings.HasPrefix(cfg.Database, "sqlite:") {
+		if err := cfg.Validate(); err != nil {
+			return "", err
+		}
+		var err error
+		if before, after, err = postgres.SchemaVersion(ctx, cfg.Database); err != nil {
+			return "", err
+		}
+	}
+	s, err := Open(ctx, cfg)
+	if err != nil {
+		return "", err
+	}
+	if err := s.Close(); err != nil {
+		return "", err
+	}
+	switch before {
+	case after:
+		return "the database is up to date", nil
+	case 0:
+		return fmt.Sprintf("the schema of the database was made, version %d", after), nil
+	}
+	return fmt.Sprintf("the schema of the database was brought from version %d to %d", before, after), nil
+}
+
 func openStore(ctx context.Context, cfg Config) (store.Store, error) {
 	if path, ok := strings.CutPrefix(cfg.Database, "sqlite:"); ok {
 		return sqlite.Open(ctx, sqlite.Config{Path: path, Migrate: cfg.Migrate})

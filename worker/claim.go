@@ -76,7 +76,7 @@ func (s *session) claim(ctx context.Context, request *pb.ClaimBatchesRequest, ag
 		late := bounded.Err() != nil || !time.Now().Before(deadline)
 		cancel()
 		if err == nil {
-			again.worked()
+			again.reached(sent) // an answer to this one may have been due much later
 			return resp, sent, true
 		}
 		if ctx.Err() != nil {

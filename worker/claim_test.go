@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -38,6 +39,34 @@ func TestClaimIsRepeatedUntilAnswered(t *testing.T) {
 			c.requests[0] == c.requests[1], c.requests[1] == c.requests[2], c.requests[2] != c.requests[3],
 		}); d != "" {
 			t.Errorf("request ids %q: three times the same and then another is wanted", c.requests)
+		}
+	})
+}
+
+// An outage is over when a call gets through, not when the coordinator has something to answer.
+func TestIdleClaimIsNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, conn := serve(t)
+		c.before = func(call string, n int) error {
+			if call == "claim" && n == 1 {
+				return unavailable
+			}
+			return nil
+		}
+		began := time.Now()
+		r := start(t, conn, worker.HandlerFunc(storing), worker.Config{ExitWhenIdle: true})
+		if err := r.wait(); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 3*time.Second {
+			t.Fatalf("the worker waited for %v only", took)
+		}
+		match := regexp.MustCompile(`coordinator reached again.* operation="claim batches" outage=(\S+)`).FindStringSubmatch(r.log.String())
+		if match == nil {
+			t.Fatalf("the outage is not over:\n%s", r.log)
+		}
+		if outage, err := time.ParseDuration(match[1]); err != nil || outage > time.Second {
+			t.Errorf("outage %v, error %v; want that before the call that got through", outage, err)
 		}
 	})
 }

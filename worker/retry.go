@@ -57,8 +57,12 @@ func (r *repetition) failed(ctx context.Context, err error) bool {
 }
 
 // worked forgets the failures so far.
-func (r *repetition) worked() {
+func (r *repetition) worked() { r.reached(time.Now()) }
+
+// reached forgets the failures so far, after which a call reached the coordinator that was sent at that time.
+func (r *repetition) reached(sent time.Time) {
 	if outage := r.pacer.Progressed(); outage > 0 {
+		outage = max(outage-time.Since(sent), 0)
 		r.log.Info("coordinator reached again", "operation", r.operation, "outage", outage.Round(time.Millisecond))
 	}
 }

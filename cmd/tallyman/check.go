@@ -66,7 +66,7 @@ func (f *checkFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.sourceDB, "sourcedb", "", "sourcedb of items that have none")
 	flags.IntVar(&f.cut.Weight, "batch-weight", 0, "annotations after which a batch closes (default 500)")
 	flags.IntVar(&f.cut.Items, "batch-items", 0, "items at which a batch closes (default 1000)")
-	flags.Int64Var(&f.cut.Bytes, "batch-bytes", 0, "bytes at which a batch closes (default 8 MiB)")
+	sizeVar(flags, &f.cut.Bytes, "batch-bytes", "bytes at which a batch closes (default 8 MiB)")
 	readLimits(flags, &f.limits)
 	flags.BoolVar(&f.batches, "batches", false, "list the batches instead of the findings")
 }

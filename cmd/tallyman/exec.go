@@ -41,9 +41,9 @@ func (e *execution) flags(flags *pflag.FlagSet) {
 		"for a new process, besides, until it is ready or has answered (default 2m; -1s for none)")
 	flags.DurationVar(&c.BatchTimeout, process.SettingBatchTimeout, 0,
 		"for a batch (default 1h in mode batch, else none; -1s for none)")
-	flags.Int64Var(&c.MaxMemory, process.SettingMaxMemory, 0, "that a process, with those it starts, may hold (default: no limit)")
-	flags.Int64Var(&c.MaxAnswer, process.SettingMaxAnswer, 0, "longest line that it may answer (default 16 MiB)")
-	flags.Int64Var(&c.MaxOutput, process.SettingMaxOutput, 0, "longest output of a batch that is kept (default and most 1 MiB)")
+	sizeVar(flags, &c.MaxMemory, process.SettingMaxMemory, "that a process, with those it starts, may hold (default: no limit)")
+	sizeVar(flags, &c.MaxAnswer, process.SettingMaxAnswer, "longest line that it may answer (default 16 MiB)")
+	sizeVar(flags, &c.MaxOutput, process.SettingMaxOutput, "longest output of a batch that is kept (default and most 1 MiB)")
 }
 
 // execHelp explains --exec.

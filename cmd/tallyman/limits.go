@@ -13,12 +13,12 @@ import (
 
 // readLimits are those of what is read.
 func readLimits(flags *pflag.FlagSet, reader *ingest.ReaderConfig) {
-	flags.Int64Var(&reader.MaxItem, ingest.SettingMaxItem, 0, "longest item, at most 512 MiB; longer ones are rejected (default 64 MiB)")
-	flags.Int64Var(&reader.MaxBytes, ingest.SettingMaxBytes, 0, "longest file, after decompression (default 1 TiB)")
+	sizeVar(flags, &reader.MaxItem, ingest.SettingMaxItem, "longest item, at most 512 MiB; longer ones are rejected (default 64 MiB)")
+	sizeVar(flags, &reader.MaxBytes, ingest.SettingMaxBytes, "longest file, after decompression (default 1 TiB)")
 	flags.Int64Var(&reader.MaxRatio, ingest.SettingMaxRatio, 0,
 		"times a compressed file may be larger when it is decompressed, from 64 MiB on (default 250)")
 	flags.IntVar(&reader.MaxDepth, ingest.SettingMaxDepth, 0, "times a file may be compressed one in another (default 2)")
-	flags.Int64Var(&reader.MaxWindow, ingest.SettingMaxWindow, 0, "largest window of a zstd file, which is memory (default 128 MiB)")
+	sizeVar(flags, &reader.MaxWindow, ingest.SettingMaxWindow, "largest window of a zstd file, which is memory (default 128 MiB)")
 }
 
 // serverLimits are those of a coordinator that others reach.
@@ -42,5 +42,5 @@ func runningLimits(flags *pflag.FlagSet, perProject *int) {
 
 // workLimits are those of a worker.
 func workLimits(flags *pflag.FlagSet, maxPayload *int64) {
-	flags.Int64Var(maxPayload, payload.LimitSetting, 0, "that a batch may unpack to in memory (default 256 MiB)")
+	sizeVar(flags, maxPayload, payload.LimitSetting, "that a batch may unpack to in memory (default 256 MiB)")
 }

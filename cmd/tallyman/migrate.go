@@ -30,15 +30,12 @@ refuses an older schema; the embedded database migrates itself, and so does an a
 			}
 			if database != "" {
 				config := serverConfig(logger)
-				config.Database, config.Migrate = database, true
-				s, err := server.Open(verb.Context(), config)
+				config.Database = database
+				done, err := server.Migrate(verb.Context(), config)
 				if err != nil {
 					return err
 				}
-				if err := s.Close(); err != nil {
-					return err
-				}
-				fmt.Fprintln(p.stdout, "the database is up to date")
+				fmt.Fprintln(p.stdout, done)
 			}
 			if storeDSN != "" {
 				st, err := open.Open(verb.Context(), storeDSN)

@@ -17,7 +17,11 @@ func TestServeOnPostgres(t *testing.T) {
 	if r := must(t, exitOther, args...); !strings.Contains(r.stderr, "tallyman migrate") {
 		t.Errorf("a database without schema is refused without saying what to do: %s", r.stderr)
 	}
-	must(t, exitOK, "migrate", "--database", dsn)
+	for _, want := range []string{"was made, version", "is up to date"} {
+		if r := must(t, exitOK, "migrate", "--database", dsn); !strings.Contains(r.stdout, want) {
+			t.Errorf("migrate says %q, want that it %s", r.stdout, want)
+		}
+	}
 	must(t, exitOK, "migrate", "--database", dsn, "--store", dsn)
 	server := start(t, strings.NewReader(""), args...)
 	address := server.await(&server.stdout, `tallyman serves at (\S+)\n`)[1]

@@ -279,7 +279,7 @@ func TestHelpHasExamples(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	t.Parallel()
-	if r := must(t, exitOK, "version"); !strings.HasPrefix(r.stdout, "tallyman ") {
+	if r := must(t, exitOK, "version"); r != must(t, exitOK, "--version") || !strings.HasPrefix(r.stdout, "tallyman ") {
 		t.Errorf("version %q", r.stdout)
 	}
 	if got := objects(t, must(t, exitOK, "version", "-o", "json").stdout)[0]["version"]; got != programVersion() {

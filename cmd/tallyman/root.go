@@ -70,8 +70,8 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	case exitUsage:
 		fmt.Fprintf(stderr, "Run `%s --help` for what it takes, with examples.\n", verb.CommandPath())
 	case exitUnreachable:
-		if refusal, ok := errors.AsType[*client.Error](err); ok && !refusal.Unreachable() {
-			break // it answers, but cannot work at the moment
+		if refusal, ok := errors.AsType[*client.Error](err); !ok || !refusal.Unreachable() {
+			break // what to do is said, or it answers, but cannot work at the moment
 		}
 		fmt.Fprintln(stderr, "Is a coordinator running there? `tallyman serve --workers 2` starts one; --server names another.")
 	}
@@ -94,6 +94,7 @@ then, with 0), 1 anything else.`,
 		Example: `  tallyman run collection.jsonl --project my-corpus
   tallyman findings
   tallyman export --project my-corpus`,
+		Version:       about().Version, // for --version
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(verb *cobra.Command, _ []string) error {
@@ -116,6 +117,7 @@ then, with 0), 1 anything else.`,
 			return nil
 		},
 	}
+	root.SetVersionTemplate(about().line())
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.data, "data", "tallyman-data", "folder of the embedded database")
 	flags.StringVar(&p.server, "server", "", "address of a coordinator, or of several that share a database, separated by commas\n(default: the one of the data folder)")

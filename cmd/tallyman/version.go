@@ -17,16 +17,26 @@ func (p *program) versionVerb() *cobra.Command {
   tallyman version -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			about := struct {
-				Version  string `json:"version"`
-				Go       string `json:"go"`
-				Platform string `json:"platform"`
-			}{programVersion(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			if p.format() == display.JSON {
-				return display.WriteValue(p.stdout, about)
+				return display.WriteValue(p.stdout, about())
 			}
-			fmt.Fprintf(p.stdout, "tallyman %s (%s, %s)\n", about.Version, about.Go, about.Platform)
+			fmt.Fprint(p.stdout, about().line())
 			return nil
 		},
 	}
+}
+
+// build says which program this is.
+type build struct {
+	Version  string `json:"version"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func about() build {
+	return build{programVersion(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+}
+
+func (b build) line() string {
+	return fmt.Sprintf("tallyman %s (%s, %s)\n", b.Version, b.Go, b.Platform)
 }

@@ -63,8 +63,8 @@ func (h *Hub) Publish(ctx context.Context, j job.Job) {
 	if t.knows(j.Revision) {
 		return
 	}
-	rate := t.meter.observe(&j, t.touched)
-	t.latest = &Snapshot{Job: j, Rate: rate, ETA: eta(&j, rate), Crashes: crashes}
+	rate, measured := t.meter.observe(&j, t.touched)
+	t.latest = &Snapshot{Job: j, Rate: rate, ETA: eta(&j, rate, measured), Crashes: crashes}
 	close(t.changed)
 	t.changed = make(chan struct{})
 }

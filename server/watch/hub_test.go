@@ -254,7 +254,10 @@ func TestMeter(t *testing.T) {
 	var m meter
 	for s := range 30 { // 10 a second, then 20
 		j := at(float64(s), 1000, int64(10*min(s, 15)+20*max(s-15, 0)))
-		rate := m.observe(&j, start.Add(time.Duration(s)*time.Second))
+		rate, measured := m.observe(&j, start.Add(time.Duration(s)*time.Second))
+		if left := eta(&j, rate, measured); (left > 0) != (s >= 3) {
+			t.Errorf("after %d s, eta %v", s, left)
+		}
 		switch {
 		case s == 14 && rate != 10, s == 29 && rate != 20:
 			t.Errorf("after %d s the rate is %v", s, rate)
@@ -264,23 +267,26 @@ func TestMeter(t *testing.T) {
 		t.Errorf("%d samples kept of the last 10 s", len(m.samples))
 	}
 	j := at(0, 1000, 400)
-	if got := eta(&j, 20); got != 30*time.Second {
+	if got := eta(&j, 20, time.Minute); got != 30*time.Second {
 		t.Errorf("eta %v, want 30 s", got)
 	}
 	j.IngestDone, j.Size, j.BytesRead = false, 400, 100
-	if got := eta(&j, 20); got != 180*time.Second {
+	if got := eta(&j, 20, time.Minute); got != 180*time.Second {
 		t.Errorf("eta %v with a quarter read, want 180 s", got)
 	}
 	j.Size = 0
-	if got := eta(&j, 20); got != 0 {
+	if got := eta(&j, 20, time.Minute); got != 0 {
 		t.Errorf("eta %v of an upload of unknown size", got)
 	}
 	j.IngestDone = true
-	if got := eta(&j, 1e-12); got != 365*24*time.Hour {
+	if got := eta(&j, 1e-12, time.Minute); got != 365*24*time.Hour {
 		t.Errorf("eta %v at a crawl", got)
 	}
+	if got := eta(&j, 20, settled-1); got != 0 {
+		t.Errorf("eta %v by a pace of a moment", got)
+	}
 	j.State = job.Succeeded
-	if got := eta(&j, 20); got != 0 {
+	if got := eta(&j, 20, time.Minute); got != 0 {
 		t.Errorf("eta %v of an ended job", got)
 	}
 }

@@ -11,7 +11,7 @@ import (
 type Snapshot struct {
 	Job     job.Job
 	Rate    float64         // items ended a second, lately
-	ETA     time.Duration   // 0 while it cannot be known
+	ETA     time.Duration   // 0 while it cannot be known, as in the first seconds
 	Crashes []store.Attempt // the last ones, newest first
 }
 
@@ -29,8 +29,11 @@ type sample struct {
 	ended int64
 }
 
-// observe notes a snapshot and returns the pace, in items a second.
-func (m *meter) observe(j *job.Job, now time.Time) float64 {
+// settled is for how long a pace must have been measured before it says anything about the time left.
+const settled = 3 * time.Second
+
+// observe notes a snapshot and returns the pace, in items a second, and over how long it was measured.
+func (m *meter) observe(j *job.Job, now time.Time) (float64, time.Duration) {
 	if m.run != j.Run {
 		m.run, m.samples = j.Run, nil // a retry takes outcomes back
 	}
@@ -45,28 +48,28 @@ func (m *meter) observe(j *job.Job, now time.Time) float64 {
 	if len(m.samples) < 2 || took < 200*time.Millisecond || ended <= 0 {
 		return average(j, now)
 	}
-	return float64(ended) / took.Seconds()
+	return float64(ended) / took.Seconds(), took
 }
 
 // average is the pace of a job since it was started, by the times in it; 0 when it was retried, since how much had ended
 // by then is not known.
-func average(j *job.Job, now time.Time) float64 {
+func average(j *job.Job, now time.Time) (float64, time.Duration) {
 	if j.StartedAt.IsZero() || j.Run > 1 {
-		return 0
+		return 0, 0
 	}
 	if !j.EndedAt.IsZero() {
 		now = j.EndedAt
 	}
 	if took := now.Sub(j.StartedAt); took > 0 {
-		return float64(j.ItemsEnded()) / took.Seconds()
+		return float64(j.ItemsEnded()) / took.Seconds(), took
 	}
-	return 0
+	return 0, 0
 }
 
 // eta estimates the time left. While the upload is being read its items are not known: their number is estimated from
 // the bytes.
-func eta(j *job.Job, rate float64) time.Duration {
-	if j.State.Ended() || rate <= 0 {
+func eta(j *job.Job, rate float64, measured time.Duration) time.Duration {
+	if j.State.Ended() || rate <= 0 || measured < settled {
 		return 0
 	}
 	open := float64(j.ItemsOpen())

@@ -720,7 +720,7 @@ type Progress struct {
 	Warnings int64 `protobuf:"varint,11,opt,name=warnings,proto3" json:"warnings,omitempty"`
 	// Items ended a second, lately. Only GetJob and WatchJob fill it.
 	ItemsPerSecond float64 `protobuf:"fixed64,12,opt,name=items_per_second,json=itemsPerSecond,proto3" json:"items_per_second,omitempty"`
-	// Estimate of the time left; absent while it cannot be known.
+	// Estimate of the time left; absent while it cannot be known, as in the first three seconds.
 	Eta           *durationpb.Duration `protobuf:"bytes,13,opt,name=eta,proto3" json:"eta,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -2,8 +2,10 @@ package display
 
 import (
 	"io"
+	"os"
 	"sync"
 
+	"github.com/vbauerster/cupwriter"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
@@ -67,12 +69,33 @@ func (b *bars) Write(text []byte) (int, error) {
 	return b.container.Write(text)
 }
 
+// screen returns what bars are drawn with on w.
+func screen(w io.Writer) mpb.ConsoleWriter {
+	s := cupwriter.New(fromMargin{w}, false)
+	if file, ok := w.(*os.File); ok {
+		s.SetTermFd(int(file.Fd()))
+	}
+	return s
+}
+
+// fromMargin goes back to the beginning of the line before each frame, which moves the cursor up only: the terminal may
+// have echoed what somebody typed, such as ^C.
+type fromMargin struct{ w io.Writer }
+
+// Write implements io.Writer.
+func (m fromMargin) Write(frame []byte) (int, error) {
+	if _, err := m.w.Write(append([]byte{'\r'}, frame...)); err != nil {
+		return 0, err
+	}
+	return len(frame), nil
+}
+
 // Update moves a job's bar.
 func (b *bars) Update(job *tallymanv1.Job) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.container == nil {
-		b.container = mpb.New(append([]mpb.ContainerOption{mpb.WithOutput(b.w), mpb.WithAutoRefresh()}, b.options...)...)
+		b.container = mpb.New(append([]mpb.ContainerOption{mpb.WithConsoleWriter(screen(b.w)), mpb.WithAutoRefresh()}, b.options...)...)
 		b.jobs = make(map[int64]*bar)
 	}
 	shown := b.jobs[job.GetJobId()]

@@ -245,6 +245,23 @@ func TestBars(t *testing.T) {
 	}
 }
 
+// Every frame begins at the margin, wherever the echo of what somebody typed left the cursor.
+func TestFramesBeginAtTheMargin(t *testing.T) {
+	var out bytes.Buffer
+	s := screen(&out)
+	for _, frame := range []string{"one\n", "\x1b[1A\x1b[Jtwo\n"} {
+		if _, err := s.Write([]byte(frame)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Flush(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff("\rone\n\r\x1b[1A\x1b[Jtwo\n", out.String()); diff != "" {
+		t.Errorf("frames (-want +got):\n%s", diff)
+	}
+}
+
 func TestGroupFindings(t *testing.T) {
 	warning := finding(9, "C", "")
 	warning.Severity = tallymanv1.Severity_SEVERITY_WARNING
