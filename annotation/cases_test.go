@@ -1,6 +1,7 @@
 package annotation_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -33,7 +34,7 @@ const twoDenotations = `"denotations":[{"id":"T1","span":{"begin":0,"end":1},"ob
 
 // parseCases has at least one item for every code.
 func parseCases() []parseCase {
-	return slices.Concat(textCases, identityCases, shapeCases, referenceCases, warningCases)
+	return slices.Concat(textCases, identityCases, shapeCases, spanArrayCases, referenceCases, warningCases)
 }
 
 var textCases = []parseCase{
@@ -127,8 +128,6 @@ var shapeCases = []parseCase{
 	{name: "obj of the wrong type", raw: doc(`"denotations":[{"span":{"begin":0,"end":1},"obj":1}]`), want: []string{"INVALID_OBJ denotations[0].obj"}},
 	{name: "blank obj", raw: doc(`"blocks":[{"span":{"begin":0,"end":1},"obj":"\u00a0"}]`), want: []string{"MISSING_OBJ blocks[0].obj"}},
 	{name: "span of the wrong type", raw: doc(`"denotations":[{"span":"0-1","obj":"A"}]`), want: []string{"INVALID_SPAN denotations[0].span"}},
-	{name: "span array", raw: doc(`"denotations":[{"span":[{"begin":0,"end":1},{"begin":2,"end":3}],"obj":"A"}]`),
-		want: []string{"SPAN_ARRAY_UNSUPPORTED denotations[0].span"}},
 	{name: "missing offsets", raw: doc(`"denotations":[{"span":{},"obj":"A"},{"span":{"begin":0},"obj":"A"},{"end":1,"obj":"A"}]`),
 		want: []string{"MISSING_OFFSET denotations[0].span.begin", "MISSING_OFFSET denotations[0].span.end",
 			"MISSING_OFFSET denotations[1].span.end", "MISSING_OFFSET denotations[2].begin"}},
@@ -155,6 +154,42 @@ var shapeCases = []parseCase{
 		want: []string{"SPAN_OUT_OF_RANGE denotations[1].span.end"}},
 	{name: "attribute values of the wrong type", raw: doc(twoDenotations, `"attributes":[{"subj":"T1","pred":"p","obj":{}},{"subj":"T1","pred":"p","obj":[1]}]`),
 		want: []string{"INVALID_OBJ attributes[0].obj", "INVALID_OBJ attributes[1].obj"}},
+}
+
+var spanArrayCases = []parseCase{
+	{name: "span array", raw: doc(`"denotations":[{"span":[{"begin":0,"end":1},{"begin":2,"end":3}],"obj":"A"}]`)},
+	{name: "span array of one part", raw: doc(`"denotations":[{"span":[{"begin":0,"end":1}],"obj":"A"}]`)},
+	{name: "span array with parts that touch", raw: doc(`"blocks":[{"span":[{"begin":0,"end":1},{"begin":1,"end":3}],"obj":"A"}]`)},
+	{name: "empty span array", raw: doc(`"denotations":[{"span":[],"obj":"A"}]`), want: []string{"MISSING_SPAN denotations[0].span"}},
+	{name: "parts of the wrong type", raw: doc(`"denotations":[{"span":[null,{"begin":0,"end":1},"2-3",[],[{"begin":2,"end":3}]],"obj":"A"}]`),
+		want: []string{"INVALID_SPAN denotations[0].span[0]", "INVALID_SPAN denotations[0].span[2]", "INVALID_SPAN denotations[0].span[3]",
+			"INVALID_SPAN denotations[0].span[4]"}},
+	{name: "wrong parts", raw: doc(twoDenotations, `"blocks":[{"span":[{"end":2},{"begin":3,"end":11},{"begin":4,"end":4},{"begin":4.5,"end":"5"}],"obj":"A"}]`),
+		want: []string{"MISSING_OFFSET blocks[0].span[0].begin", "SPAN_OUT_OF_RANGE blocks[0].span[1].end", "SPAN_EMPTY blocks[0].span[2]",
+			"INVALID_OFFSET blocks[0].span[3].begin", "COERCED_NUMBER blocks[0].span[3].end"}},
+	{name: "parts out of order", raw: doc(`"denotations":[{"span":[{"begin":5,"end":6},{"begin":2,"end":3},{"begin":7,"end":9},{"begin":8,"end":10}],"obj":"A"}]`),
+		want: []string{"SPAN_PARTS_OUT_OF_ORDER denotations[0].span[1].begin", "SPAN_PARTS_OUT_OF_ORDER denotations[0].span[3].begin"}},
+	{name: "a part twice", raw: doc(`"denotations":[{"span":[{"begin":5,"end":6},{"begin":5,"end":6}],"obj":"A"}]`),
+		want: []string{"SPAN_PARTS_OUT_OF_ORDER denotations[0].span[1].begin"}},
+	{name: "a part that crosses", raw: doc(`"denotations":[{"span":[{"begin":0,"end":3},{"begin":6,"end":8}],"obj":"A"},{"begin":2,"end":7,"obj":"A"}]`),
+		want: []string{"CROSSING_DENOTATIONS denotations[0].span[1]", "CROSSING_DENOTATIONS denotations[1].span"}},
+	{name: "blocks with a part on the same range", raw: doc(`"blocks":[{"begin":0,"end":3,"obj":"A"},{"span":[{"begin":0,"end":3},{"begin":6,"end":8}],"obj":"A"}]`),
+		want: []string{"SAME_RANGE_BLOCKS blocks[1].span[0]"}},
+	{name: "a part is no target", raw: doc(`"denotations":[{"id":"T1","span":[{"begin":0,"end":1},{"begin":2,"end":3}],"obj":"A"}]`,
+		`"attributes":[{"subj":"T1-1","pred":"p"}]`), want: []string{"UNKNOWN_REFERENCE attributes[0].subj"}},
+	{name: "more parts than there is room for ids", raw: manyParts(), want: []string{"TOO_MANY_SPAN_PARTS denotations[0].span"}},
+}
+
+// manyParts returns an item in which many parts would be given long ids.
+func manyParts() string {
+	const parts = 70_000
+	var b strings.Builder
+	b.WriteString(`{"sourcedb":"P","sourceid":"1","text":"` + strings.Repeat("a", parts) + `","denotations":[{"obj":"A","id":"` +
+		strings.Repeat("i", 1000) + `","span":[`)
+	for i := range parts {
+		fmt.Fprintf(&b, `{"begin":%d,"end":%d},`, i, i+1)
+	}
+	return strings.TrimSuffix(b.String(), ",") + "]}]}"
 }
 
 var referenceCases = []parseCase{

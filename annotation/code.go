@@ -28,19 +28,20 @@ const (
 
 // The codes of [GroupShape]: a value is missing, of the wrong type or out of range.
 const (
-	MissingText          Code = "MISSING_TEXT"
-	InvalidText          Code = "INVALID_TEXT"
-	InvalidCollection    Code = "INVALID_COLLECTION"
-	InvalidEntry         Code = "INVALID_ENTRY"
-	MissingObj           Code = "MISSING_OBJ"
-	InvalidObj           Code = "INVALID_OBJ"
-	MissingSpan          Code = "MISSING_SPAN"
-	InvalidSpan          Code = "INVALID_SPAN"
-	SpanArrayUnsupported Code = "SPAN_ARRAY_UNSUPPORTED"
-	MissingOffset        Code = "MISSING_OFFSET"
-	InvalidOffset        Code = "INVALID_OFFSET"
-	SpanOutOfRange       Code = "SPAN_OUT_OF_RANGE"
-	SpanEmpty            Code = "SPAN_EMPTY"
+	MissingText         Code = "MISSING_TEXT"
+	InvalidText         Code = "INVALID_TEXT"
+	InvalidCollection   Code = "INVALID_COLLECTION"
+	InvalidEntry        Code = "INVALID_ENTRY"
+	MissingObj          Code = "MISSING_OBJ"
+	InvalidObj          Code = "INVALID_OBJ"
+	MissingSpan         Code = "MISSING_SPAN"
+	InvalidSpan         Code = "INVALID_SPAN"
+	SpanPartsOutOfOrder Code = "SPAN_PARTS_OUT_OF_ORDER"
+	TooManySpanParts    Code = "TOO_MANY_SPAN_PARTS"
+	MissingOffset       Code = "MISSING_OFFSET"
+	InvalidOffset       Code = "INVALID_OFFSET"
+	SpanOutOfRange      Code = "SPAN_OUT_OF_RANGE"
+	SpanEmpty           Code = "SPAN_EMPTY"
 )
 
 // The codes of [GroupReference]: ids and what refers to them.
@@ -132,12 +133,13 @@ var codes = []CodeInfo{
 	{InvalidObj, GroupShape, "An obj is of the wrong type: a string is needed, a string or integer in relations, a string, " +
 		"number or boolean in attributes."},
 	{MissingSpan, GroupShape, "A denotation or block has no span."},
-	{InvalidSpan, GroupShape, "A span is not an object."},
-	{SpanArrayUnsupported, GroupShape, "A span is an array (a discontinuous annotation), which this version cannot store."},
+	{InvalidSpan, GroupShape, "A span, or a part of a span that is an array, is not an object."},
 	{MissingOffset, GroupShape, "A span has no begin or no end."},
 	{InvalidOffset, GroupShape, "A begin or end is not an integer."},
 	{SpanOutOfRange, GroupShape, "A span begins before the text or ends after it."},
-	{SpanEmpty, GroupShape, "A span ends where it begins, or before."},
+	{SpanEmpty, GroupShape, "A span, or a part of one, ends where it begins, or before."},
+	{SpanPartsOutOfOrder, GroupShape, "A part of a span array begins before the part ahead of it ends."},
+	{TooManySpanParts, GroupShape, "The ids that the parts of the item's span arrays would be given take too much room."},
 	{InvalidID, GroupReference, "An id is not a string or integer, or longer than 1,024 bytes."},
 	{DuplicateID, GroupReference, "Two denotations or blocks, two relations or two attributes have the same id."},
 	{MissingSubj, GroupReference, "A relation or attribute has no subj."},

@@ -13,7 +13,8 @@
 //	 "relations":  [{"id":"R1","subj":"T1","pred":"treats","obj":"T2"}],
 //	 "attributes": [{"id":"A1","subj":"T1","pred":"negated","obj":true}]}
 //
-// Offsets count Unicode code points of text from 0, end is exclusive. The four collections may be absent, null or
+// Offsets count Unicode code points of text from 0, end is exclusive. A span may be an array of such, the parts of a
+// discontinuous annotation, in the order of the text and not overlapping. The four collections may be absent, null or
 // empty. Other keys are accepted and ignored; "modifications" and "tracks" give a warning when they hold something,
 // because it is not stored. A key that is unknown and looks like one that the item lacks, like "denotation", gives a
 // warning, too.
@@ -36,6 +37,11 @@
 //   - Every annotation has an id. Absent ids are given as T1, T2, … (B, R, A for blocks, relations, attributes), in order,
 //     leaving out those in use. An id given to a denotation or block is never that of a relation nor the reverse, so that
 //     the subject of an attribute means the same before and after.
+//   - A denotation whose span is an array of several parts is a chain: its last part keeps its id and obj. Each of the
+//     others is a denotation of its own, behind those that were written, with the obj "_FRAGMENT" and an id made of the
+//     annotation's and the part's number, like T1-1, leaving out those in use. Each part but the first is tied to the one before it by a
+//     relation "_lexicallyChainedTo", whose subj is the later and whose obj the earlier part, behind the relations that
+//     were written. Blocks are the same, of blocks. [Item.AppendBaggedJSON] folds chains back.
 //   - Every reference names an id of the same item. The subject of an attribute that is the id of both a denotation or
 //     block and a relation means the denotation or block.
 //   - An attribute written twice (same subject, predicate and value) is kept once, as its first entry.

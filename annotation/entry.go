@@ -5,8 +5,12 @@ import "github.com/go-json-experiment/json/jsontext"
 // entry is one annotation as written, its values nil where absent.
 type entry struct {
 	id, span, begin, end, subj, pred, obj jsontext.Value
-	spanBegin, spanEnd                    jsontext.Value // inside a span that is an object
+	parts                                 []part // one of a span that is an object, its elements if it is an array
 }
+
+// part is a span that is an object, or an element of one that is an array. Of elements that are no objects only the value
+// is set.
+type part struct{ value, begin, end jsontext.Value }
 
 // member returns where the value of a key goes, nil if it is ignored.
 func (e *entry) member(name []byte) *jsontext.Value {
@@ -29,13 +33,13 @@ func (e *entry) member(name []byte) *jsontext.Value {
 	return nil
 }
 
-// spanMember is member for the object that is a span.
-func (e *entry) spanMember(name []byte) *jsontext.Value {
+// member returns where the value of a key goes, nil if it is ignored.
+func (p *part) member(name []byte) *jsontext.Value {
 	switch string(name) {
 	case "begin":
-		return &e.spanBegin
+		return &p.begin
 	case "end":
-		return &e.spanEnd
+		return &p.end
 	}
 	return nil
 }
@@ -81,7 +85,7 @@ func (p *parser) eachElement(c collection, v jsontext.Value, check func(i int, e
 
 // entry reads an object that stands next into e.
 func (r *reader) entry(e *entry) error {
-	*e = entry{}
+	*e = entry{parts: e.parts[:0]}
 	if err := r.token(); err != nil {
 		return err
 	}
@@ -91,7 +95,7 @@ func (r *reader) entry(e *entry) error {
 			return err
 		}
 		to := e.member(name)
-		if to == &e.span && r.decoder.PeekKind() == jsontext.KindBeginObject {
+		if to == &e.span {
 			err = r.span(e)
 		} else {
 			err = r.valueTo(to)
@@ -103,26 +107,58 @@ func (r *reader) entry(e *entry) error {
 	return r.token()
 }
 
-// span reads an object that stands next as the span of e.
+// span reads a value that stands next as the span of e.
 func (r *reader) span(e *entry) error {
+	if r.decoder.PeekKind() != jsontext.KindBeginArray {
+		p, err := r.part()
+		if p.value.Kind() == jsontext.KindBeginObject {
+			e.parts = append(e.parts, p)
+		}
+		e.span = p.value
+		return err
+	}
 	if err := r.token(); err != nil {
 		return err
 	}
 	start := r.decoder.InputOffset() - 1
-	for r.decoder.PeekKind() != jsontext.KindEndObject {
-		name, err := r.name()
+	for r.decoder.PeekKind() != jsontext.KindEndArray {
+		p, err := r.part()
 		if err != nil {
 			return err
 		}
-		if err := r.valueTo(e.spanMember(name)); err != nil {
-			return err
-		}
+		e.parts = append(e.parts, p)
 	}
 	if err := r.token(); err != nil {
 		return err
 	}
 	e.span = r.text[start:r.decoder.InputOffset()]
 	return nil
+}
+
+// part reads a value that stands next as a part of a span.
+func (r *reader) part() (p part, err error) {
+	if r.decoder.PeekKind() != jsontext.KindBeginObject {
+		err = r.valueTo(&p.value)
+		return p, err
+	}
+	if err := r.token(); err != nil {
+		return p, err
+	}
+	start := r.decoder.InputOffset() - 1
+	for r.decoder.PeekKind() != jsontext.KindEndObject {
+		name, err := r.name()
+		if err != nil {
+			return p, err
+		}
+		if err := r.valueTo(p.member(name)); err != nil {
+			return p, err
+		}
+	}
+	if err := r.token(); err != nil {
+		return p, err
+	}
+	p.value = r.text[start:r.decoder.InputOffset()]
+	return p, nil
 }
 
 func (r *reader) valueTo(to *jsontext.Value) error {

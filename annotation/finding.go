@@ -54,12 +54,19 @@ type valuePath struct {
 	collection string // or the whole path, when index is negative
 	index      int
 	field      string
+	part       int    // of a field that is an array, counted from 1; 0: the field itself
+	member     string // of the part
 }
 
 func atPath(path string) valuePath { return valuePath{collection: path, index: -1} }
 
 func atEntry(c collection, index int, field string) valuePath {
 	return valuePath{collection: c.String(), index: index, field: field}
+}
+
+// atPart is the path of a part, or of a member of it, of a span that is an array.
+func atPart(c collection, index, part int, member string) valuePath {
+	return valuePath{collection: c.String(), index: index, field: "span", part: part + 1, member: member}
 }
 
 // String returns the path.
@@ -70,6 +77,12 @@ func (p valuePath) String() string {
 	path := p.collection + "[" + strconv.Itoa(p.index) + "]"
 	if p.field != "" {
 		path += "." + p.field
+	}
+	if p.part > 0 {
+		path += "[" + strconv.Itoa(p.part-1) + "]"
+	}
+	if p.member != "" {
+		path += "." + p.member
 	}
 	return path
 }

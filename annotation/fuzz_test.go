@@ -63,6 +63,7 @@ func FuzzParse(f *testing.F) {
 		if diff := cmp.Diff(item, again, cmpopts.EquateEmpty(), written); diff != "" {
 			t.Errorf("written and read (-want +got):\n%s\n%v", diff, findings)
 		}
+		checkBag(t, item)
 	})
 }
 
@@ -105,8 +106,14 @@ func isWellFormed(raw []byte, maxDepth int) bool {
 	}
 }
 
+// failing is a test, also one of rapid's.
+type failing interface {
+	Helper()
+	Errorf(format string, args ...any)
+}
+
 // checkItem checks the promises of the normal form.
-func checkItem(t *testing.T, item *annotation.Item) {
+func checkItem(t failing, item *annotation.Item) {
 	t.Helper()
 	if strings.TrimSpace(item.Text) == "" || utf8.RuneCountInString(item.Text) != item.Length || item.Key.IsZero() {
 		t.Errorf("text %q, length %d, key %v", item.Text, item.Length, item.Key)

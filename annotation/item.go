@@ -62,7 +62,8 @@ type Item struct {
 	Attributes  []Attribute
 }
 
-// Annotations returns the number of annotations of the item.
+// Annotations returns the number of annotations of the item. Chains count with all their parts and ties, so it may exceed
+// that of [Summary].
 func (it *Item) Annotations() int {
 	return len(it.Denotations) + len(it.Blocks) + len(it.Relations) + len(it.Attributes)
 }

@@ -11,17 +11,19 @@ func (p *parser) checkOverlaps() {
 	first := make(map[[2]int]int, len(p.item.Blocks))
 	for i, b := range p.item.Blocks {
 		if same, ok := first[[2]int{b.Begin, b.End}]; ok {
-			p.add(SameRangeBlocks, atEntry(blocks, p.positions[blocks][i], ""), "The block has the range of %s, %d to %d.",
-				atEntry(blocks, p.positions[blocks][same], ""), b.Begin, b.End)
+			p.add(SameRangeBlocks, p.at(blocks, i), "The block has the range of %s, %d to %d.",
+				p.at(blocks, same), b.Begin, b.End)
 			continue
 		}
 		first[[2]int{b.Begin, b.End}] = i
 	}
 	for _, c := range crossings(p.item.Denotations) {
 		left, right := p.item.Denotations[c.left], p.item.Denotations[c.right]
-		p.add(CrossingSpans, atEntry(denotations, p.positions[denotations][c.right], "span"),
+		at := p.at(denotations, c.right)
+		at.field = "span"
+		p.add(CrossingSpans, at,
 			"The span, %d to %d, crosses the end of %s, %d to %d: they overlap and neither holds the other.",
-			right.Begin, right.End, atEntry(denotations, p.positions[denotations][c.left], ""), left.Begin, left.End)
+			right.Begin, right.End, p.at(denotations, c.left), left.Begin, left.End)
 	}
 }
 

@@ -26,6 +26,7 @@ func (o Options) Parse(raw []byte) (*Item, []Finding) {
 	p.spans(blocks, out.collections[blocks])
 	p.relations(out.collections[relations])
 	p.attributes(out.collections[attributes])
+	p.chainParts()
 	p.checkOverlaps()
 	p.checkIgnored("modifications", out.modifications)
 	p.checkIgnored("tracks", out.tracks)
@@ -43,9 +44,31 @@ type parser struct {
 	item      Item
 	textKnown bool // item.Length is that of the text
 	ids       idTable
-	positions [2][]int // of denotations and blocks in the arrays they came from
+	positions [2][]position // of denotations and blocks in the arrays they came from
+	ranges    []textRange   // of the entry in hand
+	chains    []chain
+	fragments [2]int // of denotations and blocks, at the end of their lists
+	partIDs   int    // bytes of the ids that parts of span arrays are given, at most
 	interned  map[string]string
 }
+
+// position is where a denotation or block stands in the item as written.
+type position struct {
+	entry int
+	part  int // of a span that is an array; -1: the span is none
+}
+
+// at returns the path of a denotation or block: of its entry, or of the part of its entry's span that it is.
+func (p *parser) at(c collection, i int) valuePath {
+	at := p.positions[c][i]
+	if at.part < 0 {
+		return atEntry(c, at.entry, "")
+	}
+	return atPart(c, at.entry, at.part, "")
+}
+
+// textRange is a range of the text in code points.
+type textRange struct{ begin, end int }
 
 // maxGrow bounds the annotations that room is made for in advance: an item of empty entries is cheap to write.
 const maxGrow = 1 << 14
@@ -56,8 +79,8 @@ func (p *parser) grow(out *outline) {
 	for c, n := range out.entries {
 		room[c] = min(n, maxGrow)
 	}
-	p.positions[denotations] = make([]int, 0, room[denotations])
-	p.positions[blocks] = make([]int, 0, room[blocks])
+	p.positions[denotations] = make([]position, 0, room[denotations])
+	p.positions[blocks] = make([]position, 0, room[blocks])
 	p.item.Denotations = slices.Grow(p.item.Denotations, room[denotations])
 	p.item.Blocks = slices.Grow(p.item.Blocks, room[blocks])
 	p.item.Relations = slices.Grow(p.item.Relations, room[relations])
@@ -113,49 +136,98 @@ func (p *parser) spans(c collection, v jsontext.Value) {
 	p.each(c, v, func(i int, e *entry) {
 		id, idOK := p.id(c, i, e.id)
 		obj, objOK := p.label(c, i, "obj", e.obj, MissingObj, InvalidObj)
-		begin, end, spanOK := p.span(c, i, e)
+		spanOK := p.span(c, i, e)
 		if !idOK || !objOK || !spanOK {
 			return
 		}
-		list := &p.item.Denotations
-		if c == blocks {
-			list = &p.item.Blocks
+		list := p.spanList(c)
+		last := len(p.ranges) - 1
+		at := position{i, -1}
+		if last > 0 {
+			if p.partIDs += last * (len(id) + maxPartSuffix); p.partIDs > maxPartIDBytes {
+				p.add(TooManySpanParts, atEntry(c, i, "span"), "The ids of the parts of this item's span arrays would take more than "+
+					"%d bytes. Give the entry a shorter id, or split the item.", maxPartIDBytes)
+				return
+			}
+			p.chains = append(p.chains, chain{c, len(*list), slices.Clone(p.ranges[:last])})
+			at.part = last
 		}
-		*list = append(*list, Span{ID: id, Begin: begin, End: end, Obj: obj})
-		p.positions[c] = append(p.positions[c], i)
+		*list = append(*list, Span{ID: id, Begin: p.ranges[last].begin, End: p.ranges[last].end, Obj: obj})
+		p.positions[c] = append(p.positions[c], at)
 	})
 }
 
-// span returns the checked range of an entry.
-func (p *parser) span(c collection, i int, e *entry) (begin, end int, ok bool) {
-	beginValue, endValue, beginField, endField, spanField := e.begin, e.end, "begin", "end", ""
-	switch kind := e.span.Kind(); {
-	case !isAbsent(e.span):
-		if kind == jsontext.KindBeginArray {
-			p.add(SpanArrayUnsupported, atEntry(c, i, "span"), "The span is an array (a discontinuous annotation), which this version "+
-				"cannot store. Give one span with begin and end.")
-			return 0, 0, false
-		}
-		if kind != jsontext.KindBeginObject {
-			p.add(InvalidSpan, atEntry(c, i, "span"), "The span is %s; an object with begin and end is needed.", describe(e.span))
-			return 0, 0, false
-		}
-		beginValue, endValue, beginField, endField, spanField = e.spanBegin, e.spanEnd, "span.begin", "span.end", "span"
-	case isAbsent(beginValue) && isAbsent(endValue):
-		p.add(MissingSpan, atEntry(c, i, "span"), "The entry has no span. Give it one with begin and end.")
-		return 0, 0, false
+func (p *parser) spanList(c collection) *[]Span {
+	if c == blocks {
+		return &p.item.Blocks
 	}
-	begin, beginOK := p.offset(atEntry(c, i, beginField), "begin", beginValue)
-	end, endOK := p.offset(atEntry(c, i, endField), "end", endValue)
+	return &p.item.Denotations
+}
+
+// span checks the span of an entry and leaves its ranges in p.ranges: one, or those of the parts of a span that is an
+// array.
+func (p *parser) span(c collection, i int, e *entry) bool {
+	p.ranges = p.ranges[:0]
+	at := atEntry(c, i, "span")
+	switch kind := e.span.Kind(); {
+	case isAbsent(e.span) && isAbsent(e.begin) && isAbsent(e.end):
+		p.add(MissingSpan, at, "The entry has no span. Give it one with begin and end.")
+		return false
+	case isAbsent(e.span):
+		return p.textRange(part{begin: e.begin, end: e.end}, atEntry(c, i, ""), atEntry(c, i, "begin"), atEntry(c, i, "end"))
+	case kind == jsontext.KindBeginObject:
+		return p.textRange(e.parts[0], at, atEntry(c, i, "span.begin"), atEntry(c, i, "span.end"))
+	case kind == jsontext.KindBeginArray:
+		return p.parts(c, i, e.parts)
+	default:
+		p.add(InvalidSpan, at, "The span is %s; an object with begin and end is needed, or an array of such.", describe(e.span))
+		return false
+	}
+}
+
+// parts checks the parts of a span that is an array.
+func (p *parser) parts(c collection, i int, parts []part) bool {
+	if len(parts) == 0 {
+		p.add(MissingSpan, atEntry(c, i, "span"), "The span is an array without parts. Give it one with begin and end, or several.")
+		return false
+	}
+	ok := true
+	for k, part := range parts {
+		at := atPart(c, i, k, "")
+		if part.value.Kind() != jsontext.KindBeginObject {
+			p.add(InvalidSpan, at, "The part is %s; an object with begin and end is needed.", describe(part.value))
+			ok = false
+			continue
+		}
+		before := len(p.ranges)
+		if !p.textRange(part, at, atPart(c, i, k, "begin"), atPart(c, i, k, "end")) {
+			ok = false
+			continue
+		}
+		if before > 0 && p.ranges[before].begin < p.ranges[before-1].end {
+			p.add(SpanPartsOutOfOrder, atPart(c, i, k, "begin"), "The part begins at %d, before the end of one ahead of it, %d. "+
+				"Give the parts in the order of the text; they must not overlap.", p.ranges[before].begin, p.ranges[before-1].end)
+			p.ranges = p.ranges[:before]
+			ok = false
+		}
+	}
+	return ok
+}
+
+// textRange checks one range, which stands at a place and has its begin and end at two others, and appends it to
+// p.ranges.
+func (p *parser) textRange(r part, at, beginAt, endAt valuePath) bool {
+	begin, beginOK := p.offset(beginAt, "begin", r.begin)
+	end, endOK := p.offset(endAt, "end", r.end)
 	if !beginOK || !endOK {
-		return 0, 0, false
+		return false
 	}
 	if begin >= end {
-		p.add(SpanEmpty, atEntry(c, i, spanField), "The span begins at %d and ends at %d; "+
-			"it must end after it begins.", begin, end)
-		return 0, 0, false
+		p.add(SpanEmpty, at, "The span begins at %d and ends at %d; it must end after it begins.", begin, end)
+		return false
 	}
-	return begin, end, true
+	p.ranges = append(p.ranges, textRange{begin, end})
+	return true
 }
 
 // offset reads a begin or end and checks that it lies in the text.

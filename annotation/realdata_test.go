@@ -1,7 +1,13 @@
 package annotation_test
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"path"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -108,11 +114,7 @@ func TestRealMistakes(t *testing.T) {
 			"MISSING_SOURCEID sourceid",
 			"IGNORED_KEY tracks",
 		}},
-		{"archives/bconv-elliptic-coordination.json", []string{
-			"MISSING_SOURCEDB sourcedb",
-			"SPAN_ARRAY_UNSUPPORTED denotations[0].span",
-			"SPAN_ARRAY_UNSUPPORTED denotations[7].span",
-		}},
+		{"archives/bconv-elliptic-coordination.json", []string{"MISSING_SOURCEDB sourcedb"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -127,5 +129,70 @@ func TestRealMistakes(t *testing.T) {
 			}
 			checkScanAgrees(t, annotation.Options{}, raw)
 		})
+	}
+}
+
+// TestRealArchives reads the items of real archives. They do not say where their documents come from; when that is said
+// for them, everything is kept, what has several parts too.
+func TestRealArchives(t *testing.T) {
+	t.Parallel()
+	var raws [][]byte
+	for _, name := range []string{"BC5CDR-example", "NCBIdevset-example", "elliptic-coordination", "tutorial-example"} {
+		raws = append(raws, files(t, sharedData(t, "archives/bconv-"+name+".tgz"))...)
+	}
+	raws = append(raws, sharedData(t, "archives/bconv-elliptic-coordination.json"))
+	entries, arrays, parts := 0, 0, 0
+	for i, raw := range raws {
+		if item, findings := (annotation.Options{}).Parse(raw); item != nil || !cmp.Equal(spell(findings), []string{"MISSING_SOURCEDB sourcedb"}) {
+			t.Errorf("item %d without a sourcedb: %v, %v", i, item, findings)
+		}
+		options := annotation.Options{DefaultSourceDB: "PubMed"}
+		checkScanAgrees(t, options, raw)
+		item, findings := options.Parse(raw)
+		if item == nil || len(findings) > 0 {
+			t.Fatalf("item %d: %v", i, findings)
+		}
+		summary, _ := options.Scan(raw)
+		entries += summary.Annotations
+		parts += added(item) / 2
+		if item.Annotations() != summary.Annotations+added(item) {
+			t.Errorf("item %d has %d entries and %d annotations, of which %d were added", i, summary.Annotations, item.Annotations(), added(item))
+		}
+		bagged := item.AppendBaggedJSON(nil)
+		arrays += bytes.Count(bagged, []byte(`"span":[`))
+		if summary, findings := options.Scan(bagged); len(findings) > 0 || summary.Annotations != item.Annotations()-added(item) {
+			t.Errorf("item %d has %d annotations, %d of them added, and folds to %d, %v", i, item.Annotations(), added(item), summary.Annotations, findings)
+		}
+		checkBag(t, item)
+	}
+	if len(raws) != 24 || arrays != 4 || parts != 4 || entries != 215 {
+		t.Errorf("%d items with %d annotations, of which %d have %d parts more than one", len(raws), entries, arrays, parts)
+	}
+}
+
+// files returns the JSON files of a compressed archive.
+func files(t *testing.T, tgz []byte) [][]byte {
+	t.Helper()
+	unzipped, err := gzip.NewReader(bytes.NewReader(tgz))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all [][]byte
+	for archive := tar.NewReader(unzipped); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if header.Typeflag != tar.TypeReg || path.Ext(header.Name) != ".json" || strings.HasPrefix(path.Base(header.Name), ".") {
+			continue
+		}
+		content, err := io.ReadAll(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, content)
 	}
 }

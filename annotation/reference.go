@@ -174,15 +174,15 @@ func (p *parser) giveIDs() {
 		_, relation := p.ids.relations[id]
 		return span || relation
 	}
-	give := idGiver("T", inUse)
-	for i := range p.item.Denotations {
-		give(&p.item.Denotations[i].ID, &p.item.Denotations[i].Unnamed)
+	for c, prefix := range [...]string{denotations: "T", blocks: "B"} {
+		list := *p.spanList(collection(c))
+		give := idGiver(prefix, inUse)
+		for i := range list[:len(list)-p.fragments[c]] {
+			give(&list[i].ID, &list[i].Unnamed)
+		}
 	}
-	give = idGiver("B", inUse)
-	for i := range p.item.Blocks {
-		give(&p.item.Blocks[i].ID, &p.item.Blocks[i].Unnamed)
-	}
-	give = idGiver("R", inUse)
+	p.nameParts(inUse)
+	give := idGiver("R", inUse)
 	for i := range p.item.Relations {
 		give(&p.item.Relations[i].ID, &p.item.Relations[i].Unnamed)
 	}

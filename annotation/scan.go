@@ -9,7 +9,7 @@ import (
 // Summary is what cutting an upload into batches needs to know of an item.
 type Summary struct {
 	Key         Key // zero where it could not be read in full
-	Annotations int // entries of the four collections; 0 for an item that is not well formed
+	Annotations int // entries of the four collections as written, one for each span array; 0 for an item that is not well formed
 	Weight      int // its annotations, at least 1
 }
 

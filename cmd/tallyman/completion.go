@@ -18,9 +18,9 @@ func completeValues(command *cobra.Command) {
 	values := map[string][]string{
 		"output": {string(display.Table), string(display.JSON), string(display.TSV)}, "log-format": {"text", "json"},
 		"log-level": {"debug", "info", "warn", "error"}, "state": jobStates,
-		"outcome":   display.EnumNames("OUTCOME_", tallymanv1.Outcome_value),
-		"severity":  display.EnumNames("SEVERITY_", tallymanv1.Severity_value),
-		"mode":      tallymanv1.Modes(),
+		"outcome":  display.EnumNames("OUTCOME_", tallymanv1.Outcome_value),
+		"severity": display.EnumNames("SEVERITY_", tallymanv1.Severity_value),
+		"mode":     tallymanv1.Modes(), "discontinuous": {chained, bagged},
 		"exec-mode": {string(process.Stream), string(process.Batch)}, "exec-output": {string(process.Text), string(process.JSON)},
 	}
 	switch command.Name() {

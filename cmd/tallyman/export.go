@@ -23,25 +23,35 @@ const exportBuffer = 256 << 10
 func (p *program) exportVerb() *cobra.Command {
 	var project, storeDSN, to string
 	var force bool
+	discontinuous := chained
 	verb := &cobra.Command{
 		Use:   "export",
 		Short: "Write the annotations of a project as JSON Lines",
 		Long: `Write the annotations of a project in PubAnnotation's JSON format, one document a line, in order of sourcedb and
 sourceid. It reads the annotation store itself, also while jobs write to it; what it writes of a document is always
-whole.`,
+whole.
+
+An annotation of several parts (a span array) is stored as a chain: its parts are annotations of their own, all but the
+last labeled _FRAGMENT, and each is tied to the one before it by a relation _lexicallyChainedTo. --discontinuous bag
+folds what is a chain exactly back into span arrays.`,
 		Example: `  tallyman export --project my-corpus > my-corpus.jsonl
   tallyman export --project my-corpus --to my-corpus.jsonl
+  tallyman export --project my-corpus --discontinuous bag > my-corpus.jsonl
   tallyman export --project my-corpus --store postgres://tallyman@db/tallyman | gzip > my-corpus.jsonl.gz`,
 		Args: cobra.NoArgs,
 		RunE: func(verb *cobra.Command, _ []string) error {
 			if project == "" {
 				return usageError("--project is needed")
 			}
+			write, ok := writers[discontinuous]
+			if !ok {
+				return usageError("--discontinuous is %q; %s and %s are known", discontinuous, chained, bagged)
+			}
 			dsn, err := p.storeToRead(storeDSN)
 			if err != nil {
 				return err
 			}
-			n, err := p.exportTo(verb.Context(), dsn, strings.ToLower(project), to, force)
+			n, err := p.exportTo(verb.Context(), dsn, strings.ToLower(project), write, to, force)
 			if err != nil {
 				return err
 			}
@@ -55,7 +65,21 @@ whole.`,
 		" in the data folder)")
 	flags.StringVar(&to, "to", "", "write a new file instead of standard output")
 	flags.BoolVar(&force, "force", false, "write over an existing file")
+	flags.StringVar(&discontinuous, "discontinuous", chained, "how annotations of several parts are written: as a "+chained+
+		" or, as span arrays, a "+bagged)
 	return verb
+}
+
+// How annotations of several parts are written.
+const (
+	chained = "chain"
+	bagged  = "bag"
+)
+
+// writers append an item to a line.
+var writers = map[string]func(*annotation.Item, []byte) []byte{
+	chained: (*annotation.Item).AppendJSON,
+	bagged:  (*annotation.Item).AppendBaggedJSON,
 }
 
 // storeToRead returns the store that was named, or that of the data folder. What is not there is not made.
@@ -74,20 +98,20 @@ func (p *program) storeToRead(dsn string) (string, error) {
 	return dsn, nil
 }
 
-func (p *program) exportTo(ctx context.Context, dsn, project, to string, force bool) (int64, error) {
+func (p *program) exportTo(ctx context.Context, dsn, project string, write func(*annotation.Item, []byte) []byte, to string, force bool) (int64, error) {
 	if to == "" || to == stdinName {
-		return export(ctx, dsn, project, p.stdout)
+		return export(ctx, dsn, project, write, p.stdout)
 	}
 	out, err := create(to, force)
 	if err != nil {
 		return 0, err
 	}
-	n, err := export(ctx, dsn, project, out)
+	n, err := export(ctx, dsn, project, write, out)
 	return n, errors.Join(err, out.Close())
 }
 
 // export writes the documents of a project and returns their number.
-func export(ctx context.Context, dsn, project string, w io.Writer) (int64, error) {
+func export(ctx context.Context, dsn, project string, write func(*annotation.Item, []byte) []byte, w io.Writer) (int64, error) {
 	st, err := open.Open(ctx, dsn)
 	if err != nil {
 		return 0, err
@@ -97,7 +121,7 @@ func export(ctx context.Context, dsn, project string, w io.Writer) (int64, error
 	out := bufio.NewWriterSize(w, exportBuffer)
 	err = st.Export(ctx, project, func(it *annotation.Item) error {
 		n++
-		line = append(it.AppendJSON(line[:0]), '\n')
+		line = append(write(it, line[:0]), '\n')
 		if _, err := out.Write(line); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}

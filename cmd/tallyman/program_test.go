@@ -186,6 +186,7 @@ func TestUsage(t *testing.T) {
 		{"work", "--kind", "ner"},
 		{"export", "--data", nothing},
 		{"export", "--project", "corpus", "--server", "127.0.0.1:1"},
+		{"export", "--project", "corpus", "--discontinuous", "knot", "--data", nothing},
 		{"serve", "--listen", "0.0.0.0:0", "--data", nothing},
 		{"serve", "--database", "mysql://db"},
 		{"serve", "--workers", "-1", "--data", nothing},

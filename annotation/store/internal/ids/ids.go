@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tallyman-dev/tallyman/annotation"
 )
 
 // Class is a set of annotations within which ids are unique.
@@ -74,9 +76,9 @@ func (c *Claim) substitute(tries int) string {
 	case 0:
 		return c.Given
 	case 1:
-		return fmt.Sprintf("%s.%d", c.Given, c.Item)
+		return annotation.DeriveID(c.Given, fmt.Sprintf(".%d", c.Item))
 	default:
-		return fmt.Sprintf("%s.%d.%d", c.Given, c.Item, tries)
+		return annotation.DeriveID(c.Given, fmt.Sprintf(".%d.%d", c.Item, tries))
 	}
 }
 

@@ -34,7 +34,7 @@ type Summary struct {
 	Valid       int64 `json:"valid"`    // without an error
 	Rejected    int64 `json:"rejected"` // with one
 	Batches     int64 `json:"batches"`
-	Annotations int64 `json:"annotations"` // of the valid items
+	Annotations int64 `json:"annotations"` // of the valid items, as written
 	Errors      int64 `json:"errors"`      // findings
 	Warnings    int64 `json:"warnings"`    // findings
 	Readable    bool  `json:"readable"`    // the file could be read to its end
@@ -93,7 +93,7 @@ func (c *checker) identify(it payload.Item) ingest.Identity {
 	item, findings := c.options.Parse(it.Data)
 	v := validated{item: it.Number, annotations: -1}
 	if item != nil {
-		v.annotations = int64(item.Annotations())
+		v.annotations = int64(id.Annotations)
 	}
 	for _, f := range findings {
 		severity := ingest.SeverityWarning
