@@ -126,10 +126,10 @@ then, with 0), 1 anything else.`,
 	flags.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: info of serve and work, else warn)")
 	flags.StringVar(&p.logFormat, "log-format", "", "text or json (default: text; on a terminal, of run and the like, short lines)")
 	root.AddCommand(
-		p.runVerb(), p.serveVerb(), p.workVerb(), p.submitVerb(), p.watchVerb(), p.jobsVerb(), p.batchesVerb(),
+		p.profiled(p.runVerb()), p.profiled(p.serveVerb()), p.profiled(p.workVerb()), p.submitVerb(), p.watchVerb(), p.jobsVerb(), p.batchesVerb(),
 		p.workersVerb(), p.drainVerb(), p.findingsVerb(), p.itemsVerb(), p.resultsVerb(), p.exportVerb(), p.pauseVerb(),
 		p.resumeVerb(), p.cancelVerb(), p.retryVerb(), p.findVerb(), p.statsVerb(), p.healthVerb(), p.cleanupVerb(),
-		p.checkVerb(), p.sampleVerb(), p.migrateVerb(), p.versionVerb(), p.isolatedVerb(),
+		p.checkVerb(), p.sampleVerb(), p.benchVerb(), p.migrateVerb(), p.versionVerb(), p.isolatedVerb(),
 	)
 	completeValues(root)
 	return root

@@ -1,0 +1,128 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Engine is a database that a coordinator can be on.
+type Engine string
+
+// The engines.
+const (
+	SQLite   Engine = "sqlite"
+	Postgres Engine = "postgres"
+)
+
+// Config says how scenarios are run. Program is needed; zero values of the sizes mean the defaults.
+type Config struct {
+	Program  string // the tallyman binary
+	Database string // DSN of a Postgres server on which databases may be created; "" leaves Postgres out
+	Dir      string // for files while a scenario runs; "" is the system's
+
+	Rounds  int // each scenario and engine is run so often, in turns; default 1
+	Batches int // of a drain; default 100,000
+	Slots   int // of all workers together; default 1,000
+	Workers int // processes; default 10
+	Jobs    int // of a latency measurement; default 200
+	Started int // processes whose start is measured; default 20
+
+	Megabytes int           // of an upload; default 200
+	Sessions  int           // workers that only beat; default 1,000
+	Watchers  int           // of one job; default 1,000
+	Watched   time.Duration // for which a fleet or a watched job is looked at; default 30 s
+
+	// Log is told what begins; nil for nobody.
+	Log io.Writer
+}
+
+func (c Config) withDefaults() Config {
+	for _, setting := range []struct {
+		value *int
+		usual int
+	}{
+		{&c.Rounds, 1}, {&c.Batches, 100_000}, {&c.Slots, 1000}, {&c.Workers, 10}, {&c.Jobs, 200}, {&c.Started, 20},
+		{&c.Megabytes, 200}, {&c.Sessions, 1000}, {&c.Watchers, 1000},
+	} {
+		if *setting.value == 0 {
+			*setting.value = setting.usual
+		}
+	}
+	c.Watched = cmp.Or(c.Watched, 30*time.Second)
+	if c.Log == nil {
+		c.Log = io.Discard
+	}
+	return c
+}
+
+// Validate reports the first setting that makes no sense.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	switch {
+	case c.Program == "":
+		return errors.New("no program")
+	case min(c.Rounds, c.Batches, c.Slots, c.Workers, c.Jobs, c.Started, c.Megabytes, c.Sessions, c.Watchers) < 1:
+		return errors.New("every number must be at least 1")
+	case c.Watched < 0:
+		return errors.New("the time to look must not be negative")
+	case c.Slots%c.Workers != 0:
+		return fmt.Errorf("%d slots cannot be shared equally by %d workers", c.Slots, c.Workers)
+	}
+	return nil
+}
+
+// Scenario asks one question of an engine.
+type Scenario struct {
+	Name    string
+	Summary string // what it measures, in a line
+	engines []Engine
+	run     func(context.Context, Config, Engine) (Result, error)
+}
+
+var both = []Engine{SQLite, Postgres}
+
+// Scenarios returns all there are, in the order in which they are run.
+func Scenarios() []Scenario {
+	return []Scenario{
+		{"drain", "how fast workers empty a queue of batches that need no work", both, drain},
+		{"latency", "from the submission of a job to the start of its handler, idle and at a steady rate", both, latency},
+		{"start", "from the start of `tallyman run` to its end, with one item", []Engine{SQLite}, starting},
+		{"held", "a drain during somebody's long transaction, at its beginning and at its end", []Engine{Postgres}, held},
+		{"ingest", "from the client to committed batches, beside compressing the same file", both, ingest},
+		{"fleet", "what it costs that many workers hold leases", both, fleet},
+		{"watch", "from the end of a batch until everybody who watches the job knows", both, watching},
+	}
+}
+
+// Run runs scenarios on every engine that the config names, one at a time, in turns over all rounds. It blocks until
+// all are over, ends with the first error, and leaves no process and no database behind. What was measured before an
+// error is returned beside it.
+func Run(ctx context.Context, c Config, scenarios []Scenario) ([]Result, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	c = c.withDefaults()
+	var results []Result
+	for round := range c.Rounds {
+		for _, scenario := range scenarios {
+			for _, engine := range scenario.engines {
+				if engine == Postgres && c.Database == "" {
+					continue
+				}
+				fmt.Fprintf(c.Log, "%s %s on %s, round %d of %d\n", time.Now().Format(time.TimeOnly), scenario.Name, engine,
+					round+1, c.Rounds)
+				r, err := scenario.run(ctx, c, engine)
+				if err != nil {
+					return results, fmt.Errorf("bench: %s on %s: %w", scenario.Name, engine, err)
+				}
+				r.Scenario, r.Engine = scenario.Name, string(engine)
+				results = append(results, r)
+			}
+		}
+	}
+	return results, nil
+}

@@ -1,0 +1,26 @@
+package bench
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/tallyman-dev/tallyman/worker"
+)
+
+// Work is the worker of a measurement: it takes what the coordinator at an address has and does nothing with it, until
+// ctx ends.
+func Work(ctx context.Context, address string, slots int, logger *slog.Logger) error {
+	w, err := worker.New(worker.Config{Address: address, Slots: slots, Logger: logger, Handlers: map[string]worker.Handler{
+		noopKind: worker.HandlerFunc(func(_ context.Context, b *worker.Batch) error { return finish(b) }),
+	}})
+	if err != nil {
+		return err
+	}
+	return w.Run(ctx)
+}
+
+// finish says that all of a batch is stored.
+func finish(b *worker.Batch) error {
+	b.ReportRest(worker.Result{Outcome: worker.Stored})
+	return nil
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tallyman-dev/tallyman/bench"
+	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+)
+
+func (p *program) benchVerb() *cobra.Command {
+	var config bench.Config
+	all := bench.Scenarios()
+	var names []string
+	var list strings.Builder
+	for _, s := range all {
+		names = append(names, s.Name)
+		fmt.Fprintf(&list, "  %-8s %s\n", s.Name, s.Summary)
+	}
+	verb := &cobra.Command{
+		Use:   "bench [SCENARIO...]",
+		Short: "Measure what this machine can do",
+		Long: `Measure what this machine can do, with this program as coordinator and workers in processes of their own, on
+databases made for the purpose and removed afterwards: SQLite always, PostgreSQL where --database names a server. The
+numbers of a machine that others use differ every time; more rounds show by how much.
+
+` + list.String(),
+		Example: `  tallyman bench
+  tallyman bench drain --batches 20000 --slots 8 --worker-processes 1 --rounds 3
+  tallyman bench latency --database postgres://postgres@localhost/postgres -o json`,
+		ValidArgs: names,
+		RunE: func(verb *cobra.Command, args []string) error {
+			chosen := all
+			if len(args) > 0 {
+				chosen = nil
+				for _, name := range args {
+					i := slices.Index(names, name)
+					if i < 0 {
+						return usageError("there is no scenario %q; choose of %s", name, strings.Join(names, ", "))
+					}
+					chosen = append(chosen, all[i])
+				}
+			}
+			var err error
+			if config.Program, err = os.Executable(); err != nil {
+				return fmt.Errorf("find this program: %w", err)
+			}
+			config.Log = p.stderr
+			if err := config.Validate(); err != nil {
+				return usageError("%w", err)
+			}
+			report := bench.Report{
+				Machine: bench.ThisMachine(), Version: programVersion(), Started: time.Now().UTC().Format(time.RFC3339),
+			}
+			report.Results, err = bench.Run(verb.Context(), config, chosen)
+			if err != nil {
+				return err
+			}
+			report.Rows = bench.Rows(report.Results)
+			if p.format() == display.JSON {
+				return report.WriteJSON(p.stdout)
+			}
+			return bench.WriteTable(p.stdout, report.Rows)
+		},
+	}
+	flags := verb.Flags()
+	flags.StringVar(&config.Database, "database", "", "a PostgreSQL server to measure on, too, postgres://…, whose user may create databases")
+	flags.StringVar(&config.Dir, "dir", "", "folder for the databases while they are measured (default: that of the system)")
+	flags.IntVar(&config.Rounds, "rounds", 1, "how often everything is measured, in turns")
+	flags.IntVar(&config.Batches, "batches", 100_000, "batches that are drained")
+	flags.IntVar(&config.Slots, "slots", 1000, "batches that are worked on at a time, of all workers together")
+	flags.IntVar(&config.Workers, "worker-processes", 10, "worker processes")
+	flags.IntVar(&config.Jobs, "jobs", 200, "jobs whose latency is taken")
+	flags.IntVar(&config.Started, "starts", 20, "starts of the program whose time is taken")
+	flags.IntVar(&config.Megabytes, "megabytes", 200, "size of an upload")
+	flags.IntVar(&config.Sessions, "sessions", 1000, "workers that only beat, with 4 leases each")
+	flags.IntVar(&config.Watchers, "watchers", 1000, "clients that watch a job")
+	flags.DurationVar(&config.Watched, "for", 30*time.Second, "for how long workers beat and clients watch")
+	verb.AddCommand(p.profiled(p.benchWorkVerb()))
+	return verb
+}
+
+// benchWorkVerb is what runs in the worker processes of a bench.
+func (p *program) benchWorkVerb() *cobra.Command {
+	var slots int
+	verb := &cobra.Command{
+		Use:     "work",
+		Short:   "Be the worker of a measurement, which does nothing",
+		Long:    "Take what a coordinator has and do nothing with it. tallyman bench starts this by itself.",
+		Example: `  tallyman bench work --server 127.0.0.1:7650 --slots 100`,
+		Hidden:  true,
+		Args:    cobra.NoArgs,
+		RunE: func(verb *cobra.Command, _ []string) error {
+			logger, err := p.logger(p.stderr, slog.LevelWarn)
+			if err != nil {
+				return err
+			}
+			return bench.Work(verb.Context(), p.server, slots, logger)
+		},
+	}
+	verb.Flags().IntVar(&slots, "slots", 1, "batches worked on at a time")
+	return verb
+}
