@@ -61,6 +61,8 @@ const (
 	DuplicateAttribute Code = "DUPLICATE_ATTRIBUTE"
 	SameRangeBlocks    Code = "SAME_RANGE_BLOCKS"
 	CrossingSpans      Code = "CROSSING_DENOTATIONS"
+	CrossingBlocks     Code = "CROSSING_BLOCKS"
+	OffsetsSuspect     Code = "OFFSETS_SUSPECT"
 	IgnoredKey         Code = "IGNORED_KEY"
 	UnknownKey         Code = "UNKNOWN_KEY"
 	CoercedNumber      Code = "COERCED_NUMBER"
@@ -104,7 +106,7 @@ func (c Code) Group() Group {
 // finding.
 func (c Code) Severity() Severity {
 	switch c {
-	case DuplicateAttribute, SameRangeBlocks, CrossingSpans, IgnoredKey, UnknownKey, CoercedNumber:
+	case DuplicateAttribute, SameRangeBlocks, CrossingSpans, CrossingBlocks, OffsetsSuspect, IgnoredKey, UnknownKey, CoercedNumber:
 		return Warning
 	default:
 		return Error
@@ -151,6 +153,9 @@ var codes = []CodeInfo{
 	{DuplicateAttribute, GroupWarning, "The same attribute stands twice; it is stored once."},
 	{SameRangeBlocks, GroupWarning, "Two blocks have the same range."},
 	{CrossingSpans, GroupWarning, "Two denotations overlap and neither holds the other."},
+	{CrossingBlocks, GroupWarning, "Two blocks overlap and neither holds the other."},
+	{OffsetsSuspect, GroupWarning, "The spans look as if counted in bytes or UTF-16 units, not in Unicode code points: only so do they " +
+		"begin and end with words."},
 	{IgnoredKey, GroupWarning, "modifications or tracks has content, which is not stored."},
 	{UnknownKey, GroupWarning, "A key is unknown and looks like one that the item lacks; its value is not stored."},
 	{CoercedNumber, GroupWarning, "A begin or end was written as a string or with a fraction and was taken as the integer it means."},

@@ -17,13 +17,15 @@ func (p *parser) checkOverlaps() {
 		}
 		first[[2]int{b.Begin, b.End}] = i
 	}
-	for _, c := range crossings(p.item.Denotations) {
-		left, right := p.item.Denotations[c.left], p.item.Denotations[c.right]
-		at := p.at(denotations, c.right)
-		at.field = "span"
-		p.add(CrossingSpans, at,
-			"The span, %d to %d, crosses the end of %s, %d to %d: they overlap and neither holds the other.",
-			right.Begin, right.End, p.at(denotations, c.left), left.Begin, left.End)
+	for c, code := range [...]Code{denotations: CrossingSpans, blocks: CrossingBlocks} {
+		list := *p.spanList(collection(c))
+		for _, pair := range crossings(list) {
+			left, right := list[pair.left], list[pair.right]
+			at := p.at(collection(c), pair.right)
+			at.field = "span"
+			p.add(code, at, "The span, %d to %d, crosses the end of %s, %d to %d: they overlap and neither holds the other.",
+				right.Begin, right.End, p.at(collection(c), pair.left), left.Begin, left.End)
+		}
 	}
 }
 

@@ -24,12 +24,12 @@ func (o Options) Parse(raw []byte) (*Item, []Finding) {
 	p.grow(&out)
 	p.spans(denotations, out.collections[denotations])
 	p.spans(blocks, out.collections[blocks])
+	p.checkUnits()
 	p.relations(out.collections[relations])
 	p.attributes(out.collections[attributes])
 	p.chainParts()
 	p.checkOverlaps()
-	p.checkIgnored("modifications", out.modifications)
-	p.checkIgnored("tracks", out.tracks)
+	p.checkIgnored(&out)
 	p.checkMisspelled(&out)
 	if p.rejected() {
 		return nil, p.list()
@@ -46,6 +46,8 @@ type parser struct {
 	ids       idTable
 	positions [2][]position // of denotations and blocks in the arrays they came from
 	ranges    []textRange   // of the entry in hand
+	spelled   []spelled     // all ranges of a text that is not all ASCII
+	pastEnd   []int         // errors that say that one ends past it
 	chains    []chain
 	fragments [2]int // of denotations and blocks, at the end of their lists
 	partIDs   int    // bytes of the ids that parts of span arrays are given, at most
@@ -113,12 +115,20 @@ func isBlank(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsSpace(r) })
 }
 
-// checkIgnored warns of content under a key of the format that is not stored.
-func (p *parser) checkIgnored(name string, v jsontext.Value) {
-	if isAbsent(v) || isEmptyValue(v) {
-		return
+// checkIgnored warns, once, of content under keys of the format that is not stored.
+func (p *parser) checkIgnored(out *outline) {
+	var names []string
+	for _, member := range []struct {
+		name  string
+		value jsontext.Value
+	}{{"modifications", out.modifications}, {"tracks", out.tracks}} {
+		if !isAbsent(member.value) && !isEmptyValue(member.value) {
+			names = append(names, member.name)
+		}
 	}
-	p.add(IgnoredKey, atPath(name), "The item has %s, which are not stored; the rest of the item is.", name)
+	if len(names) > 0 {
+		p.add(IgnoredKey, atPath(names[0]), "The item has %s, which are not stored; the rest of the item is.", strings.Join(names, " and "))
+	}
 }
 
 // isEmptyValue reports whether a well-formed value is {}, [] or "".
@@ -219,6 +229,9 @@ func (p *parser) parts(c collection, i int, parts []part) bool {
 func (p *parser) textRange(r part, at, beginAt, endAt valuePath) bool {
 	begin, beginOK := p.offset(beginAt, "begin", r.begin)
 	end, endOK := p.offset(endAt, "end", r.end)
+	if p.textKnown && p.item.Length != len(p.item.Text) && begin >= 0 && end > begin {
+		p.spelled = append(p.spelled, spelled{begin, end, at})
+	}
 	if !beginOK || !endOK {
 		return false
 	}
@@ -230,28 +243,31 @@ func (p *parser) textRange(r part, at, beginAt, endAt valuePath) bool {
 	return true
 }
 
-// offset reads a begin or end and checks that it lies in the text.
+// offset reads a begin or end and checks that it lies in the text. It returns -1 if it is none.
 func (p *parser) offset(at valuePath, name string, v jsontext.Value) (int, bool) {
 	if isAbsent(v) {
 		p.add(MissingOffset, at, "The span has no %s. Give it one.", name)
-		return 0, false
+		return -1, false
 	}
 	n, plain, ok := readOffset(v)
 	switch {
 	case !ok:
 		p.add(InvalidOffset, at, "The %s is %s; an integer is needed.", name, describe(v))
+		return -1, false
 	case n < 0:
 		p.add(SpanOutOfRange, at, "The %s is %s, before the text. Offsets count Unicode code points from 0.", name, describe(v))
+		return -1, false
 	case p.textKnown && n > p.item.Length:
+		if len(p.errors) < p.max {
+			p.pastEnd = append(p.pastEnd, len(p.errors))
+		}
 		p.add(SpanOutOfRange, at, "The %s is %s, but the text has %d code points. Offsets count Unicode code points from 0.",
 			name, describe(v), p.item.Length)
+		return n, false
 	case !plain:
 		p.add(CoercedNumber, at, "The %s is %s; it was taken as %d. Write it as a plain integer.", name, describe(v), n)
-		return n, true
-	default:
-		return n, true
 	}
-	return 0, false
+	return n, true
 }
 
 // readOffset reads an integer: a number, or a string that holds one. Plain says that it was written as an integer is.

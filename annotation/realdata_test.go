@@ -101,6 +101,7 @@ func TestRealMistakes(t *testing.T) {
 			"DUPLICATE_ATTRIBUTE attributes[5]",
 			"SAME_RANGE_BLOCKS blocks[7]",
 			"CROSSING_DENOTATIONS denotations[10].span",
+			"CROSSING_BLOCKS blocks[5].span",
 		}},
 		{"invalid/textae-1_annotations.json", []string{
 			"MISSING_SOURCEDB sourcedb",
