@@ -90,7 +90,7 @@ func isolatedHandlers(ctx context.Context, dsn string, logger *slog.Logger) (han
 	if err != nil {
 		return handlers{}, errors.Join(err, processes.Close())
 	}
-	h := isolated{annotations.New(st), processes}
+	h := isolated{annotations.New(st, nil), processes}
 	return handlers{
 		byKind: map[string]worker.Handler{tallymanv1.KindAnnotations: h},
 		close:  func() error { return errors.Join(processes.Close(), h.Handler.Close(), st.Close()) },

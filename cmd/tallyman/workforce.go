@@ -32,7 +32,7 @@ func annotationHandlers(ctx context.Context, dsn string) (handlers, error) {
 	if err != nil {
 		return handlers{}, err
 	}
-	h := annotations.New(st)
+	h := annotations.New(st, nil)
 	return handlers{
 		byKind: map[string]worker.Handler{tallymanv1.KindAnnotations: h},
 		close:  func() error { return errors.Join(h.Close(), st.Close()) },

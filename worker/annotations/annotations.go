@@ -5,6 +5,9 @@
 // there. Then it goes through the items that are not done, a stretch at a time: those that are invalid are rejected, the
 // others are stored, in as few transactions as the store finds right, and each is reported, in order, once it is
 // committed. An item that an earlier attempt stored without having told gives its first answer again.
+//
+// Where there is a source for its sourcedb, a document that the store does not know gets its text from there: package
+// source. No transaction is open meanwhile.
 package annotations
 
 import (
@@ -19,6 +22,7 @@ import (
 	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/payload"
 	"github.com/tallyman-dev/tallyman/worker"
+	"github.com/tallyman-dev/tallyman/worker/annotations/source"
 )
 
 // Store is the annotation store, as far as the handler needs it.
@@ -29,7 +33,8 @@ type Store interface {
 
 // Handler stores annotations. It is safe for concurrent use.
 type Handler struct {
-	store Store
+	store   Store
+	sources Sources
 
 	mu      sync.Mutex
 	cluster string
@@ -42,8 +47,9 @@ var (
 	_ worker.Forgetter = (*Handler)(nil)
 )
 
-// New returns a handler that stores in st. It is closed before st.
-func New(st Store) *Handler { return &Handler{store: st} }
+// New returns a handler that stores in st, and asks sources, of which there may be none, for documents that st does not
+// know. It is closed before st and the sources.
+func New(st Store, sources Sources) *Handler { return &Handler{store: st, sources: sources} }
 
 // Close ends the writing. No batch may be handled meanwhile or after.
 func (h *Handler) Close() error {
@@ -88,8 +94,8 @@ func (h *Handler) writerFor(ctx context.Context, cluster string) (store.Writer, 
 const stretchBytes = 4 << 20
 
 // Handle validates and stores the items of a batch. Its errors are those of the store, which are worth another attempt
-// and accuse nobody while the store is unavailable, the cause of ctx, or a permanent one for a job that this handler cannot
-// serve.
+// and accuse nobody while the store, or a source of documents, is unavailable, the cause of ctx, or a permanent one for a
+// job that this handler cannot serve.
 func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
 	options := annotation.Options{DefaultSourceDB: b.DefaultSourceDB}
 	if err := options.Validate(); err != nil {
@@ -103,7 +109,7 @@ func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
 		return ended(ctx, err)
 	}
 	a := attempt{
-		batch: b, writer: w, options: options,
+		batch: b, writer: w, options: options, sources: h.sources,
 		lease: store.Lease{Batch: b.ID, Attempt: b.Attempt, Job: b.JobID, Deadline: b.Deadline, Ancestors: b.Ancestors},
 		job:   store.Job{ID: b.JobID, Project: b.Project, Mode: b.Mode, Overlaps: b.Overlaps},
 	}
@@ -133,7 +139,7 @@ func ended(ctx context.Context, err error) error {
 		// The worker may not know it yet. If the coordinator sees it otherwise, this attempt has failed.
 		return fmt.Errorf("%w: %w", worker.ErrLeaseLost, err)
 	}
-	if errors.Is(err, store.ErrUnavailable) {
+	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, source.ErrUnavailable) {
 		return worker.Unavailable(err)
 	}
 	return err
@@ -144,6 +150,7 @@ type attempt struct {
 	batch   *worker.Batch
 	writer  store.Writer
 	options annotation.Options
+	sources Sources
 	lease   store.Lease
 	job     store.Job
 }
@@ -182,7 +189,7 @@ func (a *attempt) stretch(ctx context.Context, items []payload.Item, first int) 
 		return nil
 	}
 	stored := 0
-	return a.writer.Store(ctx, a.lease, a.job, entries, func(rs []store.Result) {
+	return a.store(ctx, entries, func(rs []store.Result) {
 		for _, r := range rs {
 			results[positions[stored]] = worker.Result{Outcome: worker.Outcome(r.Outcome), Findings: told(r.Findings)}
 			stored++

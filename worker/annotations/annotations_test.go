@@ -28,11 +28,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // open returns a handler on a new store.
 func open(t *testing.T) (*annotations.Handler, store.Store) {
 	t.Helper()
+	return openWith(t, nil)
+}
+
+// openWith returns a handler with sources on a new store.
+func openWith(t *testing.T, sources annotations.Sources) (*annotations.Handler, store.Store) {
+	t.Helper()
 	st, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "annotations.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := annotations.New(st)
+	h := annotations.New(st, sources)
 	t.Cleanup(func() {
 		if err := errors.Join(h.Close(), st.Close()); err != nil {
 			t.Errorf("close: %v", err)
@@ -219,7 +225,7 @@ func TestPrepareRefusesAForeignStore(t *testing.T) {
 	if err := first.Prepare(t.Context(), "here"); err != nil {
 		t.Fatal(err)
 	}
-	other := annotations.New(st)
+	other := annotations.New(st, nil)
 	if err := other.Prepare(t.Context(), "there"); !errors.Is(err, store.ErrOwner) {
 		t.Errorf("returned %v, want %v", err, store.ErrOwner)
 	}
