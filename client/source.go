@@ -108,7 +108,7 @@ func (s *keptSource) seek(offset int64) error {
 	if offset < s.begin {
 		how := "send it again from its start under the same upload_id, or from a file"
 		if offset == 0 {
-			how = "what is compressed is resumed from its start: send it decompressed, or from a file"
+			how = "only plain JSON Lines are resumed in the middle: send it as that, or from a file"
 		}
 		return fmt.Errorf("resume from byte %d: the source cannot be read again, and only what follows byte %d was kept "+
 			"(KeepBytes is %d); %s", offset, s.begin, s.keep, how)

@@ -42,7 +42,7 @@ type Upload struct {
 
 	ChunkBytes int // bytes sent at once, at most 1 MiB; default 256 KiB
 	// KeepBytes bounds what is kept of a source that cannot seek, so that it can be sent again after a cut connection: what
-	// is not committed yet, which is a few MiB mostly, and everything of a compressed one, which is sent again from its
+	// is not committed yet, which is a few MiB mostly, and everything of any but plain JSON Lines, which is sent again from its
 	// start. Default 64 MiB.
 	KeepBytes int64
 }
@@ -203,7 +203,7 @@ func (u *uploader) sameFile(first *tallymanv1.SubmitUploadResponse) error {
 		return nil
 	}
 	if len(first.GetResumeSha256()) == 0 {
-		// Nothing is committed, or the file is compressed, and then compared as it is sent again. When it is complete it is
+		// Nothing is committed, or it is not plain JSON Lines, and then compared as it is sent again. When it is complete it is
 		// not, and only a file that is too short is noticed: of a longer one the rest may not have been wanted.
 		u.same = !first.GetFinished() || u.upload.Size == 0 || u.upload.Size >= first.GetCommittedOffset()
 		return u.changed(first)

@@ -172,15 +172,15 @@ var inputs = []input{
 	},
 	{
 		name: "a PDF", content: text("%%PDF-1.7\n%%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n"), code: 3,
-		findings: []found{{Code: "NOT_JSON_LINES", Line: 1}}, summary: []string{"failed", "a PDF"},
+		findings: []found{{Code: "NOT_JSON", Line: 1}}, summary: []string{"failed", "a PDF"},
 	},
 	{
 		name: "a program", content: text("\x7fELF\x02\x01\x01\x00%s", strings.Repeat("\x00\x7f", 4096)), code: 3,
-		findings: []found{{Code: "NOT_JSON_LINES", Line: 1}}, summary: []string{"failed", "an ELF program"},
+		findings: []found{{Code: "NOT_JSON", Line: 1}}, summary: []string{"failed", "an ELF program"},
 	},
 	{
 		name: "a table", content: text("id,begin,end\n1,2,3\n4,5,6\n"), code: 3,
-		findings: []found{{Code: "NOT_JSON_LINES", Line: 1}}, summary: []string{"failed", "a CSV table"},
+		findings: []found{{Code: "NOT_JSON", Line: 1}}, summary: []string{"failed", "a CSV table"},
 	},
 }
 

@@ -12,7 +12,8 @@ type Item struct {
 	Offset int64
 	// Document is the canonical key of the item's document, "" where it has none.
 	Document string
-	// Data holds the item's bytes as uploaded; when the item is truncated, the first of them.
+	// Data holds the item's bytes as uploaded, but that an item spread over lines has spaces in place of its line ends; when
+	// the item is truncated, the first of them.
 	Data []byte
 	// Length is the item's size in bytes in the upload. It exceeds len(Data) exactly when the item is truncated.
 	Length int64

@@ -251,7 +251,7 @@ func TestUploadThatCannotBeReadFailsItsJob(t *testing.T) {
 		if j.GetState() != pb.JobState_JOB_STATE_FAILED || !strings.Contains(j.GetReason(), "PDF") {
 			t.Errorf("ended as %v because %q", j.GetState(), j.GetReason())
 		}
-		if f := c.findings(up.GetJobId()); len(f) != 1 || f[0].GetCode() != "NOT_JSON_LINES" || f[0].GetFile() != "pdf.jsonl" {
+		if f := c.findings(up.GetJobId()); len(f) != 1 || f[0].GetCode() != "NOT_JSON" || f[0].GetFile() != "pdf.jsonl" {
 			t.Errorf("findings %v", f)
 		}
 		if again := c.open(c.ctx, header("pdf")); !again.first.GetFinished() || !again.first.GetJobStopped() {

@@ -122,7 +122,7 @@ func TestRunManyFiles(t *testing.T) {
 		t.Errorf("jobs: %s", r.stdout)
 	}
 	r = must(t, exitJobFailed, "run", unreadable, good, "--data", data)
-	if !strings.Contains(r.stdout, "NOT_JSON_LINES") || !strings.Contains(r.stdout, "PDF") {
+	if !strings.Contains(r.stdout, "NOT_JSON") || !strings.Contains(r.stdout, "PDF") {
 		t.Errorf("the summary does not say what is wrong:\n%s", r.stdout)
 	}
 	missing, dir := filepath.Join(t.TempDir(), "missing.jsonl"), t.TempDir()

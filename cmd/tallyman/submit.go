@@ -18,7 +18,7 @@ func (p *program) submitVerb() *cobra.Command {
 	verb := &cobra.Command{
 		Use:   submitName + " FILE...",
 		Short: "Send files to a server, one job each",
-		Long: `Send JSON Lines files to a server, one job each. An upload survives cut connections and restarts of the server;
+		Long: `Send JSON files to a server, one job each. An upload survives cut connections and restarts of the server;
 --resume goes on with one that was interrupted; what comes from standard input is then piped in again, from its start.
 Without --watch it ends when all is sent. Ctrl-C leaves a job whose file is sent to the server, and says how to follow
 or to resume it.

@@ -60,8 +60,8 @@ func resumeDigest(p store.Position) []byte {
 	return digest[:]
 }
 
-// resumeOffset is where a client must go on, in bytes of the file as it sends it: a compressed file from its start,
-// since it can be read from nowhere else.
+// resumeOffset is where a client must go on, in bytes of the file as it sends it: anything but plain JSON Lines from its
+// start, since it can be read from nowhere else.
 func resumeOffset(p store.Position) int64 {
 	if p.Encoding != "" {
 		return 0
@@ -118,10 +118,10 @@ func (s *jobService) SubmitUpload(stream uploadStream) error {
 		cut.Items = 500
 	}
 	reader := s.cfg.Reader
-	reader.File = n.FileName
+	reader.File, reader.Objects = n.FileName, n.Kind == pb.KindAnnotations
 	reader.Resume = ingest.Position{
 		Offset: up.Position.Offset, Line: up.Position.Line, Item: up.Position.Item,
-		Compressed: up.Position.Encoding != "", Hash: up.Position.Hash,
+		Encoding: ingest.Encoding(up.Position.Encoding), Hash: up.Position.Hash,
 	}
 	_, err = ingest.Run(ctx, in, ingest.Config{Reader: reader, Cut: cut, Identify: identify}, sink)
 	switch {
@@ -169,9 +169,9 @@ func (k *uploadSink) Commit(ctx context.Context, g *ingest.Group) error {
 		Offset: g.Position.Offset, Received: g.Position.Offset, Line: g.Position.Line, Item: g.Position.Item,
 		Hash: g.Position.Hash,
 	}
-	if g.Position.Compressed {
+	if e := g.Position.Encoding; e != ingest.Plain {
 		// A resumed upload starts over with its first byte; progress does not.
-		position.Encoding, position.Received = "compressed", max(k.in.bytes.Load(), k.up.Position.Received)
+		position.Encoding, position.Received = string(e), max(k.in.bytes.Load(), k.up.Position.Received)
 	}
 	group := store.IngestGroup{
 		JobID: k.up.JobID, Epoch: k.up.Epoch, Position: position, Finished: g.Last,

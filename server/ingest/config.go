@@ -24,8 +24,11 @@ type ReaderConfig struct {
 	// MaxWindow is the largest window of a zstd stream, in bytes, which is memory. Default 128 MiB, that of zstd itself.
 	MaxWindow int64
 
-	// Resume is the position at which to go on. The source of a compressed upload begins with its first byte and what was
-	// committed is skipped; the source of any other begins with the byte at Resume.Offset.
+	// Objects says that only objects are items, so that in a file of arrays, one a line, the items are their elements.
+	Objects bool
+
+	// Resume is the position at which to go on. The source of an upload of encoding Plain begins with the byte at
+	// Resume.Offset; that of any other with its first byte, and what was committed is skipped.
 	Resume Position
 }
 

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,24 +42,13 @@ func TestCutsAreThoseOfTheGoldenFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range golden {
-		var lines []byte
+		file := name + ".jsonl"
 		if matches, _ := filepath.Glob(filepath.Join("..", "..", "..", "shared", "data", "annotations", name+".array.json")); len(matches) > 0 {
-			var items []json.RawMessage
-			if err := json.Unmarshal(readData(t, name+".array.json"), &items); err != nil {
-				t.Fatal(err)
-			}
-			for _, it := range items {
-				compact, err := json.Marshal(it)
-				if err != nil {
-					t.Fatal(err)
-				}
-				lines = append(append(lines, compact...), '\n')
-			}
-		} else {
-			lines = readData(t, name+".jsonl")
+			file = name + ".array.json"
 		}
+		data := readData(t, file)
 		sink := &memory{}
-		if _, err := Run(t.Context(), io.NopCloser(strings.NewReader(string(lines))), Config{Identify: Annotations(annotation.Options{})}, sink); err != nil {
+		if _, err := Run(t.Context(), io.NopCloser(bytes.NewReader(data)), Config{Identify: Annotations(annotation.Options{})}, sink); err != nil {
 			t.Fatal(err)
 		}
 		var got []batch

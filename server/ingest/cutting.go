@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/tallyman-dev/tallyman/payload"
 )
 
 // piece is what becomes final at once: a batch with the items rejected within it, or a rejected item between batches.
@@ -64,9 +62,12 @@ func (c *cutting) run(ctx context.Context) error {
 }
 
 // take puts the item into a batch or among the rejected, and closes the open batch if it must be cut before it.
-func (c *cutting) take(ctx context.Context, it payload.Item) error {
+func (c *cutting) take(ctx context.Context, read Item) error {
+	it := read.Item
 	var id Identity
-	if it.Truncated() {
+	if read.Refusal != nil {
+		id.Findings = []Finding{*read.Refusal}
+	} else if it.Truncated() {
 		id.Findings = []Finding{{Code: CodeItemTooLarge, Severity: SeverityError,
 			Message: fmt.Sprintf("the item has %d bytes, the limit %s is %d; its first %d are kept",
 				it.Length, SettingMaxItem, c.config.Reader.MaxItem, len(it.Data))}}

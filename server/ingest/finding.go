@@ -16,7 +16,8 @@ const (
 
 // The codes of findings that this package makes. They are stable: people filter by them.
 const (
-	CodeNotJSONLines     = "NOT_JSON_LINES"    // the file is something else
+	CodeNotJSON          = "NOT_JSON"          // the file is something else
+	CodeUnreadable       = "UNREADABLE"        // the rest of a file is damaged so that its values cannot be told apart
 	CodeTruncated        = "TRUNCATED"         // the compressed stream ends early
 	CodeCorrupt          = "CORRUPT"           // the compressed stream is damaged
 	CodeTooLarge         = "TOO_LARGE"         // more than SettingMaxBytes
@@ -51,10 +52,11 @@ type FormatError struct {
 	// CompressedOffset is about how many bytes of the upload had been decompressed; equal to Offset when it is not
 	// compressed.
 	CompressedOffset int64
-	// Found names what was found: "a PDF" in place of JSON Lines, "gzip" where that is damaged; "" where a limit was met.
+	// Found names what was found: "a PDF" in place of JSON, "gzip" where that is damaged; "" where a limit was met.
 	Found   string
 	Message string
 	cause   error
+	fatal   bool // it ends the upload wherever it is met
 }
 
 // Error gives the place and the message.

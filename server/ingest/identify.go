@@ -54,6 +54,6 @@ func Values(it payload.Item) Identity {
 	}
 	return Identity{Findings: []Finding{{
 		Code: CodeInvalidJSON, Severity: SeverityError,
-		Message: "the line is not one valid JSON value; every line of the file must be",
+		Message: "this is not one valid JSON value",
 	}}}
 }

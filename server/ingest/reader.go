@@ -6,7 +6,6 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 
 	"github.com/tallyman-dev/tallyman/payload"
@@ -18,37 +17,57 @@ const (
 
 	// keptBytes is how much is kept of an item above the limit.
 	keptBytes = 64 << 10
-
-	// A buffer grows from smallBuffer to what the longest line needs, and is given back above largeBuffer.
-	smallBuffer = 256 << 10
-	largeBuffer = 4 << 20
-
-	// emptyReads is how many reads in a row may return nothing before the source counts as broken.
-	emptyReads = 100
 )
 
-// Reader reads the items of a JSON Lines file, which may be compressed by gzip or zstd, also one in the other; its
-// content decides. It needs memory for the longest item and the decompressors' windows, whatever the size of the file.
+// Item is an item as it was read.
+type Item struct {
+	payload.Item
+	// Refusal says why it cannot be an item, without its place; nil for one that may be identified. What cannot be read in
+	// an upload of which other things can be is a refused item, so that it is counted and has an outcome.
+	Refusal *Finding
+}
+
+// Reader reads the items of an upload: JSON Lines, the elements of an array, or objects one after another, which may be
+// compressed by gzip or zstd, also one in the other; the content decides. It needs memory for the longest item and the
+// decompressors' windows, whatever the size of the upload.
 //
 // It is not safe for concurrent use. It owns no goroutines and needs no closing.
 type Reader struct {
 	config     ReaderConfig
 	source     source
-	in         io.Reader // decompressed; nil until opened
+	opened     bool
 	compressed bool
-	hash       hash.Hash
-
-	buf        []byte
-	start, end int   // unread bytes of buf
-	inErr      error // of in; what came before it is in buf
+	window     window
+	values     values // of the file at hand
+	item       int64
 	err        error // of Next, for good
-
-	offset  int64 // of buf[start] in the decompressed file
-	lines   int64 // complete lines before it
-	item    int64
-	sniffed bool // whether the file is known to be JSON Lines
-	kept    []byte
 }
+
+// values reads the values of one file. Its errors are those of the window, some as a *cutError, and a *FormatError.
+type values interface{ next() (value, error) }
+
+// value is a value of a file, or what stands in its place.
+type value struct {
+	data    []byte // until the next one is read
+	length  int64
+	line    int64 // from 1
+	offset  int64
+	refusal *refusal
+	spilled bool // above the limit; data is its beginning
+}
+
+// refusal says why something is no item.
+type refusal struct{ code, message string }
+
+// cutError says that an error cuts through a value.
+type cutError struct {
+	what string // before the number of the line
+	line int64
+	err  error
+}
+
+func (e *cutError) Error() string { return e.err.Error() }
+func (e *cutError) Unwrap() error { return e.err }
 
 // NewReader returns a Reader of src, which ends with io.EOF itself: any other error, also one that wraps it, is an upload
 // that was interrupted. It reads nothing yet. An error is that of the config.
@@ -56,27 +75,28 @@ func NewReader(src io.Reader, config ReaderConfig) (*Reader, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("read upload: %w", err)
 	}
+	config = config.withDefaults()
 	return &Reader{
-		config: config.withDefaults(),
+		config: config,
 		source: source{r: src},
-		hash:   sha256.New(),
-		buf:    make([]byte, smallBuffer),
+		window: window{hash: sha256.New(), maxItem: config.MaxItem, maxBytes: config.MaxBytes},
 	}, nil
 }
 
-// Next returns the next item, whose Data is valid until the next call. Blank lines within the limit are skipped. An item above the limit
-// is truncated to its first 64 KiB and not held in memory. It blocks while src does, and only while the next item has not
-// arrived.
+// Next returns the next item, whose Data is valid until the next call. What separates items is skipped. An item above the
+// limit is truncated to its first 64 KiB and not held in memory. It blocks while src does, and of JSON Lines only while the
+// next item has not arrived.
 //
-// At the end it returns io.EOF. A *FormatError says that the file cannot be read from here on; a line that it cuts
+// At the end it returns io.EOF. A *FormatError says that the upload cannot be read from here on; a value that it cuts
 // through is no item. An error that wraps ErrUploadChanged says that the bytes before Resume are not those committed.
 // Any other error wraps that of src. After an error it returns the same again.
-func (r *Reader) Next() (payload.Item, error) {
-	if r.err == nil && r.in == nil {
+func (r *Reader) Next() (Item, error) {
+	if r.err == nil && !r.opened {
+		r.opened = true
 		r.err = r.open()
 	}
 	if r.err != nil {
-		return payload.Item{}, r.err
+		return Item{}, r.err
 	}
 	it, err := r.next()
 	if err != nil {
@@ -85,7 +105,7 @@ func (r *Reader) Next() (payload.Item, error) {
 	return it, err
 }
 
-// Position returns where the next item starts. After an error of Next other than io.EOF it may lie inside a line.
+// Position returns where the next item starts. After an error of Next other than io.EOF it may lie inside a value.
 func (r *Reader) Position() (Position, error) {
 	var p Position
 	err := r.position(&p)
@@ -94,7 +114,7 @@ func (r *Reader) Position() (Position, error) {
 
 // position is Position that reuses the memory of p.
 func (r *Reader) position(p *Position) error {
-	a, ok := r.hash.(encoding.BinaryAppender)
+	a, ok := r.window.hash.(encoding.BinaryAppender)
 	if !ok {
 		return errors.New("take position: SHA-256 has no readable state")
 	}
@@ -102,8 +122,18 @@ func (r *Reader) position(p *Position) error {
 	if err != nil {
 		return fmt.Errorf("take position: %w", err)
 	}
-	*p = Position{Offset: r.offset, Line: r.lines, Item: r.item, Compressed: r.compressed, Hash: state}
+	*p = Position{Offset: r.window.consumed, Line: r.window.lines, Item: r.item, Encoding: r.encoding(), Hash: state}
 	return nil
+}
+
+func (r *Reader) encoding() Encoding {
+	switch _, isLines := r.values.(*lines); {
+	case !isLines && r.values != nil:
+		return Itemized
+	case r.compressed:
+		return Compressed
+	}
+	return Plain
 }
 
 // Received returns how many bytes have been read from the source.
@@ -111,58 +141,131 @@ func (r *Reader) Received() int64 { return r.source.read }
 
 func (r *Reader) open() error {
 	resume := r.config.Resume
-	if resume.Offset > 0 && !resume.Compressed {
-		if err := restoreHash(r.hash, resume.Hash); err != nil {
+	if resume.Offset > 0 && resume.Encoding == Plain {
+		if err := restoreHash(r.window.hash, resume.Hash); err != nil {
 			return err
 		}
-		r.in, r.offset, r.lines, r.item, r.sniffed = &r.source, resume.Offset, resume.Line, resume.Item, true
+		r.window.reset(&r.source)
+		r.window.offset, r.window.consumed, r.window.lines, r.item = resume.Offset, resume.Offset, resume.Line, resume.Item
+		r.values = &lines{window: &r.window}
 		return nil
 	}
 	in, compressed, err := decompress(&r.source, &r.config)
 	r.compressed = compressed
 	switch {
 	case err == nil:
-		r.in = in
-	case resume.Offset > 0:
+		r.window.reset(in)
+	case resume.Item > 0:
 		return r.changed(err)
 	default:
-		return r.failure(err, false)
+		return r.failure(err)
 	}
-	if resume.Offset > 0 {
-		return r.skip(resume)
+	switch {
+	case resume.Offset > 0 && resume.Encoding == Compressed:
+		return r.skipBytes(resume)
+	case resume.Item > 0:
+		return r.skipItems(resume)
 	}
-	for !headDecided(r.buf[:r.end]) && r.inErr == nil {
-		r.fill()
+	return r.begin()
+}
+
+// begin finds out how the values of the file at hand are written.
+func (r *Reader) begin() error {
+	w := &r.window
+	for !headDecided(w.unread()) && w.err == nil {
+		w.fill()
 	}
-	head := r.buf[:r.end]
-	if k, ok := sniffMagic(head[:min(len(head), sniffHead)]); ok {
+	if k, ok := sniffMagic(w.unread()[:min(len(w.unread()), sniffHead)]); ok {
 		return r.refuse(k)
 	}
-	if bytes.HasPrefix(head, []byte(byteOrderMark)) {
-		r.consume(len(byteOrderMark))
+	if bytes.HasPrefix(w.unread(), []byte(byteOrderMark)) {
+		w.consume(len(byteOrderMark))
+	}
+	line, whole, err := r.firstLine()
+	if err != nil {
+		return r.failure(err)
+	}
+	form := formOf(line, whole)
+	if form == undecided {
+		w.need(len(line) + sniffAhead)
+		line, ahead := w.unread()[:len(line)], w.unread()[len(line):]
+		if form = formBefore(line, ahead[:min(len(ahead), sniffAhead)], r.config.Objects); form == otherForm {
+			if w.err != nil && !atEnd(w.err) {
+				return r.failure(w.err)
+			}
+			return r.refuse(sniffText(bytes.Trim(line, jsonSpace), firstLine(ahead)))
+		}
+	}
+	r.values = &lines{window: w}
+	if form == jsonValues {
+		r.values = newElements(w)
 	}
 	return nil
 }
 
-// skip reads up to the position and checks that it reads what was read before.
-func (r *Reader) skip(to Position) error {
-	for r.offset < to.Offset {
-		if r.start == r.end {
-			if r.inErr != nil {
-				return r.changed(r.inErr)
-			}
-			r.fill()
+// firstLine passes over blank lines and returns the first other one, of a very long one the beginning. It is io.EOF when
+// there is none.
+func (r *Reader) firstLine() (line []byte, whole bool, err error) {
+	w := &r.window
+	for seen := 0; ; {
+		unread := w.unread()
+		i := bytes.IndexByte(unread[seen:], '\n')
+		seen += i + 1
+		if i < 0 {
+			seen = len(unread)
 		}
-		r.consume(int(min(int64(r.end-r.start), to.Offset-r.offset)))
+		switch line := unread[:seen]; {
+		case i >= 0 && blank(line):
+			w.consume(seen)
+			seen = 0
+		case i >= 0, atEnd(w.err) && !blank(line):
+			return line, true, nil
+		case w.err != nil && blank(line):
+			w.consume(seen)
+			return nil, false, w.err
+		case w.err == nil && seen <= sniffLine:
+			w.fill()
+		default: // whatever ends it is met again behind the line
+			return line, false, nil
+		}
 	}
+}
+
+// skipBytes reads up to the position and checks that it reads what was read before.
+func (r *Reader) skipBytes(to Position) error {
+	w := &r.window
+	for w.offset < to.Offset {
+		if !w.need(1) {
+			return r.changed(w.err)
+		}
+		w.consume(int(min(int64(len(w.unread())), to.Offset-w.offset)))
+	}
+	w.lines, r.item = to.Line, to.Item
+	r.values = &lines{window: w}
+	return r.compare(to)
+}
+
+// skipItems does the same by reading the items.
+func (r *Reader) skipItems(to Position) error {
+	if err := r.begin(); err != nil {
+		return r.changed(err)
+	}
+	for r.item < to.Item {
+		if _, err := r.next(); err != nil {
+			return r.changed(err)
+		}
+	}
+	return r.compare(to)
+}
+
+func (r *Reader) compare(to Position) error {
 	committed, err := to.Digest()
 	if err != nil {
 		return err
 	}
-	if got := [sha256.Size]byte(r.hash.Sum(nil)); got != committed {
+	if got := [sha256.Size]byte(r.window.hash.Sum(nil)); got != committed {
 		return r.changed(errors.New("its bytes differ"))
 	}
-	r.lines, r.item, r.sniffed = to.Line, to.Item, true
 	return nil
 }
 
@@ -175,157 +278,25 @@ func (r *Reader) changed(err error) error {
 	return fmt.Errorf("resume %s at byte %d: %w: %s", r.config.File, r.config.Resume.Offset, ErrUploadChanged, err.Error())
 }
 
-func (r *Reader) next() (payload.Item, error) {
-	for {
-		n, err := r.line()
-		if err != nil {
-			return payload.Item{}, err
-		}
-		line := trimEnd(r.buf[r.start : r.start+n])
-		long := int64(len(line)) > r.config.MaxItem
-		if !long && blank(line) {
-			r.consume(n)
-			r.lines++
-			continue
-		}
-		if !r.sniffed {
-			if err := r.sniff(n, !long); err != nil {
-				return payload.Item{}, err
-			}
-			line = trimEnd(r.buf[r.start : r.start+n]) // the buffer may have moved
-		}
-		it := payload.Item{Number: r.item + 1, File: r.config.File, Line: r.lines + 1, Offset: r.offset}
-		if long {
-			r.kept = append(r.kept[:0], line[:min(keptBytes, r.config.MaxItem)]...)
-			it.Data = r.kept
-			if it.Length, err = r.discard(); err != nil {
-				return payload.Item{}, err
-			}
-		} else {
-			it.Data, it.Length = line, int64(len(line))
-			r.consume(n)
-		}
-		r.item++
-		r.lines++
-		return it, nil
+func (r *Reader) next() (Item, error) {
+	v, err := r.values.next()
+	if err != nil {
+		return Item{}, r.failure(err)
 	}
+	r.item++
+	it := Item{Item: payload.Item{
+		Number: r.item, File: r.config.File, Line: v.line, Offset: v.offset, Data: v.data, Length: v.length,
+	}}
+	if v.refusal != nil {
+		it.Refusal = &Finding{Code: v.refusal.code, Severity: SeverityError, Message: v.refusal.message}
+	}
+	return it, nil
 }
 
-// line returns the length, with its end, of the line that the unread bytes begin with; of one above the limit, at least
-// as much as shows that.
-func (r *Reader) line() (int, error) {
-	for seen := 0; ; {
-		unread := r.buf[r.start:r.end]
-		if i := bytes.IndexByte(unread[seen:], '\n'); i >= 0 {
-			return seen + i + 1, nil
-		}
-		seen = len(unread)
-		switch {
-		case int64(seen) > r.config.MaxItem+1, seen > 0 && atEnd(r.inErr):
-			return seen, nil
-		case r.inErr != nil:
-			return 0, r.failure(r.inErr, seen > 0)
-		}
-		r.fill()
-	}
-}
-
-// discard reads to the end of the line without keeping it and returns its length.
-func (r *Reader) discard() (int64, error) {
-	begin, last := r.offset, byte(0)
-	for {
-		unread := r.buf[r.start:r.end]
-		i := bytes.IndexByte(unread, '\n')
-		if i < 0 {
-			i = len(unread)
-		}
-		if i > 0 {
-			last = unread[i-1]
-		}
-		r.consume(i)
-		if i < len(unread) || atEnd(r.inErr) {
-			break
-		}
-		if r.inErr != nil {
-			return 0, r.failure(r.inErr, true)
-		}
-		r.fill()
-	}
-	length := r.offset - begin
-	if last == '\r' {
-		length--
-	}
-	if r.start < r.end {
-		r.consume(1)
-	}
-	return length, nil
-}
-
-// sniff looks at the first line that is not blank, of which n bytes are there, and at what follows it as far as it must.
-func (r *Reader) sniff(n int, whole bool) error {
-	r.sniffed = true
-	if whole && clearlyLine(r.buf[r.start:r.start+n]) {
-		return nil
-	}
-	for whole && r.end-r.start < n+sniffAhead && r.inErr == nil {
-		r.fill()
-	}
-	unread := r.buf[r.start:r.end]
-	if k, ok := sniffLine(unread[:n], whole, unread[n:]); ok {
-		return r.refuse(k)
-	}
-	return nil
-}
-
-// fill reads once from the source, unless it has failed. It may move the unread bytes.
-func (r *Reader) fill() {
-	if r.inErr != nil {
-		return
-	}
-	if r.end == len(r.buf) || r.start == r.end {
-		r.makeRoom()
-	}
-	for range emptyReads {
-		n, err := r.in.Read(r.buf[r.end:])
-		r.end += n
-		r.inErr = err
-		if limit := r.config.MaxBytes; r.offset+int64(r.end-r.start) > limit {
-			r.inErr = &FormatError{Code: CodeTooLarge, CompressedOffset: r.source.read,
-				Message: fmt.Sprintf("the file has more than %d bytes, the limit %s", limit, SettingMaxBytes)}
-		}
-		if n > 0 || r.inErr != nil {
-			return
-		}
-	}
-	r.inErr = io.ErrNoProgress
-}
-
-// makeRoom moves the unread bytes to the front of a buffer with room behind them.
-func (r *Reader) makeRoom() {
-	unread := r.buf[r.start:r.end]
-	buf := r.buf
-	switch {
-	case len(buf) > largeBuffer && len(unread) < smallBuffer/2:
-		buf = make([]byte, smallBuffer)
-	case len(unread) > len(buf)/2:
-		// More than the longest line and what is read behind the first is never needed.
-		if size := min(2*int64(len(buf)), r.config.MaxItem+2*smallBuffer); size > int64(len(buf)) {
-			buf = make([]byte, size)
-		}
-	}
-	r.start, r.end = 0, copy(buf, unread)
-	r.buf = buf
-}
-
-func (r *Reader) consume(n int) {
-	r.hash.Write(r.buf[r.start : r.start+n])
-	r.start += n
-	r.offset += int64(n)
-}
-
-// failure completes an error met behind the unread bytes. inLine says that it cuts through a line.
-func (r *Reader) failure(err error, inLine bool) error {
+// failure completes an error met behind the unread bytes.
+func (r *Reader) failure(err error) error {
 	var format *FormatError
+	var cut *cutError
 	switch {
 	case r.source.err != nil: // also when a decompressor has come to its end in spite of it
 		return fmt.Errorf("read upload: %w", r.source.err)
@@ -335,18 +306,19 @@ func (r *Reader) failure(err error, inLine bool) error {
 		return fmt.Errorf("read upload: %w", err)
 	}
 	f := *format
-	f.File, f.Line, f.Offset = r.config.File, r.lines+1, r.offset+int64(r.end-r.start)
-	if inLine {
-		f.Message += fmt.Sprintf("; line %d is not complete and was not taken", f.Line)
+	f.File, f.Line, f.Offset = r.config.File, r.window.lines+1, r.window.offset+int64(len(r.window.unread()))
+	if errors.As(err, &cut) {
+		f.Line = cut.line
+		f.Message += fmt.Sprintf("; %s %d is not complete and was not taken", cut.what, cut.line)
 	}
 	return &f
 }
 
-// refuse says that the file, at the next line, is not JSON Lines.
+// refuse says that the file holds no items.
 func (r *Reader) refuse(k kind) error {
-	e := &FormatError{Code: CodeNotJSONLines, File: r.config.File, Line: r.lines + 1, Offset: r.offset,
-		CompressedOffset: r.offset, Found: k.name,
-		Message: fmt.Sprintf("this looks like %s, not like JSON Lines (one JSON value a line)", k.name)}
+	e := &FormatError{Code: CodeNotJSON, File: r.config.File, Line: r.window.lines + 1, Offset: r.window.offset,
+		CompressedOffset: r.window.offset, Found: k.name,
+		Message: fmt.Sprintf("this looks like %s, not like JSON", k.name)}
 	if r.compressed {
 		e.CompressedOffset = 0
 	}
@@ -354,12 +326,6 @@ func (r *Reader) refuse(k kind) error {
 		e.Message += "; " + k.hint
 	}
 	return e
-}
-
-// trimEnd returns a line without its end.
-func trimEnd(line []byte) []byte {
-	line = bytes.TrimSuffix(line, []byte("\n"))
-	return bytes.TrimSuffix(line, []byte("\r"))
 }
 
 // blank reports whether a line holds nothing but white space.

@@ -50,11 +50,22 @@ func zstdOf(t testing.TB, data string, options ...zstd.EOption) string {
 // readAll returns copies of all items and the error that ended them, nil for the end of the file.
 func readAll(t testing.TB, src io.Reader, config ReaderConfig) ([]payload.Item, error) {
 	t.Helper()
+	items, err := readItems(t, src, config)
+	var plain []payload.Item
+	for _, it := range items {
+		plain = append(plain, it.Item)
+	}
+	return plain, err
+}
+
+// readItems is readAll with what is refused.
+func readItems(t testing.TB, src io.Reader, config ReaderConfig) ([]Item, error) {
+	t.Helper()
 	r, err := NewReader(src, config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var items []payload.Item
+	var items []Item
 	for {
 		it, err := r.Next()
 		if err != nil {
@@ -92,7 +103,10 @@ func TestReaderLines(t *testing.T) {
 		"blank lines count": {"\n\r\n{}\n \n{}\n\n", []payload.Item{item(1, 3, 3, "{}"), item(2, 5, 8, "{}")}},
 		"spaces are kept":   {"  {} \n", []payload.Item{item(1, 1, 0, "  {} ")}},
 		"every item bad":    {"{bad\n{\"a\":\n{]\n", []payload.Item{item(1, 1, 0, "{bad"), item(2, 2, 5, `{"a":`), item(3, 3, 11, "{]")}},
-		"trailing commas":   {"{},\n{},\n", []payload.Item{item(1, 1, 0, "{},"), item(2, 2, 4, "{},")}},
+		"trailing commas":   {"{},\n{} , \n", []payload.Item{item(1, 1, 0, "{}"), item(2, 2, 4, "{}")}},
+		"leading commas":    {"{}\n ,{}\n, {}", []payload.Item{item(1, 1, 0, "{}"), item(2, 2, 5, "{}"), item(3, 3, 10, "{}")}},
+		"lines of commas":   {"{}\n,\n{}\n , \n\n{}", []payload.Item{item(1, 1, 0, "{}"), item(2, 3, 5, "{}"), item(3, 6, 13, "{}")}},
+		"bad commas":        {"{}\n,1\n2,\n,,\n", []payload.Item{item(1, 1, 0, "{}"), item(2, 2, 3, ",1"), item(3, 3, 6, "2,"), item(4, 4, 9, ",,")}},
 		"first is no JSON":  {"oops\n{\"a\":1}\n", []payload.Item{item(1, 1, 0, "oops"), item(2, 2, 5, `{"a":1}`)}},
 		"cut off, another":  {"{\"a\":{\n{\"a\":1}\n", []payload.Item{item(1, 1, 0, `{"a":{`), item(2, 2, 7, `{"a":1}`)}},
 		"any value":         {"1\n\"s\"\nnull\n[2]\n", []payload.Item{item(1, 1, 0, "1"), item(2, 2, 2, `"s"`), item(3, 3, 6, "null"), item(4, 4, 11, "[2]")}},

@@ -31,11 +31,11 @@ func TestReaderResumes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if position.Compressed != (form != "plain") {
-				t.Fatalf("%s: the position says compressed %t", form, position.Compressed)
+			if (position.Encoding == Compressed) != (form != "plain") {
+				t.Fatalf("%s: the position has encoding %q", form, position.Encoding)
 			}
 			rest := data
-			if !position.Compressed {
+			if position.Encoding == Plain {
 				rest = data[position.Offset:]
 			}
 			again := config

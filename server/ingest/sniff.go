@@ -1,32 +1,25 @@
 package ingest
 
-import (
-	"bytes"
-	"encoding/json"
-)
+import "bytes"
 
 const (
 	// sniffHead is how much of a file's beginning tells what it is; a tar archive says so at byte 257.
 	sniffHead = 512
 
-	// sniffAhead is how much is read behind the first line when that line alone does not tell.
+	// sniffAhead is how much is read behind the first line when that line alone does not tell, in bytes.
 	sniffAhead = 64 << 10
 )
 
-// kind is a type of file that is not JSON Lines. Its name fits behind "this looks like".
+// kind is a type of file that holds no items. Its name fits behind "this looks like".
 type kind struct {
 	name string
 	// hint says what to do about it; "" where nothing sensible can be said.
 	hint string
 }
 
-const later = "a later release will read it; until then, "
-
 var (
-	jsonArray  = kind{"a JSON array", later + "jq -c '.[]' FILE makes JSON Lines of it"}
-	jsonPretty = kind{"a pretty-printed JSON object", later + "jq -c . FILE makes JSON Lines of it"}
-	tarArchive = kind{"a tar archive", later + "unpack it"}
-	zipArchive = kind{"a ZIP archive", later + "unpack it"}
+	tarArchive = kind{"a tar archive", "unpack it"}
+	zipArchive = kind{"a ZIP archive", "unpack it"}
 	utf16Text  = kind{"UTF-16 text", "convert it to UTF-8: iconv -t UTF-8"}
 	utf32Text  = kind{"UTF-32 text", "convert it to UTF-8: iconv -t UTF-8"}
 	binaryData = kind{"binary data", ""}
@@ -99,60 +92,7 @@ func headDecided(head []byte) bool {
 	return len(text) >= 4 && text[0] == '{' && text[1] != '\\' && text[1] != 0
 }
 
-// clearlyLine reports whether the first line that is not blank is that of JSON Lines, so that nothing behind it matters.
-// A bad item is still an item: this asks what the file was meant to be.
-func clearlyLine(line []byte) bool {
-	line = bytes.Trim(line, jsonSpace)
-	if line[0] == '{' {
-		return !opensMore(line)
-	}
-	return line[0] != '[' && json.Valid(line)
-}
-
-// opensMore reports whether a line ends as one of a pretty-printed value does: inside it, and not inside a string.
-func opensMore(line []byte) bool {
-	switch line[len(line)-1] {
-	case '{', '[', ',', ':':
-		depth, inString := brackets(line)
-		return depth > 0 && !inString
-	}
-	return false
-}
-
-// sniffLine tells what a file is whose first line that is not blank is no clear line of JSON Lines. whole says that line
-// is all of it, ahead is what follows it, up to sniffAhead bytes. It answers false for JSON Lines, however bad: only what
-// is clearly something else is refused as a whole.
-func sniffLine(line []byte, whole bool, ahead []byte) (kind, bool) {
-	line = bytes.Trim(line, jsonSpace)
-	if len(line) == 0 {
-		return kind{}, false // white space above the limit: a bad item
-	}
-	next := firstLine(ahead)
-	switch line[0] {
-	case '{':
-		// The line opens a value. Another complete object in the next line says that it was only broken off.
-		depth, _ := brackets(next)
-		object := len(next) > 0 && next[0] == '{' && next[len(next)-1] == '}' && depth == 0
-		return jsonPretty, whole && len(next) > 0 && !object
-	case '[':
-		first := bytes.Trim(line[1:], jsonSpace)
-		if len(first) == 0 {
-			first = next
-		}
-		objects := len(first) > 0 && first[0] == '{'
-		depth, _ := brackets(line)
-		if !whole || depth > 0 {
-			return jsonArray, !whole || objects || opensMore(line)
-		}
-		// Complete in one line. With others behind it, it is a line like them.
-		return jsonArray, objects && len(next) == 0
-	}
-	if anyObject(ahead) {
-		return kind{}, false
-	}
-	return sniffText(line, next), true
-}
-
+// sniffText tells what a text is that is not JSON, by its first line and the next.
 func sniffText(line, next []byte) kind {
 	head := line[:min(len(line), sniffHead)]
 	lower := bytes.ToLower(head)
@@ -180,42 +120,3 @@ func sniffText(line, next []byte) kind {
 }
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
-
-// brackets returns how many brackets are open at the end of a piece of JSON, and whether that end is inside a string.
-func brackets(b []byte) (depth int, inString bool) {
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{', c == '[':
-			depth++
-		case c == '}', c == ']':
-			depth--
-		}
-	}
-	return depth, inString
-}
-
-// firstLine returns the first line that is not blank, trimmed; nil when there is none.
-func firstLine(b []byte) []byte {
-	for line := range bytes.Lines(b) {
-		if line = bytes.Trim(line, jsonSpace); len(line) > 0 {
-			return line
-		}
-	}
-	return nil
-}
-
-// anyObject reports whether a line begins as an item does.
-func anyObject(b []byte) bool {
-	for line := range bytes.Lines(b) {
-		line = bytes.TrimLeft(line, " \t")
-		if bytes.HasPrefix(line, []byte(`{"`)) || bytes.HasPrefix(line, []byte("{}")) {
-			return true
-		}
-	}
-	return false
-}

@@ -375,7 +375,7 @@ type SubmitUploadResponse struct {
 	// The job takes no more items: it was stopped or the file cannot be read. GetJob says why.
 	JobStopped bool `protobuf:"varint,7,opt,name=job_stopped,json=jobStopped,proto3" json:"job_stopped,omitempty"`
 	// SHA-256 of the bytes before resume_offset, by which the client makes sure that it still has the same file: only in
-	// the first response, and empty for a compressed file, which the coordinator checks itself as it is sent again.
+	// the first response, and empty for anything but plain JSON Lines, which the coordinator checks itself as it is sent again.
 	ResumeSha256  []byte `protobuf:"bytes,8,opt,name=resume_sha256,json=resumeSha256,proto3" json:"resume_sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -51,7 +51,7 @@ func Run(ctx context.Context, src io.ReadCloser, config Config) (Summary, error)
 	}
 	c := &checker{config: config, options: options, ingest: ingest.Annotations(options)}
 	reader := config.Limits
-	reader.File = config.File
+	reader.File, reader.Objects = config.File, true
 	read, err := ingest.Run(ctx, src, ingest.Config{
 		Reader:   reader,
 		Cut:      config.Cut,

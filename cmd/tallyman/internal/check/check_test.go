@@ -73,8 +73,8 @@ func TestDefaultSourceDB(t *testing.T) {
 
 func TestUnreadableFile(t *testing.T) {
 	summary, findings := run(t, "%PDF-1.7\n", check.Config{})
-	if summary.Readable || summary.OK() || len(findings) != 1 || findings[0].Code != ingest.CodeNotJSONLines {
-		t.Errorf("summary %+v with findings %v, want one %s", summary, findings, ingest.CodeNotJSONLines)
+	if summary.Readable || summary.OK() || len(findings) != 1 || findings[0].Code != ingest.CodeNotJSON {
+		t.Errorf("summary %+v with findings %v, want one %s", summary, findings, ingest.CodeNotJSON)
 	}
 }
 
