@@ -77,14 +77,14 @@ type tally struct {
 const mostLoss = 10
 
 func (p *parser) suspects(t *tally) bool {
-	clear := t.gain > 0 && (t.loss+t.unmapped)*mostLoss <= t.gain && t.gain*2 >= t.moved
+	plain := t.gain > 0 && (t.loss+t.unmapped)*mostLoss <= t.gain && t.gain*2 >= t.moved
 	switch {
 	case t.past > 0:
-		return clear || t.exact && t.unmapped == 0
+		return plain || t.exact && t.unmapped == 0
 	case t.gain < 3: // two must be all there are
-		return clear && t.gain == 2 && t.moved == 2 && t.odd == 0
+		return plain && t.gain == 2 && t.moved == 2 && t.odd == 0
 	default:
-		return clear && t.odd*mostLoss <= t.still
+		return plain && t.odd*mostLoss <= t.still
 	}
 }
 
@@ -166,7 +166,7 @@ func (p *parser) edges() (edges [units][]edge, lengths [units]int) {
 					if isEnd := o.index%2 == 1; isEnd {
 						inner = before
 					}
-					clean := inner >= 0 && !unicode.IsSpace(inner) && !(isOfWord(before) && isOfWord(after))
+					clean := inner >= 0 && !unicode.IsSpace(inner) && (!isOfWord(before) || !isOfWord(after))
 					edges[u][o.index] = edge{true, clean, lengths[codePoints]}
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/tallyman-dev/tallyman/annotation"
@@ -126,14 +127,14 @@ func TestSuspectOffsetsBesideOthers(t *testing.T) {
 	raw := item(`"text":"é é é words"`, `"denotations":[{"begin":-1,"end":3,"obj":"A"},{"begin":9,"end":14,"obj":"A"},{"begin":0,"end":"x","obj":"A"}]`,
 		`"blocks":[{"span":[{"begin":0,"end":2},{"begin":9,"end":14}],"obj":"A"}]`)
 	_, findings := annotation.Options{}.Parse([]byte(raw))
-	told := ""
+	var told []string
 	for _, f := range findings {
 		if strings.Contains(f.Message, looksLike+"bytes (UTF-8); count Unicode code points.") {
-			told += f.Path + " "
+			told = append(told, f.Path)
 		}
 	}
-	if want := "denotations[1].end blocks[0].span[1].end "; told != want {
-		t.Errorf("told of %s, want %s: %v", told, want, findings)
+	if diff := cmp.Diff([]string{"denotations[1].end", "blocks[0].span[1].end"}, told); diff != "" {
+		t.Errorf("told of (-want +got):\n%s", diff)
 	}
 	raw = item(`"text":"naïve Bayes"`, `"denotations":[{"begin":6,"end":14,"obj":"A"},{"begin":0,"end":5,"obj":"A"}]`)
 	if _, findings = (annotation.Options{}).Parse([]byte(raw)); suspected(t, findings) != "" {

@@ -174,7 +174,8 @@ type Reader interface {
 	// Export calls yield with every document of a project, in order of sourcedb and sourceid (by bytes), as one item each:
 	// offsets are those in the document's text, ids those of the document, and every collection is in order of job, item
 	// number and the order within the item. Documents whose annotations were cleared come with empty collections. It uses
-	// memory for a bounded number of documents. An error of yield ends it and is returned as it is. An unknown project
+	// A relation that an attribute is about and whose id a denotation or block has, too, is given another id, so that what is
+	// exported means the same when it is stored again. It uses memory for a bounded number of documents. An error of yield ends it and is returned as it is. An unknown project
 	// has no documents.
 	Export(ctx context.Context, project string, yield func(*annotation.Item) error) error
 

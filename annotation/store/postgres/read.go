@@ -8,6 +8,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/annotation/store"
+	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 )
 
@@ -38,7 +39,7 @@ SELECT project_document_id, id, subj, pred, obj FROM annotation_relations
 WHERE project_document_id = ANY($1) AND traits < 4 ORDER BY job_id, item, ordinal`
 
 	sqlAttributesOfHomes = `
-SELECT project_document_id, id, subj, pred, obj::text FROM annotation_attributes
+SELECT project_document_id, id, of_relation, subj, pred, obj::text FROM annotation_attributes
 WHERE project_document_id = ANY($1) AND traits < 4 ORDER BY job_id, item, ordinal`
 )
 
@@ -148,13 +149,18 @@ func (s *Store) group(ctx context.Context, group []listed) ([]*annotation.Item, 
 		})
 		return err
 	})
+	aboutRelations := make(map[int64][]int)
 	b.Queue(sqlAttributesOfHomes, homes).Query(func(rows pgx.Rows) error {
 		var home int64
+		var ofRelation bool
 		var a annotation.Attribute
 		var value string
-		_, err := pgx.ForEachRow(rows, []any{&home, &a.ID, &a.Subj, &a.Pred, &value}, func() (err error) {
+		_, err := pgx.ForEachRow(rows, []any{&home, &a.ID, &ofRelation, &a.Subj, &a.Pred, &value}, func() (err error) {
 			if a.Value, err = annotation.ParseValue([]byte(value)); err != nil {
 				return fmt.Errorf("read attribute %s: %w", a.ID, err)
+			}
+			if ofRelation {
+				aboutRelations[home] = append(aboutRelations[home], len(byHome[home].Attributes))
 			}
 			byHome[home].Attributes = append(byHome[home].Attributes, a)
 			return nil
@@ -164,6 +170,9 @@ func (s *Store) group(ctx context.Context, group []listed) ([]*annotation.Item, 
 	b.Queue("commit")
 	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
 		return nil, err
+	}
+	for home, indexes := range aboutRelations {
+		ids.Distinguish(byHome[home], indexes)
 	}
 	return items, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/annotation/store"
+	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 )
 
@@ -30,7 +31,7 @@ WHERE s.project_document_id = ? AND s.traits < 4 ORDER BY s.job_id, s.item, s.or
 SELECT id, subj, pred, obj FROM annotation_relations WHERE project_document_id = ? AND traits < 4 ORDER BY job_id, item, ordinal`
 
 	sqlAttributesOfHome = `
-SELECT id, subj, pred, obj FROM annotation_attributes WHERE project_document_id = ? AND traits < 4 ORDER BY job_id, item, ordinal`
+SELECT id, of_relation, subj, pred, obj FROM annotation_attributes WHERE project_document_id = ? AND traits < 4 ORDER BY job_id, item, ordinal`
 )
 
 // listed is a document of a project.
@@ -138,7 +139,12 @@ func (s *Store) document(ctx context.Context, e exporter, d listed) (*annotation
 	var a annotation.Attribute
 	var value []byte
 	var invalid error
-	err = each(e.attributes, []any{&a.ID, &a.Subj, &a.Pred, &value}, func() {
+	var ofRelation bool
+	var aboutRelations []int
+	err = each(e.attributes, []any{&a.ID, &ofRelation, &a.Subj, &a.Pred, &value}, func() {
+		if ofRelation {
+			aboutRelations = append(aboutRelations, len(item.Attributes))
+		}
 		if a.Value, err = annotation.ParseValue(value); err != nil {
 			invalid = fmt.Errorf("read attribute %s: %w", a.ID, err)
 		}
@@ -147,6 +153,7 @@ func (s *Store) document(ctx context.Context, e exporter, d listed) (*annotation
 	if err == nil {
 		err = invalid
 	}
+	ids.Distinguish(item, aboutRelations)
 	return item, err
 }
 

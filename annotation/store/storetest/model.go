@@ -192,6 +192,10 @@ func (m *model) check(got *annotation.Item, text string) error {
 	if err := checkNames(names); err != nil {
 		return err
 	}
+	taken := make(map[string]bool, len(names))
+	for _, n := range names {
+		taken[n.id] = true
+	}
 	names = nil
 	for i, r := range m.ties {
 		g := got.Relations[i]
@@ -199,7 +203,16 @@ func (m *model) check(got *annotation.Item, text string) error {
 			return fmt.Errorf("relation %d is %+v, want %s %s %s", i, g, idOf[r.subj], r.pred, idOf[r.obj])
 		}
 		idOf[r] = g.ID
-		names = append(names, modelName{r.job, r.item, false, i, r.given, g.ID, r.unnamed})
+		id := g.ID
+		if slices.ContainsFunc(m.notes, func(a *modelTie) bool { return a.subj == any(r) }) {
+			if taken[id] {
+				return fmt.Errorf("attributes of relation %d are about a span that is called %s, too", i, id)
+			}
+			if own, changed := strings.CutSuffix(id, ".r1"); changed && taken[own] {
+				id = own // it has the other one only in exports
+			}
+		}
+		names = append(names, modelName{r.job, r.item, false, i, r.given, id, r.unnamed})
 	}
 	if err := checkNames(names); err != nil {
 		return err

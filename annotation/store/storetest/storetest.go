@@ -79,6 +79,7 @@ func Test(t *testing.T, engine Engine) {
 		"Views":               testViews,
 		"ExportPages":         testExportPages,
 		"ExportEnds":          testExportEnds,
+		"RoundTrip":           testRoundTrip,
 		"RealDocuments":       testRealDocuments,
 		"RealPassages":        testRealPassages,
 	} {
