@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 	"github.com/tallyman-dev/tallyman/worker"
+	"github.com/tallyman-dev/tallyman/worker/annotations"
 	"github.com/tallyman-dev/tallyman/worker/process"
 )
 
@@ -50,8 +52,9 @@ func (e *execution) flags(flags *pflag.FlagSet) {
 const execHelp = `
 --exec has items of any kind handled by a command of yours, in a process for each batch in hand. It gets an item a
 line and answers each with a line: {} stored, {"error":"…"} rejected, {"warning":"…"} stored, {"skip":"…"} skipped;
-each may have a "result", which tallyman results gives back. What kills its process is found, down to the item, and
-costs nothing else. docs/exec.md has the rest; examples/exec has commands to begin with.
+each may have a "result", which tallyman results gives back; {"annotations":{…}} goes into the annotation store
+instead, for the project of the job. What kills its process is found, down to the item, and costs nothing else.
+docs/exec.md has the rest; examples/exec has commands to begin with.
 `
 
 // check refuses flags that do not go together: those of a command without one, and a kind that is not a command's.
@@ -76,8 +79,6 @@ func (e *execution) check(flags *pflag.FlagSet, kind string) error {
 		return usageError("--kind %s has its own handler; give what --%s handles another name", kind, execFlag)
 	case e.isolate:
 		return usageError("--%s is for annotations; what --%s handles is in processes of its own anyway", isolateFlag, execFlag)
-	case flags.Changed("store"):
-		return usageError("--store is for annotations; what a command answers is kept with the job, see `tallyman results`")
 	}
 	if err := e.config.Validate(); err != nil {
 		return usageError("--%s: %w", execFlag, err)
@@ -96,8 +97,9 @@ func (e *execution) annotationHandlers(ctx context.Context, dsn string, logger *
 	return annotationHandlers(ctx, dsn)
 }
 
-// commandHandlers returns the handler for one kind.
-func (e *execution) commandHandlers(kind string, stderr io.Writer, logger *slog.Logger) (handlers, error) {
+// commandHandlers returns the handler for one kind. What it makes of items goes on into the annotation store that the DSN
+// names, if that is annotations; without a DSN nothing does.
+func (e *execution) commandHandlers(ctx context.Context, kind, dsn string, stderr io.Writer, logger *slog.Logger) (handlers, error) {
 	config := e.config
 	config.Logger = logger
 	if e.stderr {
@@ -107,7 +109,17 @@ func (e *execution) commandHandlers(kind string, stderr io.Writer, logger *slog.
 	if err != nil {
 		return handlers{}, err
 	}
-	return handlers{byKind: map[string]worker.Handler{kind: h}, close: h.Close}, nil
+	byKind := func(st *annotations.Handler) map[string]worker.Handler {
+		return map[string]worker.Handler{kind: annotations.NewResults(h, st)}
+	}
+	if dsn == "" {
+		return handlers{byKind: byKind(nil), close: h.Close}, nil
+	}
+	st, end, err := openAnnotations(ctx, dsn)
+	if err != nil {
+		return handlers{}, errors.Join(err, h.Close())
+	}
+	return handlers{byKind: byKind(st), close: func() error { return errors.Join(h.Close(), end()) }}, nil
 }
 
 // again returns the flags of the command as they were given, with a space before each.

@@ -74,6 +74,43 @@ func TestRunExecBatch(t *testing.T) {
 	}
 }
 
+// What a command finds in items is stored as annotations of their documents, validated as those of a collection.
+func TestRunExecAnnotations(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(t.TempDir(), "documents.jsonl")
+	items := `{"sourcedb":"PubMed","sourceid":"1","text":"Aspirin helps."}
+{"sourcedb":"PubMed","sourceid":"2","text":"Tea helps."}
+{"text":"It helps nobody."}
+`
+	if err := os.WriteFile(path, []byte(items), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const command = `while read -r line; do case $line in
+*Aspirin*) echo '{"result":{"annotations":{"denotations":[{"span":{"begin":0,"end":7},"obj":"Chemical"}]}}}';;
+*) echo '{"result":{"annotations":{}}}';; esac; done`
+	r := must(t, exitWithErrors, "run", path, "--data", dir, "--project", "chemistry", "--exec", command)
+	for _, want := range []string{"stored     2", "rejected   1", "MISSING_SOURCEDB",
+		"tallyman export --project chemistry"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("there is no %q in\n%s", want, r.stdout)
+		}
+	}
+	want := `{"sourcedb":"PubMed","sourceid":"1","text":"Aspirin helps.","denotations":[{"id":"T1","span":{"begin":0,"end":7},"obj":"Chemical"}]}
+{"sourcedb":"PubMed","sourceid":"2","text":"Tea helps."}
+`
+	if diff := cmp.Diff(want, must(t, exitOK, "export", "--data", dir, "--project", "chemistry").stdout); diff != "" {
+		t.Errorf("export (-want +got):\n%s", diff)
+	}
+	if got := must(t, exitOK, "results", "--data", dir, "--job", "1").stdout; got != "" {
+		t.Errorf("results besides: %s", got)
+	}
+	r = must(t, exitWithErrors, "run", path, "--data", dir, "--exec", command)
+	if want := "the result is annotations, and the job has no project to store them for (--project)"; !strings.Contains(r.stdout, want) {
+		t.Errorf("there is no %q in\n%s", want, r.stdout)
+	}
+}
+
 // A worker beside a server handles jobs of its kind.
 func TestWorkExec(t *testing.T) {
 	t.Parallel()
@@ -95,7 +132,6 @@ func TestExecUsage(t *testing.T) {
 		{[]string{"work", "--exec-ready", "--exec-mode", "stream"}, "--exec-mode, --exec-ready without --exec"},
 		{[]string{"work", "--exec", " "}, "--exec: no command"},
 		{[]string{"work", "--exec", "cat", "--kind", "annotations"}, "--kind annotations has its own handler"},
-		{[]string{"work", "--exec", "cat", "--store", "sqlite:x"}, "--store is for annotations"},
 		{[]string{"work", "--exec", "cat", "--exec-mode", "both"}, `--exec: mode "both": choose stream or batch`},
 		{[]string{"work", "--exec", "cat", "--exec-mode", "batch", "--exec-item-timeout", "1s"}, "exec-item-timeout is for mode stream"},
 		{[]string{"work", "--exec", "cat", "--exec-output", "text"}, "output is kept in mode batch only"},

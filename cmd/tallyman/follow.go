@@ -151,7 +151,8 @@ func (f *follower) conclude(ctx context.Context, c *client.Client, job *tallyman
 	}
 	if job.GetKind() != tallymanv1.KindAnnotations {
 		next = append(next, fmt.Sprintf("tallyman results --job %[1]d%[2]s > job-%[1]d-results.jsonl", job.GetJobId(), where))
-	} else if job.GetProject() != "" {
+	}
+	if job.GetProject() != "" {
 		store := where
 		if f.otherStore || p.server != "" || !folder.Exists(p.data) {
 			store = " --store STORE" // its name may hold a password, or only the workers know it

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tallyman-dev/tallyman/annotation/store"
-	"github.com/tallyman-dev/tallyman/annotation/store/open"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 	"github.com/tallyman-dev/tallyman/worker"
 	"github.com/tallyman-dev/tallyman/worker/annotations"
@@ -86,13 +85,12 @@ func isolatedHandlers(ctx context.Context, dsn string, logger *slog.Logger) (han
 	if err != nil {
 		return handlers{}, usageError("--%s: %w", isolateFlag, err)
 	}
-	st, err := open.Open(ctx, dsn)
+	h, end, err := openAnnotations(ctx, dsn)
 	if err != nil {
 		return handlers{}, errors.Join(err, processes.Close())
 	}
-	h := isolated{annotations.New(st, nil), processes}
 	return handlers{
-		byKind: map[string]worker.Handler{tallymanv1.KindAnnotations: h},
-		close:  func() error { return errors.Join(processes.Close(), h.Handler.Close(), st.Close()) },
+		byKind: map[string]worker.Handler{tallymanv1.KindAnnotations: isolated{h, processes}},
+		close:  func() error { return errors.Join(processes.Close(), end()) },
 	}, nil
 }

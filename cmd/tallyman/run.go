@@ -125,7 +125,7 @@ func (f *follower) run(ctx context.Context, config server.Config, storeDSN strin
 // handlers returns those of the jobs that are followed.
 func (f *follower) handlers(ctx context.Context, storeDSN string, logger *slog.Logger) (handlers, error) {
 	if f.exec.chosen() {
-		return f.exec.commandHandlers(f.submission.kind, f.progress, logger)
+		return f.exec.commandHandlers(ctx, f.submission.kind, storeDSN, f.progress, logger)
 	}
 	return f.exec.annotationHandlers(ctx, storeDSN, logger)
 }

@@ -55,7 +55,7 @@ finishes what it has in hand or gives it back; a second one kills it. Without a 
 on at another of those that --server names when its own is gone.
 
 All workers of one coordinator must use one annotation store. Beside a server of the data folder that is known; a
-worker of another server needs --store.
+worker of another server needs --store, one with --exec only if its command finds annotations.
 ` + execHelp,
 		Example: `  tallyman work
   tallyman work --server 10.0.0.5:7650,10.0.0.6:7650 --store postgres://tallyman@db/tallyman --slots 8
@@ -113,7 +113,7 @@ func (p *program) work(ctx context.Context, w working) error {
 // handlers returns those of a worker.
 func (p *program) handlers(ctx context.Context, w working) (handlers, error) {
 	if w.exec.chosen() {
-		return w.exec.commandHandlers(cmp.Or(w.kind, execKind), p.stderr, w.config.Logger)
+		return w.exec.commandHandlers(ctx, cmp.Or(w.kind, execKind), w.store, p.stderr, w.config.Logger)
 	}
 	if w.store == "" {
 		return handlers{}, usageError("--store is needed with --server: name the annotation store that all workers of %s share, "+

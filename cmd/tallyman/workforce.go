@@ -28,15 +28,21 @@ type handlers struct {
 
 // annotationHandlers returns the handler of annotations, on the store that the DSN names.
 func annotationHandlers(ctx context.Context, dsn string) (handlers, error) {
-	st, err := open.Open(ctx, dsn)
+	h, end, err := openAnnotations(ctx, dsn)
 	if err != nil {
 		return handlers{}, err
 	}
-	h := annotations.New(st, nil)
-	return handlers{
-		byKind: map[string]worker.Handler{tallymanv1.KindAnnotations: h},
-		close:  func() error { return errors.Join(h.Close(), st.Close()) },
-	}, nil
+	return handlers{byKind: map[string]worker.Handler{tallymanv1.KindAnnotations: h}, close: end}, nil
+}
+
+// openAnnotations opens the handler of annotations on the store that the DSN names; end closes both.
+func openAnnotations(ctx context.Context, dsn string) (h *annotations.Handler, end func() error, err error) {
+	st, err := open.Open(ctx, dsn)
+	if err != nil {
+		return nil, nil, err
+	}
+	h = annotations.New(st, nil)
+	return h, func() error { return errors.Join(h.Close(), st.Close()) }, nil
 }
 
 // checkSlots refuses a number of batches worked on at a time that no worker can have.

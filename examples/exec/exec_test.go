@@ -64,6 +64,24 @@ func TestWords(t *testing.T) {
 	}
 }
 
+func TestChemicals(t *testing.T) {
+	if !found("python3") {
+		t.Skip("SKIPPED: no python3 on the PATH, so that the example is not run")
+	}
+	var got []string
+	for _, r := range try(t, process.Config{Command: "python3 chemicals.py"}) {
+		got = append(got, r.Outcome.String()+" "+string(r.Value))
+	}
+	want := []string{
+		`stored {"annotations": {"denotations": [{"span": {"begin": 0, "end": 7}, "obj": "Chemical"}]}}`,
+		`stored {"annotations": {"denotations": []}}`,
+		`stored {"annotations": {"denotations": []}}`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func found(program string) bool {
 	_, err := exec.LookPath(program)
 	return err == nil

@@ -97,24 +97,9 @@ const stretchBytes = 4 << 20
 // and accuse nobody while the store, or a source of documents, is unavailable, the cause of ctx, or a permanent one for a
 // job that this handler cannot serve.
 func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
-	options := annotation.Options{DefaultSourceDB: b.DefaultSourceDB}
-	if err := options.Validate(); err != nil {
-		return worker.Permanent(fmt.Errorf("read the job's settings: %w", err))
-	}
-	if !slices.Contains(store.Modes(), b.Mode) {
-		return worker.Permanent(fmt.Errorf("this worker does not know mode %q; it knows %s", b.Mode, strings.Join(store.Modes(), ", ")))
-	}
-	w, err := h.writerFor(ctx, b.ClusterID)
+	a, err := h.begin(ctx, b)
 	if err != nil {
-		return ended(ctx, err)
-	}
-	a := attempt{
-		batch: b, writer: w, options: options, sources: h.sources,
-		lease: store.Lease{Batch: b.ID, Attempt: b.Attempt, Job: b.JobID, Deadline: b.Deadline, Ancestors: b.Ancestors},
-		job:   store.Job{ID: b.JobID, Project: b.Project, Mode: b.Mode, Overlaps: b.Overlaps},
-	}
-	if err := w.Begin(ctx, a.lease); err != nil {
-		return ended(ctx, err)
+		return err
 	}
 	for items, first := b.Open(), b.Done; len(items) > 0; {
 		n, bytes := 0, 0
@@ -128,6 +113,31 @@ func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
 		items, first = items[n:], first+n
 	}
 	return nil
+}
+
+// begin begins an attempt: nothing that an earlier one at the batch still does changes anything from then on.
+func (h *Handler) begin(ctx context.Context, b *worker.Batch) (*attempt, error) {
+	options := annotation.Options{DefaultSourceDB: b.DefaultSourceDB}
+	if err := options.Validate(); err != nil {
+		return nil, worker.Permanent(fmt.Errorf("read the job's settings: %w", err))
+	}
+	if !slices.Contains(store.Modes(), b.Mode) {
+		return nil, worker.Permanent(fmt.Errorf("this worker does not know mode %q; it knows %s", b.Mode,
+			strings.Join(store.Modes(), ", ")))
+	}
+	w, err := h.writerFor(ctx, b.ClusterID)
+	if err != nil {
+		return nil, ended(ctx, err)
+	}
+	a := attempt{
+		batch: b, writer: w, options: options, sources: h.sources, report: b.Report,
+		lease: store.Lease{Batch: b.ID, Attempt: b.Attempt, Job: b.JobID, Deadline: b.Deadline, Ancestors: b.Ancestors},
+		job:   store.Job{ID: b.JobID, Project: b.Project, Mode: b.Mode, Overlaps: b.Overlaps},
+	}
+	if err := w.Begin(ctx, a.lease); err != nil {
+		return nil, ended(ctx, err)
+	}
+	return &a, nil
 }
 
 // ended tells the end of a context from what it made of a call.
@@ -153,6 +163,8 @@ type attempt struct {
 	sources Sources
 	lease   store.Lease
 	job     store.Job
+	report  func(...worker.Result)
+	known   map[int]worker.Result // of items, by their position in the batch, that have nothing to store
 }
 
 // stretch handles some items, which begin at a position in the batch. It has reported all of them when it returns nil.
@@ -165,6 +177,10 @@ func (a *attempt) stretch(ctx context.Context, items []payload.Item, first int) 
 			return context.Cause(ctx)
 		}
 		a.batch.Begin(first + i)
+		if r, ok := a.known[first+i]; ok {
+			results[i] = r
+			continue
+		}
 		it, findings := a.options.Parse(items[i].Data)
 		if it == nil {
 			results[i] = worker.Result{Outcome: worker.Rejected, Findings: told(findings)}
@@ -180,7 +196,7 @@ func (a *attempt) stretch(ctx context.Context, items []payload.Item, first int) 
 		for known < len(results) && results[known].Outcome != 0 {
 			known++
 		}
-		a.batch.Report(results[reported:known]...)
+		a.report(results[reported:known]...)
 		clear(results[reported:known])
 		reported = known
 	}
