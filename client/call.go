@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tallyman-dev/tallyman/internal/retry"
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
 // call does a unary call until it is answered.
@@ -23,6 +24,10 @@ func call[Request, Response any](
 		if err == nil {
 			c.reached.Store(true)
 			return response, nil
+		}
+		if tallymanv1.ReasonOf(err) == tallymanv1.ErrorReason_ERROR_REASON_DATABASE_FULL {
+			c.reached.Store(true)
+			return nil, newError(operation, c.config.Address, err) // nobody makes room while somebody waits for an answer
 		}
 		if err := again.after(ctx, err); err != nil {
 			return nil, err

@@ -141,9 +141,32 @@ func (c *Client) Worker(ctx context.Context, workerID string) (*tallymanv1.GetWo
 	return call(ctx, c, "get worker "+workerID, c.admin.GetWorker, &tallymanv1.GetWorkerRequest{WorkerId: workerID})
 }
 
-// Serving asks the coordinator's health service, once, whether it can reach its database and knows its schema.
-func (c *Client) Serving(ctx context.Context) (bool, error) {
-	response, err := once(ctx, c, c.health.Check, &grpc_health_v1.HealthCheckRequest{})
+// Serving asks the coordinator's health service, once, whether it can reach its database, knows its schema, and has space
+// left to write in it.
+func (c *Client) Serving(ctx context.Context) (bool, error) { return c.serving(ctx, "") }
+
+// Health is what a coordinator says of itself.
+type Health struct {
+	Serving  bool // all of it
+	Database bool // its database is reachable and has its schema
+	Space    bool // and has space left
+}
+
+// Health asks the coordinator's health service, once, how it is, and if it does not serve, why.
+func (c *Client) Health(ctx context.Context) (h Health, err error) {
+	if h.Serving, err = c.serving(ctx, ""); err != nil || h.Serving {
+		return Health{h.Serving, h.Serving, h.Serving}, err
+	}
+	if h.Database, err = c.serving(ctx, tallymanv1.HealthDatabase); err != nil {
+		return h, err
+	}
+	h.Space, err = c.serving(ctx, tallymanv1.HealthSpace)
+	return h, err
+}
+
+// serving asks for one of the health services.
+func (c *Client) serving(ctx context.Context, service string) (bool, error) {
+	response, err := once(ctx, c, c.health.Check, &grpc_health_v1.HealthCheckRequest{Service: service})
 	if err != nil {
 		return false, newError("check health", c.config.Address, err)
 	}

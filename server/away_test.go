@@ -68,7 +68,7 @@ func TestUploadMeetsTheStoresTroubles(t *testing.T) {
 			reason string
 		}{
 			{store.ErrUnavailable, codes.Unavailable, "DATABASE_UNAVAILABLE"},
-			{store.ErrFull, codes.Unavailable, "DATABASE_UNAVAILABLE"},
+			{store.ErrFull, codes.Unavailable, "DATABASE_FULL"},
 			{errors.New("relation \"batches\" does not exist (SQLSTATE 42P01)"), codes.Internal, "INTERNAL"},
 		} {
 			trouble = fmt.Errorf("commit ingest: %w", test.err)

@@ -20,7 +20,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/tallyman-dev/tallyman/internal/pgtest"
 	"github.com/tallyman-dev/tallyman/payload"
@@ -110,7 +109,7 @@ func start(t testing.TB, cfg Config, wrap func(store.Store) store.Store) *coordi
 	if wrap != nil {
 		st = wrap(st)
 	}
-	s := &Server{cfg: cfg, store: st, local: bufconn.Listen(1 << 20)}
+	s := newServer(cfg, st)
 	s.wire()
 	running, halt := context.WithCancel(context.Background())
 	done := make(chan error, 1)

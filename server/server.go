@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type Server struct {
 	local     *bufconn.Listener
 	grpc      *grpc.Server
 	health    *health.Server
+	room      room
 	drain     context.CancelFunc
 	services  *api.Services
 	events    *events
@@ -53,7 +55,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, store: st, local: bufconn.Listen(1 << 20)}
+	s := newServer(cfg, st)
 	if cfg.Listen != "" {
 		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
 			return nil, errors.Join(fmt.Errorf("listen: %w", err), st.Close())
@@ -106,6 +108,13 @@ func openStore(ctx context.Context, cfg Config) (store.Store, error) {
 	})
 }
 
+func newServer(cfg Config, st store.Store) *Server {
+	s := &Server{store: st, local: bufconn.Listen(1 << 20), room: newRoom(cfg.Logger.Handler())}
+	cfg.Logger = slog.New(s.room)
+	s.cfg = cfg
+	return s
+}
+
 // wire makes the parts and ties them together.
 func (s *Server) wire() {
 	log := s.cfg.Logger
@@ -139,6 +148,9 @@ func (s *Server) wire() {
 	s.grpc = grpc.NewServer(options...)
 	s.services.Register(s.grpc)
 	s.health = health.NewServer()
+	for _, name := range []string{api.HealthDatabase, api.HealthSpace} {
+		s.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
+	}
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 }
@@ -252,28 +264,4 @@ func (s *Server) Close() error {
 		err = errors.Join(err, s.local.Close(), s.store.Close())
 	})
 	return err
-}
-
-// healthInterval is the time between looks at the database.
-const healthInterval = 5 * time.Second
-
-// checkHealth keeps the answer of the health service: serving while the database is reachable and its schema ours.
-func (s *Server) checkHealth(ctx context.Context) {
-	ticker := time.NewTicker(healthInterval)
-	defer ticker.Stop()
-	for {
-		look, cancel := context.WithTimeout(ctx, healthInterval)
-		err := s.store.Check(look)
-		cancel()
-		status := grpc_health_v1.HealthCheckResponse_SERVING
-		if err != nil {
-			status = grpc_health_v1.HealthCheckResponse_NOT_SERVING
-		}
-		s.health.SetServingStatus("", status)
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
 }

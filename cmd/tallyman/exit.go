@@ -60,6 +60,9 @@ func exitCode(err error) int {
 		return exitOther
 	}
 	if refusal, ok := errors.AsType[*client.Error](err); ok {
+		if refusal.Reason == tallymanv1.ErrorReason_ERROR_REASON_DATABASE_FULL {
+			return exitOther // it does answer
+		}
 		switch refusal.Code {
 		case codes.Unavailable:
 			return exitUnreachable

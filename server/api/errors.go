@@ -82,8 +82,8 @@ func rewrite(ctx context.Context, logger *slog.Logger, method string, err error)
 			"the coordinator cannot reach its database at the moment; repeat the call")
 	case errors.Is(err, store.ErrFull):
 		logger.ErrorContext(ctx, "database has no space left", "method", method, "error", err)
-		api = fail(codes.Unavailable, pb.ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE,
-			"the coordinator's database has no space left; make room, then repeat the call")
+		api = fail(codes.Unavailable, pb.ErrorReason_ERROR_REASON_DATABASE_FULL,
+			"the coordinator's database has no space left, and nothing can be changed in it; make room on its disk, then repeat the call")
 	case errors.Is(err, store.ErrSessionEnded):
 		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_SESSION_ENDED,
 			"the session has ended; the worker process should exit")

@@ -94,7 +94,7 @@ func TestErrorsHaveTheirPlaceInTheProtocol(t *testing.T) {
 		{store.ErrUploadMismatch, codes.FailedPrecondition, "UPLOAD_MISMATCH", 0},
 		{store.ErrJobOpen, codes.FailedPrecondition, "JOB_OPEN", 0},
 		{store.ErrUnavailable, codes.Unavailable, "DATABASE_UNAVAILABLE", 1},
-		{store.ErrFull, codes.Unavailable, "DATABASE_UNAVAILABLE", 1},
+		{store.ErrFull, codes.Unavailable, "DATABASE_FULL", 1},
 		{dispatch.ErrStopped, codes.Unavailable, "SHUTTING_DOWN", 0},
 		{errDraining, codes.Unavailable, "SHUTTING_DOWN", 0},
 		{context.Canceled, codes.Unavailable, "SHUTTING_DOWN", 0}, // the caller is there: it was not they who cancelled

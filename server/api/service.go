@@ -36,6 +36,12 @@ type Store interface {
 	ClusterID(ctx context.Context) (string, error)
 }
 
+// Services of the health protocol beside that of the whole coordinator.
+const (
+	HealthDatabase = pb.HealthDatabase // the database is reachable and has the right schema
+	HealthSpace    = pb.HealthSpace    // there is space left to write in it
+)
+
 // Events tells the rest of the coordinator what the services did. Its methods must not block, but for Current.
 type Events interface {
 	// Changed says that a job's counters or state have changed; mayEnd that nothing of it seems to be left.

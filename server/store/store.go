@@ -50,6 +50,8 @@ type Store interface {
 	ClusterID(ctx context.Context) (string, error)
 	// Check returns nil when the database is reachable and its schema is this program's.
 	Check(ctx context.Context) error
+	// CheckRoom writes a little and returns nil when there was room for it: ErrFull otherwise. It leaves nothing behind.
+	CheckRoom(ctx context.Context) error
 	Close() error
 }
 

@@ -69,6 +69,8 @@ const (
 	ErrorReason_ERROR_REASON_WORKER_NOT_FOUND ErrorReason = 19
 	// RESOURCE_EXHAUSTED: the client has as many uploads open as it may; metadata "setting" names the limit.
 	ErrorReason_ERROR_REASON_TOO_MANY_UPLOADS ErrorReason = 20
+	// UNAVAILABLE: the database has no space left; repeat the call when somebody has made room.
+	ErrorReason_ERROR_REASON_DATABASE_FULL ErrorReason = 21
 )
 
 // Enum value maps for ErrorReason.
@@ -95,6 +97,7 @@ var (
 		18: "ERROR_REASON_NOTHING_TO_RETRY",
 		19: "ERROR_REASON_WORKER_NOT_FOUND",
 		20: "ERROR_REASON_TOO_MANY_UPLOADS",
+		21: "ERROR_REASON_DATABASE_FULL",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -118,6 +121,7 @@ var (
 		"ERROR_REASON_NOTHING_TO_RETRY":     18,
 		"ERROR_REASON_WORKER_NOT_FOUND":     19,
 		"ERROR_REASON_TOO_MANY_UPLOADS":     20,
+		"ERROR_REASON_DATABASE_FULL":        21,
 	}
 )
 
@@ -152,7 +156,7 @@ var File_tallyman_v1_error_proto protoreflect.FileDescriptor
 
 const file_tallyman_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17tallyman/v1/error.proto\x12\vtallyman.v1*\xb8\x05\n" +
+	"\x17tallyman/v1/error.proto\x12\vtallyman.v1*\xd8\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1e\n" +
@@ -175,7 +179,8 @@ const file_tallyman_v1_error_proto_rawDesc = "" +
 	"\x18ERROR_REASON_JOB_STOPPED\x10\x11\x12!\n" +
 	"\x1dERROR_REASON_NOTHING_TO_RETRY\x10\x12\x12!\n" +
 	"\x1dERROR_REASON_WORKER_NOT_FOUND\x10\x13\x12!\n" +
-	"\x1dERROR_REASON_TOO_MANY_UPLOADS\x10\x14B?Z=github.com/tallyman-dev/tallyman/proto/tallyman/v1;tallymanv1b\x06proto3"
+	"\x1dERROR_REASON_TOO_MANY_UPLOADS\x10\x14\x12\x1e\n" +
+	"\x1aERROR_REASON_DATABASE_FULL\x10\x15B?Z=github.com/tallyman-dev/tallyman/proto/tallyman/v1;tallymanv1b\x06proto3"
 
 var (
 	file_tallyman_v1_error_proto_rawDescOnce sync.Once

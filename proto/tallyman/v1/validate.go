@@ -153,6 +153,13 @@ const (
 	ModeSkip        = "skip"
 )
 
+// Services of the health protocol, beside the one without a name, which is a whole coordinator: serving says of these that
+// the database is reachable and has this coordinator's schema, and that there is space left to write in it.
+const (
+	HealthDatabase = "tallyman.v1.database"
+	HealthSpace    = "tallyman.v1.space"
+)
+
 // Modes returns all modes, the default first.
 func Modes() []string { return []string{ModeReplace, ModeAdd, ModeMerge, ModeSkip} }
 

@@ -45,6 +45,31 @@ func texts(t *testing.T, conn *pgx.Conn, sql string, args ...any) []string {
 	return list
 }
 
+// TestRoomIsLookedForByWriting forbids temporary files: nothing less than writing one meets a full disk. Another reason
+// than that is no full disk.
+func TestRoomIsLookedForByWriting(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t, "coordinator", postgres.Migrate)
+	conn := connect(t, dsn)
+	var database string
+	if err := conn.QueryRow(t.Context(), `SELECT quote_ident(current_database())`).Scan(&database); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, conn, `ALTER DATABASE `+database+` SET temp_file_limit = '8kB'`)
+	s, err := postgres.Open(t.Context(), postgres.Config{DSN: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.CheckRoom(t.Context()); err == nil || errors.Is(err, store.ErrFull) || !strings.Contains(err.Error(), "temp_file_limit") {
+		t.Errorf("without temporary files: %v, want that these were tried", err)
+	}
+}
+
 // Coordinators that start together migrate together; a schema that is not this program's is refused, and how is said.
 func TestMigrate(t *testing.T) {
 	t.Parallel()

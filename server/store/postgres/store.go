@@ -201,6 +201,22 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
+// What is materialized and does not fit into memory goes into a temporary file, which makes no demand on the tables, the
+// log or the vacuum, and which nothing is left of. It lies on the disk of the database.
+const (
+	spillLittle = `SELECT set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', true)`
+	spill       = `SELECT count(*) FROM generate_series(1, 20000)`
+)
+
+// CheckRoom implements store.Store: a temporary file of some hundred KiB.
+func (s *Store) CheckRoom(ctx context.Context) error {
+	return s.write(ctx, "write a temporary file", func(_ context.Context, t *tx) error {
+		t.queue(spillLittle)
+		t.queue(spill)
+		return nil
+	})
+}
+
 // ClusterID implements store.Store.
 func (s *Store) ClusterID(ctx context.Context) (string, error) {
 	var id string

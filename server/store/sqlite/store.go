@@ -143,6 +143,14 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
+// CheckRoom implements store.Store: a page of the log.
+func (s *Store) CheckRoom(ctx context.Context) error {
+	err := s.writer.run(ctx, keeping, false, func(t *tx) error {
+		return t.exec("PRAGMA user_version = 0") // it is not used, and written whatever it was
+	})
+	return wrap("write a page", err)
+}
+
 // ClusterID implements store.Store.
 func (s *Store) ClusterID(ctx context.Context) (id string, err error) {
 	err = s.read(ctx, func(q *snapshot) error {

@@ -256,6 +256,34 @@ func TestAFullDiskIsReportedAndOvercome(t *testing.T) {
 	}
 }
 
+// TestRoomIsLookedForByWriting wants a page of the log for each look: nothing less meets a full disk.
+func TestRoomIsLookedForByWriting(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "room.db")
+	s, err := Open(t.Context(), Config{Path: path, Migrate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed(t, s)
+	size := func() int64 {
+		t.Helper()
+		info, err := os.Stat(path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	for range 3 {
+		before := size()
+		if err := s.CheckRoom(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if grown := size() - before; grown <= 0 {
+			t.Errorf("the log has grown by %d bytes", grown)
+		}
+	}
+}
+
 func TestAFailedWriteLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := opened(t)

@@ -54,6 +54,7 @@ func Test(t *testing.T, open Open) {
 		{"retention", retention},
 		{"workers", workers},
 		{"text", texts},
+		{"room", room},
 		{"concurrency", concurrency},
 	} {
 		t.Run(group.name, func(t *testing.T) {

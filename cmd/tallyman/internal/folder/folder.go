@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -114,10 +115,25 @@ func tryAcquire(dir string) (*Lock, error) {
 	}
 	lock := &Lock{dir: dir, file: file}
 	// What an earlier holder wrote is not true any more.
-	if err := lock.Publish(""); err != nil {
+	err = lock.Publish("")
+	if errors.Is(err, syscall.ENOSPC) {
+		err = lock.forget() // who looks something up on a full disk need not be known by name
+	}
+	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return lock, nil
+}
+
+// forget removes what is written about the holder.
+func (l *Lock) forget() error {
+	name := filepath.Join(l.dir, holderName)
+	for _, name := range []string{name, name + ".new"} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove who served the data folder: %w", err)
+		}
+	}
+	return nil
 }
 
 // Publish says where the holder listens, so that other processes come to it.
@@ -139,11 +155,7 @@ func (l *Lock) Publish(address string) error {
 
 // Release gives the folder to others. Nothing in it may be in use any more.
 func (l *Lock) Release() error {
-	err := os.Remove(filepath.Join(l.dir, holderName))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err := errors.Join(err, l.file.Close()); err != nil {
+	if err := errors.Join(l.forget(), l.file.Close()); err != nil {
 		return fmt.Errorf("release the data folder: %w", err)
 	}
 	return nil

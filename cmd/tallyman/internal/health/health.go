@@ -24,6 +24,9 @@ const (
 	workersSeen = 1000
 )
 
+// NoSpace says that, and what to do.
+const NoSpace = "the coordinator's database has no space left: make room on its disk, and all goes on by itself"
+
 // Limits are what is no longer fine. Zero values, but Window's, limit nothing.
 type Limits struct {
 	Window       time.Duration // over which the crash rate is taken
@@ -40,6 +43,7 @@ type Report struct {
 
 	Reachable bool `json:"reachable"` // something answers
 	Serving   bool `json:"serving"`   // and it has its database
+	Space     bool `json:"space"`     // which has space left
 
 	WindowSeconds  float64 `json:"window_seconds"`
 	Batches        int64   `json:"batches"` // that ended in the window, without the cancelled ones
@@ -61,13 +65,18 @@ type Report struct {
 // Look asks a coordinator. The error says why there was no answer; the report is complete without it.
 func Look(ctx context.Context, c *client.Client, limits Limits) (*Report, error) {
 	r := &Report{At: time.Now().UTC(), WindowSeconds: limits.Window.Seconds(), Problems: []string{}, IdleKinds: []string{}}
-	serving, err := c.Serving(ctx)
+	says, err := c.Health(ctx)
 	if err != nil {
 		return r, err
 	}
-	r.Reachable, r.Serving = true, serving
-	if !serving {
-		r.Problems = append(r.Problems, "the coordinator cannot reach its database, or does not know its schema")
+	r.Reachable, r.Serving, r.Space = true, says.Serving, says.Space
+	switch {
+	case says.Serving:
+	case says.Database && !says.Space:
+		r.Problems = append(r.Problems, NoSpace)
+		return r, nil
+	default:
+		r.Problems = append(r.Problems, "the coordinator cannot reach its database, or does not know its schema, or is stopping")
 		return r, nil
 	}
 	statistics, err := c.Statistics(ctx, &tallymanv1.GetStatisticsRequest{Window: durationpb.New(limits.Window)})
