@@ -43,18 +43,19 @@ CROSS JOIN LATERAL (
 
 // claimBatches deals pending batches to requests. A slot is one batch that a request may get; slots are in the order of
 // dealing, one per request and round. Turn by turn, returned batches come first, then fresh ones; each limit stops taking,
-// and so locking, as soon as it is reached. The ids go into the update as an array, so that it never becomes a join over
-// the whole table.
+// and so locking, as soon as it is reached. What was dealt goes into the update as arrays: however wrong the planner's numbers
+// are, which on a young table are those of an empty one, it neither becomes a join over the whole table nor searches for
+// every id once for each of them.
 const claimBatches = `
 WITH asked AS MATERIALIZED (
-    SELECT w.session_id, w.request_id, w.most, w.n
+    SELECT w.most, w.n
     FROM unnest($1::bigint[], $2::text[], $3::integer[]) WITH ORDINALITY AS w(session_id, request_id, most, n)
     WHERE (SELECT s.ended_at IS NULL AND s.drained_at IS NULL FROM sessions s WHERE s.id = w.session_id)
       AND (SELECT h.id FROM batches h
            WHERE h.session_id = w.session_id AND h.claim_request_id = w.request_id LIMIT 1) IS NULL
       AND NOT EXISTS (SELECT FROM batches h WHERE h.session_id = w.session_id AND h.solo)
 ), slots AS MATERIALIZED (
-    SELECT row_number() OVER (ORDER BY k, a.n) AS slot, a.session_id, a.request_id, a.n
+    SELECT row_number() OVER (ORDER BY k, a.n) AS slot, a.n
     FROM asked a CROSS JOIN LATERAL generate_series(1, a.most) AS k
 ), taken AS MATERIALIZED (
     SELECT p.id, p.available_at, p.ordinal, t.n
@@ -89,14 +90,17 @@ WITH asked AS MATERIALIZED (
     SELECT id, available_at IS NULL AS fresh,
            row_number() OVER (ORDER BY n, available_at NULLS LAST, CASE WHEN available_at IS NULL THEN ordinal END, id) AS slot
     FROM taken
+), dealt AS MATERIALIZED (
+    SELECT id, slot, fresh, (ARRAY(SELECT n FROM slots ORDER BY slot))[slot] AS n FROM picked
 )
 UPDATE batches b
-SET state = 1, attempt = b.attempt + 1, session_id = s.session_id, claim_request_id = s.request_id,
+SET state = 1, attempt = b.attempt + 1, session_id = ($1::bigint[])[d.n], claim_request_id = ($2::text[])[d.n],
     claimed_at = clock_timestamp(), lease_expires_at = clock_timestamp() + $7::interval, available_at = NULL, waiting = false,
     beats = 0
-FROM picked p JOIN slots s ON s.slot = p.slot
-WHERE b.id = p.id AND b.id = ANY (ARRAY(SELECT id FROM picked))
-RETURNING s.n, p.slot, p.fresh, b.id, b.attempt, b.session_id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items,
+FROM unnest(ARRAY(SELECT id FROM dealt), ARRAY(SELECT slot FROM dealt), ARRAY(SELECT fresh FROM dealt), ARRAY(SELECT n FROM dealt))
+     AS d(id, slot, fresh, n)
+WHERE b.id = d.id AND b.id = ANY (ARRAY(SELECT id FROM dealt))
+RETURNING d.n, d.slot, d.fresh, b.id, b.attempt, b.session_id, b.job_id, b.ordinal, b.first_item, b.item_count, b.done_items,
           coalesce(b.parent_id, 0)`
 
 // batchesAtOnce bounds what one request gets, however much it asks for.

@@ -146,6 +146,46 @@ func TestRenewalsAreHOT(t *testing.T) {
 	}
 }
 
+// On a young table the planner's numbers are those of an empty one. A group of claims must not search for each batch more
+// than a few times even so.
+func TestClaimsOfAYoungTable(t *testing.T) {
+	t.Parallel()
+	const batches = 300
+	conn, err := pgx.Connect(t.Context(), pgtest.DSN(t, "coordinator", Migrate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }() // its database is dropped anyway
+	for _, load := range []string{
+		`INSERT INTO jobs (upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size, submitted_at, updated_at)
+			VALUES ('u', 'project', 'k', 'replace', '{}', '{}', '{}', 0, 'f', 0, now(), now())`,
+		`INSERT INTO sessions (worker_id, host, pid, version, kinds, slots, registered_at, beat_at)
+			VALUES ('w', 'h', 1, 'v', '{k}', 1, now(), now())`,
+		`INSERT INTO batches (job_id, ordinal, first_item, item_count, weight) SELECT 1, n, n, 1, 1 FROM generate_series(1, 5000) AS n`,
+	} {
+		if _, err := conn.Exec(t.Context(), load); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	claimed, err := tx.Exec(t.Context(), claimBatches, []int64{1}, []string{"r"}, []int32{batches}, []int64{1}, []int32{0},
+		[]int32{batches}, time.Minute)
+	if err != nil || claimed.RowsAffected() != batches {
+		t.Fatalf("%d batches are claimed, %v; want %d", claimed.RowsAffected(), err, batches)
+	}
+	var searches int
+	if err := tx.QueryRow(t.Context(), `SELECT pg_stat_get_xact_numscans('batches_pkey'::regclass)`).Scan(&searches); err != nil {
+		t.Fatal(err)
+	}
+	if searches == 0 || searches > 5*batches {
+		t.Errorf("%d searches by id for %d batches", searches, batches)
+	}
+}
+
 // A delta of a version that this program does not know stays, and so do all others of that job: what came later builds on
 // what came before.
 func TestFoldLeavesUnknownDeltas(t *testing.T) {
