@@ -48,6 +48,7 @@ func (p *program) jobsVerb() *cobra.Command {
 						return err
 					}
 					p.explainResume(verb, c, job)
+					p.explainStanding(verb, c, job)
 					return nil
 				})
 			})
@@ -62,6 +63,14 @@ func (p *program) jobsVerb() *cobra.Command {
 	return verb
 }
 
+// explainStanding says that a job stands still since nobody serves the data folder, and how to go on with it.
+func (p *program) explainStanding(verb *cobra.Command, c *connection, job *tallymanv1.Job) {
+	if c.live() || !job.GetIngestDone() || job.GetState() != tallymanv1.JobState_JOB_STATE_RUNNING {
+		return
+	}
+	fmt.Fprintf(p.stdout, "\nnobody serves this data folder, so that the job stands still; to go on with it\n  %s%s\n", goOnCommand(job), p.where(verb))
+}
+
 // explainResume says how to go on with an upload that is not complete.
 func (p *program) explainResume(verb *cobra.Command, c *connection, job *tallymanv1.Job) {
 	if job.GetIngestDone() || job.GetState() != tallymanv1.JobState_JOB_STATE_RUNNING {
@@ -71,9 +80,11 @@ func (p *program) explainResume(verb *cobra.Command, c *connection, job *tallyma
 	if c.live() {
 		name = submitName
 	}
-	same := sameHeader(job.GetProject(), display.Clean(job.GetKind()), display.Clean(job.GetMode()))
-	fmt.Fprintf(p.stdout, "\nthe upload is not complete; if it was interrupted, resume with\n  tallyman %s FILE%s --resume %s%s\n",
-		name, same, quoted(display.Clean(job.GetUploadId())), p.where(verb))
+	command := resumeCommand(name, job)
+	if !c.live() {
+		command = goOnCommand(job)
+	}
+	fmt.Fprintf(p.stdout, "\nthe upload is not complete; if it was interrupted, resume with\n  %s%s\n", command, p.where(verb))
 }
 
 func (p *program) jobsDeleteVerb() *cobra.Command {

@@ -105,8 +105,9 @@ being stopped must have ended first. If its upload was not finished it can be re
 					fmt.Fprintf(p.stderr, "to let it go on:\n  tallyman resume %d%s\n", job.GetJobId(), p.where(verb))
 				case c.live():
 					fmt.Fprintf(p.stderr, "to follow it:\n  tallyman watch %d%s\n", job.GetJobId(), p.where(verb))
+				case !job.GetIngestDone(): // said below
 				default:
-					fmt.Fprintln(p.stderr, "it goes on with the next `tallyman run` or `tallyman serve --workers 2` of this data folder")
+					fmt.Fprintf(p.stderr, "to go on with it:\n  %s%s\n", goOnCommand(job), p.where(verb))
 				}
 				p.explainResume(verb, c, job)
 				return nil

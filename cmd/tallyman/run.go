@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 
@@ -25,22 +26,27 @@ func (p *program) runVerb() *cobra.Command {
 	var maxPayload int64
 	var perProject int
 	var exec execution
+	var jobs []int64
 	verb := &cobra.Command{
-		Use:   "run FILE...",
+		Use:   "run {FILE... | --job ID}",
 		Short: "Do everything in one process: take files in, store them, say what became of every item",
 		Long: `Take JSON files in, one job each, validate and store their annotations, and say what became of every item.
 Coordinator, workers and databases are in this process and in the data folder; nothing needs to be installed, and
 other commands see the folder while it runs and afterwards.
 
-Ctrl-C stops in order and says how to go on: nothing that is stored is lost, nothing is stored twice.
+Ctrl-C stops in order and says how to go on: nothing that is stored is lost, nothing is stored twice. With --job it
+takes nothing in, but finishes jobs of the folder that are open, as after a retry.
 ` + execHelp + modesHelp,
 		Example: `  tallyman run collection.jsonl --project my-corpus
   tallyman run more.jsonl --project my-corpus --mode add
   tallyman run *.jsonl.gz --workers 4 --data /srv/tallyman
   zcat large.jsonl.gz | tallyman run - --project large-corpus
-  tallyman run items.jsonl --exec 'python3 ner.py' --param model=large`,
-		Args: cobra.MinimumNArgs(1),
+  tallyman run items.jsonl --exec 'python3 ner.py' --param model=large
+  tallyman run --job 3 --exec 'python3 ner.py'`,
 		RunE: func(verb *cobra.Command, args []string) error {
+			if err := checkJobs(jobs, args, s.resume); err != nil {
+				return err
+			}
 			if p.server != "" {
 				return usageError("run works on its own data folder, and --server (or TALLYMAN_SERVER) names a coordinator: " +
 					"`tallyman submit --watch` sends files to it")
@@ -70,8 +76,11 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 			if s.resume != "" && !folder.Exists(p.data) {
 				return noUpload(s.resume)
 			}
+			if len(jobs) > 0 && !folder.Exists(p.data) {
+				return fmt.Errorf("there are no jobs in the data folder %s", p.data)
+			}
 			f := p.newFollower(verb, &s)
-			f.otherStore, f.exec = storeDSN != "", exec
+			f.otherStore, f.exec, f.jobs = storeDSN != "", exec, jobs
 			logger, err := p.logger(f.progress, slog.LevelWarn)
 			if err != nil {
 				return err
@@ -89,6 +98,7 @@ Ctrl-C stops in order and says how to go on: nothing that is stored is lost, not
 	}
 	s.flags(verb.Flags())
 	verb.Flags().StringVar(&s.kind, "kind", "", "with --exec, the kind of the jobs (default "+execKind+")")
+	verb.Flags().Int64SliceVar(&jobs, "job", nil, "finish these jobs of the data folder, which are open, instead of taking files in")
 	verb.Flags().IntVar(&workers, "workers", runtime.NumCPU(), "batches worked on at a time")
 	verb.Flags().StringVar(&storeDSN, "store", "", "annotation store (default: "+folder.Annotations+" in the data folder)")
 	readLimits(verb.Flags(), &reader)
@@ -109,6 +119,13 @@ func (f *follower) run(ctx context.Context, config server.Config, storeDSN strin
 	if storeDSN == "" {
 		storeDSN = folder.DSN(p.data, folder.Annotations)
 	}
+	c, err := client.New(client.Config{Conn: coordinator.conn})
+	if err == nil {
+		err = f.check(ctx, c)
+	}
+	if err != nil {
+		return errors.Join(err, coordinator.close())
+	}
 	// An interruption ends the following first, then the work, then the coordinator.
 	working.Conn, working.WorkerID = coordinator.conn, coordinator.workerID()
 	h, err := f.handlers(ctx, storeDSN, working.Logger)
@@ -119,7 +136,7 @@ func (f *follower) run(ctx context.Context, config server.Config, storeDSN strin
 	if err != nil {
 		return errors.Join(err, coordinator.close())
 	}
-	return errors.Join(f.followWork(ctx, coordinator, work, files), work.close(), coordinator.close())
+	return errors.Join(f.followWork(ctx, c, work, files), work.close(), coordinator.close())
 }
 
 // handlers returns those of the jobs that are followed.
@@ -130,12 +147,8 @@ func (f *follower) handlers(ctx context.Context, storeDSN string, logger *slog.L
 	return f.exec.annotationHandlers(ctx, storeDSN, logger)
 }
 
-// followWork follows a job for each file, as long as somebody works.
-func (f *follower) followWork(ctx context.Context, coordinator *coordinator, work *workforce, files []file) error {
-	c, err := client.New(client.Config{Conn: coordinator.conn})
-	if err != nil {
-		return err
-	}
+// followWork follows the named jobs, or one for each file, as long as somebody works.
+func (f *follower) followWork(ctx context.Context, c *client.Client, work *workforce, files []file) (err error) {
 	following, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -146,7 +159,11 @@ func (f *follower) followWork(ctx context.Context, coordinator *coordinator, wor
 		case <-following.Done():
 		}
 	}()
-	err = f.submit(following, c, files)
+	if len(f.jobs) > 0 {
+		err = f.finish(following, c)
+	} else {
+		err = f.submit(following, c, files)
+	}
 	cancel(nil)
 	<-done
 	switch {

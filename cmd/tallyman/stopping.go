@@ -45,12 +45,15 @@ func (f *follower) explain(job *tallymanv1.Job, sent sending, left []file) {
 	default:
 		switch {
 		case job != nil:
-			fmt.Fprintf(p.stderr, "stopped: %s of %s items of job %d have ended and stay so\n",
-				display.Number(job.GetProgress().GetItemsEnded()), display.Number(job.GetProgress().GetItemsTotal()), jobID)
+			f.explainStopped(job)
 		default:
 			fmt.Fprintf(p.stderr, "stopped: job %d has %s items so far, which are worked on\n", jobID, display.Number(sent.Items))
 		}
 		again := ""
+		if first.path == stdinName && !submits && job.GetIngestDone() { // what was piped in is not needed again
+			fmt.Fprintf(p.stderr, "to go on:\n  tallyman run --job %d%s%s\n", jobID, f.exec.again(f.verb.Flags()), where)
+			break
+		}
 		if first.path == stdinName {
 			again = ", with the same bytes from their start on standard input"
 		}
