@@ -59,6 +59,9 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		checkItem(t, item)
+		if n := item.Annotations(); n > len(raw)/2 {
+			t.Errorf("%d bytes hold %d annotations", len(raw), n)
+		}
 		again, findings := annotation.Options{}.Parse(item.AppendJSON(nil))
 		if diff := cmp.Diff(item, again, cmpopts.EquateEmpty(), written); diff != "" {
 			t.Errorf("written and read (-want +got):\n%s\n%v", diff, findings)

@@ -154,6 +154,11 @@ func TestClosedStore(t *testing.T) {
 	}
 }
 
+// FuzzStore fuzzes this engine only, which needs no server; the suite has both.
+func FuzzStore(f *testing.F) {
+	storetest.Fuzz(f, open(f, filepath.Join(f.TempDir(), "store.db")))
+}
+
 func BenchmarkStore(b *testing.B) {
 	storetest.Benchmark(b, open(b, filepath.Join(b.TempDir(), "bench.db")))
 }

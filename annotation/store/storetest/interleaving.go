@@ -29,6 +29,7 @@ type whole struct {
 type portion struct {
 	whole
 	kills []string
+	split int // items of the first of the two batches that it is split into after that; 0: it is not
 }
 
 func drawWhole(t *rapid.T, job store.Job, sameText bool) whole {
@@ -36,7 +37,12 @@ func drawWhole(t *rapid.T, job store.Job, sameText bool) whole {
 	number := int64(0)
 	for range rapid.IntRange(0, 5).Draw(t, "items") {
 		number += rapid.Int64Range(1, 2).Draw(t, "number")
-		item := drawItem(t, annotation.Key{SourceDB: "M", SourceID: strconv.Itoa(rapid.IntRange(1, 2).Draw(t, "document"))})
+		key := annotation.Key{SourceDB: "M", SourceID: strconv.Itoa(rapid.IntRange(1, 2).Draw(t, "document"))}
+		if !sameText && rapid.Bool().Draw(t, "written") { // with chains
+			w.entries = append(w.entries, store.Entry{Number: number, Item: parsed(t, drawWritten(t, key))})
+			continue
+		}
+		item := drawItem(t, key)
 		if sameText {
 			item.Text, item.Length = "the same text for all", 21
 		}
@@ -69,6 +75,7 @@ func drawPortions(t *rapid.T, wholes []whole) []portion {
 			portions = append(portions, portion{
 				whole: whole{w.job, rest[:n]},
 				kills: rapid.SliceOfN(rapid.SampledFrom([]string{"before", "at commit", "after", "frozen"}), 0, 2).Draw(t, "kills"),
+				split: rapid.IntRange(0, n-1).Draw(t, "split"),
 			})
 			rest = rest[n:]
 		}
@@ -89,7 +96,31 @@ func (p portion) put(ctx context.Context, w store.Writer) ([]store.Result, error
 		}
 		lease.Attempt++
 	}
+	if p.split > 0 {
+		return p.putSplit(ctx, w, lease)
+	}
 	return putBy(ctx, w, lease, p.job, p.entries)
+}
+
+// putSplit stores the portion as two batches, between which an attempt at the one that they come from wakes.
+func (p portion) putSplit(ctx context.Context, w store.Writer, lease store.Lease) ([]store.Result, error) {
+	if err := w.Begin(ctx, lease); err != nil {
+		return nil, err
+	}
+	var results []store.Result
+	for _, part := range [][]store.Entry{p.entries[:p.split], p.entries[p.split:]} {
+		child := newLease()
+		child.Ancestors = []int64{lease.Batch}
+		rs, err := putBy(ctx, w, child, p.job, part)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, rs...)
+		if _, err := collect(ctx, w, lease, p.job, p.entries); err != nil && !errors.Is(err, store.ErrFenced) {
+			return nil, fmt.Errorf("the batch that was split ended with %w", err)
+		}
+	}
+	return results, nil
 }
 
 // die makes an attempt that does not live to settle.
@@ -131,9 +162,11 @@ func (p portion) die(ctx context.Context, w store.Writer, lease store.Lease, kil
 // racedInterleavings is how many are tried under the race detector.
 const racedInterleavings = 8
 
-// testInterleaving lets jobs of all modes on the same documents come in any order, at once, repeated, and with attempts
-// that die, and compares what is left with the same jobs one after the other and with the rules. Only what mode skip
-// decides depends on the order, so that is taken as it was.
+// testInterleaving is the specification of what is promised of jobs at once: passages of one document in several batches,
+// by several workers, in any order, with crashes and splits, in every mode, leave what they would in one batch. It lets
+// jobs of all modes on the same documents come in any order, at once, repeated, and with attempts that die, and compares
+// what is left with the same jobs one after the other and with the rules. Only what mode skip decides depends on the
+// order, so that is taken as it was.
 func testInterleaving(f *fixture) {
 	t := f.T
 	writers := []store.Writer{f.writer, f.newWriter(f.again())}

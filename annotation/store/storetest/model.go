@@ -250,7 +250,7 @@ func checkNames(names []modelName) error {
 			return fmt.Errorf("the id of item %d of job %d, which gave %s first, is %s", n.item, n.job, n.given, n.id)
 		}
 		first[n.given] = first[n.given] || !n.unnamed
-		if n.id != n.given && !strings.HasPrefix(n.id, fmt.Sprintf("%s.%d", n.given, n.item)) {
+		if n.id != n.given && !strings.HasPrefix(n.id, annotation.DeriveID(n.given, fmt.Sprintf(".%d", n.item))) {
 			return fmt.Errorf("the id of item %d of job %d, which gave %s, is %s", n.item, n.job, n.given, n.id)
 		}
 	}

@@ -143,7 +143,7 @@ func testTwoReplace(f *fixture) {
 	var group errgroup.Group
 	for i, w := range []whole{{job(1, "twice"), older}, {job(2, "twice"), younger}} {
 		for n, batch := range slices.Collect(slices.Chunk(w.entries, 25)) {
-			p := portion{whole{w.job, batch}, [][]string{nil, {"before"}, {"at commit", "frozen"}, {"after"}}[n%4]}
+			p := portion{whole: whole{w.job, batch}, kills: [][]string{nil, {"before"}, {"at commit", "frozen"}, {"after"}}[n%4]}
 			if i == 0 && n == 3 { // this one fails, and is tried again by hand
 				again[newLease().Batch] = p
 				continue

@@ -80,6 +80,7 @@ func Test(t *testing.T, engine Engine) {
 		"ExportPages":         testExportPages,
 		"ExportEnds":          testExportEnds,
 		"RoundTrip":           testRoundTrip,
+		"Agreement":           testAgreement,
 		"RealDocuments":       testRealDocuments,
 		"RealPassages":        testRealPassages,
 	} {
