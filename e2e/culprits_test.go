@@ -82,6 +82,10 @@ var afflictions = []affliction{
 		name: "one that takes all memory", items: 40, batch: 20, deeds: map[int64]deed{25: eat}, stream: true,
 		said: "exec-max-memory-bytes", flags: []string{"--exec-max-memory-bytes", "268435456"},
 	},
+	{
+		name: "answers that are none", items: 60, batch: 20, deeds: map[int64]deed{15: babble, 25: babble, 60: babble}, stream: true,
+		said: "which is no answer",
+	},
 	{name: "one that kills only once", items: 400, batch: 100, deeds: map[int64]deed{150: once}, state: jobSucceeded},
 }
 

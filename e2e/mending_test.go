@@ -99,7 +99,7 @@ func TestCulpritsAreUploadedAgain(t *testing.T) {
 			s := open(t)
 			s.serve()
 			// The attempt fails at item 110, and with it what is left of its batch.
-			p := newPoison(t, 300, map[int64]deed{77: segfault, 110: babble, 201: refuse, 300: segfault})
+			p := newPoison(t, 300, map[int64]deed{77: segfault, 110: tire, 201: refuse, 300: segfault})
 			o := newOrdeal(t, s, "mended", p, &tallymanv1.Policy{BatchItems: 50, MaxAttempts: 1})
 			o.exec("worker", "mended", p, "--slots", "4")
 			o.checkEnd(o.await(o.id), jobWithErrors,

@@ -35,7 +35,8 @@ const (
 	hang       deed = "hang"
 	eat        deed = "eat"    // it takes eaten bytes of memory, and keeps them
 	refuse     deed = "refuse" // the item is rejected
-	babble     deed = "babble" // it gives an answer that is none, so that the attempt fails
+	babble     deed = "babble" // it gives an answer that is none
+	tire       deed = "tire"   // it exits with the code for a passing problem, so that the attempt fails
 	slow       deed = "slow"   // it takes slowness, and is harmless
 )
 
@@ -138,6 +139,8 @@ func (it numbered) handle(dir string) string {
 		return `{"error":"nobody wants it"}` + "\n"
 	case babble:
 		return "bla\n"
+	case tire:
+		os.Exit(75)
 	case slow:
 		<-time.After(slowness)
 	case harmless:

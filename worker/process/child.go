@@ -251,21 +251,30 @@ func (c *child) waits() bool {
 }
 
 var (
-	errEnded  = errors.New("standard output has ended")
-	errLong   = errors.New("a line is too long")
-	errMore   = errors.New("there were more lines than items")
-	errSlow   = errors.New("there was no line in time")
-	errClosed = errors.New("standard input is closed")
+	errEnded   = errors.New("standard output has ended")
+	errLong    = errors.New("a line is too long")
+	errUnasked = errors.New("there was a line before there was an item")
+	errMore    = errors.New("there were several lines")
+	errSlow    = errors.New("there was no line in time")
+	errClosed  = errors.New("standard input is closed")
 )
 
 // closeTimeout is for a process to end once it has closed its standard input or output.
 const closeTimeout = 2 * time.Second
 
 // exchange gives the process an item and returns the line that it answers, within the limit if that is positive. It
-// returns how much of the item was written, too. Its error is one of those above, or the cause of ctx.
+// returns how much of the item was written, too. Its error is one of those above, or the cause of ctx; with errUnasked
+// the line is returned if it is known.
 func (c *child) exchange(ctx context.Context, item []byte, limit time.Duration) (answer []byte, sent int, err error) {
 	if n, known := unread(c.stdout); known && n > 0 {
-		return nil, 0, errMore
+		return nil, 0, errUnasked
+	}
+	select {
+	case l, ok := <-c.lines:
+		if ok {
+			return l.text, 0, errUnasked
+		}
+	default:
 	}
 	var expired <-chan time.Time
 	if limit > 0 {

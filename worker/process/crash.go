@@ -11,9 +11,12 @@ import (
 const unknownSuspect = -1
 
 // crash returns the error for a process that has died over the item at a position, in one that wraps a worker.Crash.
-func crash(c *child, suspect int) error {
+func crash(c *child, suspect int) error { return crashFor(c, suspect, c.killedFor()) }
+
+// crashFor is crash for one that has passed a limit, if that is not nil.
+func crashFor(c *child, suspect int, limit *limitError) error {
 	all, since := c.tail.text()
-	limit, how := c.killedFor(), c.exit.String()
+	how := c.exit.String()
 	if limit != nil {
 		how = limit.setting
 	}

@@ -33,15 +33,22 @@
 //	it takes too long for the item        killed: as by a signal          –
 //	it takes too long for the batch       failed                          killed: as by a signal
 //	it does not read its item in time     failed                          nothing
-//	it answers what is no answer          failed                          –
-//	it writes too long a line, or too     failed                          output is kept: failed;
-//	  many, or closes what it should not                                  else nothing
+//	it answers what is no answer, or      killed: as by a signal; but     output is kept: failed if it is
+//	  several lines, or too long a one      failed when the command has     too long; else nothing
+//	                                        no credit, see below
+//	it writes a line before it has        another one, at most 3          –
+//	  an item
+//	it closes what it should not          failed                          output is kept: failed; else nothing
 //	it cannot be started                  failed, or Unavailable when this host is full
 //	it is to stop: lease lost, job        asked by SIGTERM, killed by SIGKILL after Config.StopTimeout
 //	  cancelled, worker drained
 //
 // "Failed" is an error that is worth another attempt, with what was answered until then kept. In all these cases the
 // process and those it started are gone when Handle returns.
+//
+// That no answer came is taken for the item's fault only if the command answers others as it should: each answer gives it
+// credit, and what is none takes twice as much. A command that never had any is tried with the two items that follow, which
+// are handled again in their turn.
 //
 // # An isolated handler
 //

@@ -20,6 +20,8 @@ type Handler struct {
 	idle []*child // that wait for a batch, the oldest first
 	busy int      // batches in hand
 	most int      // of them at a time
+
+	credit map[string]int // of the command, by the key of batches
 }
 
 var (
@@ -126,7 +128,7 @@ func (h *Handler) take(key string, b *worker.Batch) (*child, error) {
 			return c, nil
 		}
 		c.discard()
-		h.config.Logger.Warn("a process ended, or wrote something, while it waited for a batch", "pid", c.cmd.Process.Pid,
+		h.config.Logger.Info("a process ended, or wrote something, while it waited for a batch", "pid", c.cmd.Process.Pid,
 			"signal", c.exit.signal, "exit_code", c.exit.code)
 	}
 	c, err := h.parent.start(h.environment(b))

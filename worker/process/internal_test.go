@@ -5,10 +5,13 @@ package process
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -170,6 +173,26 @@ func FuzzAnswer(f *testing.F) {
 		}
 		if (r.Outcome == worker.Rejected) != (severity == worker.SeverityError) || r.Outcome < worker.Stored || r.Outcome > worker.Skipped {
 			t.Errorf("%q is %v with %v", text, r.Outcome, r.Findings)
+		}
+	})
+}
+
+// A line that was there before the item is no answer to it.
+func TestUnasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &child{stdout: r, lines: make(chan line)}
+		go func() { c.lines <- line{text: []byte("done\n")} }()
+		synctest.Wait()
+		text, sent, err := c.exchange(t.Context(), []byte("1\n"), 0)
+		if !errors.Is(err, errUnasked) || sent != 0 || string(text) != "done\n" {
+			t.Errorf("%q, %d, %v", text, sent, err)
+		}
+		if err := errors.Join(r.Close(), w.Close()); err != nil {
+			t.Error(err)
 		}
 	})
 }

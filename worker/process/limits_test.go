@@ -227,7 +227,7 @@ func TestFullPipes(t *testing.T) {
 	} {
 		results, err := try(t, process.Config{Command: command}, items(large, large, large))
 		if name == "early" {
-			if err == nil || !strings.Contains(err.Error(), "more than one line for an item") {
+			if err == nil || !strings.Contains(err.Error(), "(other things than answers belong on standard error)") {
 				t.Errorf("%s: %v", name, err)
 			}
 			continue

@@ -211,31 +211,54 @@ func TestMisbehavior(t *testing.T) {
 		},
 		"no answer": {
 			config: process.Config{Command: loop(on("poison", "echo Loading…; continue"))}, done: 2,
-			want: `item 3 (up.jsonl:3): the command answered "Loading…", which is no answer: it is not a JSON object`,
+			crash: &worker.Crash{Suspect: 2, Signal: "SIGKILL"},
+			want:  `item 3 (up.jsonl:3): the command answered "Loading…", which is no answer: it is not a JSON object`,
 		},
 		"a list": {
 			config: process.Config{Command: loop(on("poison", "echo []; continue"))}, done: 2,
-			want: `the command answered "[]", which is no answer: it is not a JSON object`,
+			crash: &worker.Crash{Suspect: 2, Signal: "SIGKILL"},
+			want:  `the command answered "[]", which is no answer: it is not a JSON object`,
 		},
 		"a word that is misspelled": {
 			config: process.Config{Command: loop(on("poison", `echo '{"eror":"x"}'; continue`))}, done: 2,
-			want: `"eror" is no key of an answer: choose among error, warning`,
+			crash: &worker.Crash{Suspect: 2, Signal: "SIGKILL"},
+			want:  `"eror" is no key of an answer: choose among error, warning`,
 		},
 		"two answers in one": {
 			config: process.Config{Command: loop(on("poison", "printf '{}\n{}\n'; continue"))}, done: 2,
-			want: "item 3 (up.jsonl:3): the command wrote more than one line for an item",
+			crash: &worker.Crash{Suspect: 2, Signal: "SIGKILL"},
+			want:  "item 3 (up.jsonl:3): the command wrote more than one line for an item",
 		},
 		"lines without end": {
 			config: process.Config{Command: loop(on("poison", "yes")), ItemTimeout: time.Minute}, done: 2,
-			want: "item 3 (up.jsonl:3): the command wrote more than one line",
+			crash: &worker.Crash{Suspect: 2, Signal: "SIGKILL"},
+			want:  "item 3 (up.jsonl:3): the command wrote more than one line",
 		},
 		"a line without end": {
 			config: process.Config{Command: loop(on("poison", "tr -d '\\n' </dev/zero"))}, done: 2,
-			want: "item 3 (up.jsonl:3): the command wrote a line of more than 16777216 bytes (exec-max-answer-bytes)",
+			crash: &worker.Crash{Suspect: 2, Signal: "SIGKILL"},
+			want:  "item 3 (up.jsonl:3): the command wrote a line of more than 16777216 bytes (exec-max-answer-bytes)",
 		},
 		"a long line": {
 			config: process.Config{Command: loop(on("poison", "echo '{                      }'; continue")), MaxAnswer: 20}, done: 2,
-			want: "the command wrote a line of more than 20 bytes (exec-max-answer-bytes)",
+			crash: &worker.Crash{Suspect: 2, Signal: "SIGKILL"},
+			want:  "the command wrote a line of more than 20 bytes (exec-max-answer-bytes)",
+		},
+		"no answer to the first item": {
+			config: process.Config{Command: loop(on("first", "echo bla; continue"))},
+			crash:  &worker.Crash{Suspect: 0, Signal: "SIGKILL"}, want: `item 1 (up.jsonl:1): the command answered "bla", which is no answer`,
+		},
+		"no answer to the first two": {
+			config: process.Config{Command: loop(on("first", "echo bla; continue") + "; " + on("good", "echo bla; continue"))},
+			crash:  &worker.Crash{Suspect: 0, Signal: "SIGKILL"}, want: `item 1 (up.jsonl:1): the command answered "bla", which is no answer`,
+		},
+		"no answer to any": {
+			config: process.Config{Command: loop("echo bla; continue")},
+			want:   `item 1 (up.jsonl:1): the command answered "bla", which is no answer: it is not a JSON object`,
+		},
+		"a long line from the start": {
+			config: process.Config{Command: loop("echo '{                      }'; continue"), MaxAnswer: 20},
+			want:   "the command wrote a line of more than 20 bytes (exec-max-answer-bytes)",
 		},
 		"never ready": {
 			config: process.Config{Command: "exec sleep 100", Ready: true, StartTimeout: 100 * time.Millisecond},
@@ -277,6 +300,56 @@ func TestMisbehavior(t *testing.T) {
 				t.Errorf("crash (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A command that is wrong all the time accuses no items for long, whatever it has answered before.
+func TestGarbageUsesUpCredit(t *testing.T) {
+	t.Parallel()
+	h := open(t, process.Config{Command: loop(on("poison", "echo bla; continue"))})
+	var good []string
+	for range 250 {
+		good = append(good, `"good"`)
+	}
+	if results, err := attempt(t, h, items(good...)); err != nil || len(results) != 250 {
+		t.Fatalf("%d results, %v", len(results), err)
+	}
+	for n := range 60 {
+		_, err := attempt(t, h, items(`"poison"`, `"good"`))
+		if crash, ok := errors.AsType[*worker.Crash](err); ok != (n < 50) || ok && crash.Suspect != 0 || err == nil {
+			t.Fatalf("time %d: %v", n+1, err)
+		}
+	}
+	if _, err := attempt(t, h, items(`"good"`, `"good"`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := attempt(t, h, items(`"good"`, `"poison"`)); !isCrash(err) {
+		t.Errorf("the command was right again, then %v", err)
+	}
+}
+
+func isCrash(err error) bool {
+	_, ok := errors.AsType[*worker.Crash](err)
+	return ok
+}
+
+// One that writes a line too much for each item fails, whenever that is seen.
+func TestLineAfterEachAnswer(t *testing.T) {
+	t.Parallel()
+	h := open(t, process.Config{Command: loop("echo '{}'; echo done; continue")})
+	b := items(`1`, `2`, `3`, `4`, `5`, `6`, `7`, `8`, `9`, `10`, `11`, `12`)
+	crashes := 0
+	for {
+		results, err := attempt(t, h, b)
+		if err == nil || !strings.Contains(err.Error(), "(other things than answers belong on standard error)") {
+			t.Fatalf("it goes unnoticed: %d results, %v", len(results), err)
+		}
+		if b.Done += len(results); !isCrash(err) {
+			break
+		}
+		if crashes++; crashes > 2 {
+			t.Fatal("it is taken for the fault of items")
+		}
 	}
 }
 

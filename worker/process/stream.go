@@ -18,6 +18,7 @@ type stream struct {
 	batch   *worker.Batch
 	key     string
 	child   *child // nil while there is none
+	unasked int    // lines in a row that nobody asked for, each between two items
 }
 
 // run handles the open items. Each is reported as soon as it is answered.
@@ -29,12 +30,27 @@ func (s *stream) run(ctx context.Context) error {
 			return worker.Permanent(fmt.Errorf("%s: %w", place(&b.Items[i]), err))
 		}
 		for deaths := 0; ; {
+			known := s.child != nil
 			result, err := s.item(ctx, i, line)
 			if err == nil {
+				if known {
+					s.unasked = 0
+				}
 				b.Report(result)
 				break
 			}
 			s.drop(ctx)
+			if extra, ok := errors.AsType[*unaskedError](err); ok {
+				if s.unasked++; s.unasked == maxUnasked {
+					return fmt.Errorf("before %s: %w", place(&b.Items[i]), extra)
+				}
+				s.handler.config.Logger.Warn("another process is started in the place of one that wrote what nobody asked for",
+					"job_id", b.JobID, "batch_id", b.ID, "item", b.Items[i].Number, "error", extra)
+				continue
+			}
+			if wrong, ok := errors.AsType[*garbageError](err); ok {
+				return s.about(i, s.accuse(ctx, i, wrong))
+			}
 			idle, ok := errors.AsType[*idleDeathError](err)
 			if deaths++; !ok || deaths == maxIdleDeaths {
 				return err
@@ -92,13 +108,17 @@ func (s *stream) item(ctx context.Context, i int, line []byte) (worker.Result, e
 	}
 	text, sent, err := c.exchange(ctx, line, limit)
 	if err == nil {
-		c.ready = true
 		result, err := parseAnswer(text)
 		if err != nil {
-			return result, s.about(i, fmt.Errorf("the command answered %s, which is no answer: %w (other things than answers "+
-				"belong on standard error)", quote(text), err))
+			return result, s.garbage(i, fmt.Sprintf("answered %s, which is no answer: %v (other things than answers belong on "+
+				"standard error)", quote(text), err), settingAnswer)
 		}
+		c.ready = true
+		s.handler.answered(s.key)
 		return result, nil
+	}
+	if errors.Is(err, errUnasked) {
+		return worker.Result{}, &unaskedError{text}
 	}
 	return worker.Result{}, s.judge(ctx, i, sent, err, limit, setting)
 }
@@ -145,11 +165,10 @@ func (s *stream) judge(ctx context.Context, i, sent int, err error, limit time.D
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, errMore):
-		return s.about(i, errors.New("the command wrote more than one line for an item, or a line that nobody asked for "+
-			"(other things than answers belong on standard error)"))
+		return s.garbage(i, "wrote more than one line for an item (other things than answers belong on standard error)", settingAnswer)
 	case errors.Is(err, errLong):
-		return s.about(i, fmt.Errorf("the command wrote a line of more than %d bytes (%s)", s.handler.config.MaxAnswer,
-			SettingMaxAnswer))
+		return s.garbage(i, fmt.Sprintf("wrote a line of more than %d bytes (%s)", s.handler.config.MaxAnswer, SettingMaxAnswer),
+			SettingMaxAnswer)
 	case errors.Is(err, errSlow) && !had:
 		return fmt.Errorf("the command did not read its item within %v (%s)", limit, setting)
 	case errors.Is(err, errSlow):
