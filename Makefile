@@ -21,7 +21,7 @@ with_postgres = $(if $(TALLYMAN_TEST_POSTGRES),,bin="$$(tools/postgres.sh)" && T
 FUZZTIME ?= 10s
 TESTFLAGS ?= -timeout 20m
 
-.PHONY: help build run test race examples network languages lint vet generate generate-check fmt fuzz bench clean
+.PHONY: help build run test race examples network languages lint vet generate generate-check fmt fuzz bench peers clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -58,6 +58,7 @@ languages:
 
 vet:
 	go vet ./...
+	cd bench/peers && go vet ./...
 
 # buf build first: what does not compile deletes nothing.
 generate: ## the code that is generated from proto/
@@ -79,6 +80,10 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 
 bench: ## the benchmarks
 	$(with_postgres) go test -run '^$$' -bench . -benchmem ./...
+
+peers: build ## the drain and the latency of Tallyman beside those of River, in turns
+	cd bench/peers && go build -o ../../bin/peers .
+	$(with_postgres) bin/peers -version $(VERSION)
 
 clean: ## remove what was built, downloaded and generated for a run
 	rm -rf bin .cache tallyman-data

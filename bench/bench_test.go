@@ -30,7 +30,7 @@ func TestDistribution(t *testing.T) {
 		took = append(took, time.Duration(n)*time.Millisecond)
 	}
 	var r Result
-	r.distribution("idle", took)
+	r.Distribution("idle", took)
 	want := []Metric{{"idle p50", 100, "ms"}, {"idle p99", 198, "ms"}, {"idle max", 200, "ms"}}
 	if diff := cmp.Diff(want, r.Metrics); diff != "" {
 		t.Errorf("of 1 to 200 ms (-want +got):\n%s", diff)

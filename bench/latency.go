@@ -56,7 +56,7 @@ func latency(ctx context.Context, c Config, engine Engine) (r Result, err error)
 		if err != nil {
 			return r, err
 		}
-		r.distribution(how.name, took)
+		r.Distribution(how.name, took)
 	}
 	return r, nil
 }

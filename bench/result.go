@@ -31,8 +31,8 @@ func (r *Result) add(name string, value float64, unit string) {
 	r.Metrics = append(r.Metrics, Metric{name, value, unit})
 }
 
-// distribution adds what is usually asked of many durations, in milliseconds.
-func (r *Result) distribution(name string, took []time.Duration) {
+// Distribution adds what is usually asked of many durations, in milliseconds.
+func (r *Result) Distribution(name string, took []time.Duration) {
 	if len(took) == 0 {
 		return
 	}

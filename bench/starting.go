@@ -37,6 +37,6 @@ func starting(ctx context.Context, c Config, _ Engine) (r Result, err error) {
 			return r, p.failed()
 		}
 	}
-	r.distribution("run", took)
+	r.Distribution("run", took)
 	return r, nil
 }

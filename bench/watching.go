@@ -50,7 +50,7 @@ func watching(ctx context.Context, c Config, engine Engine) (r Result, err error
 	if err != nil {
 		return r, err
 	}
-	r.distribution("told after", took)
+	r.Distribution("told after", took)
 	r.add("processor time, coordinator", used.server.Seconds()*1e3/float64(batches), "ms/batch")
 	r.add("processor time, database", used.database.Seconds()*1e3/float64(batches), "ms/batch")
 	return r, nil
