@@ -90,16 +90,20 @@ func (e *execution) check(flags *pflag.FlagSet, kind string) error {
 func (e *execution) chosen() bool { return e.config.Command != "" }
 
 // annotationHandlers returns the handler of annotations, on the store that the DSN names, in this process or isolated.
-func (e *execution) annotationHandlers(ctx context.Context, dsn string, logger *slog.Logger) (handlers, error) {
+func (e *execution) annotationHandlers(
+	ctx context.Context, dsn string, s *sourcing, slots int, logger *slog.Logger,
+) (handlers, error) {
 	if e.isolate {
-		return isolatedHandlers(ctx, dsn, logger)
+		return isolatedHandlers(ctx, dsn, s, slots, logger)
 	}
-	return annotationHandlers(ctx, dsn)
+	return annotationHandlers(ctx, dsn, s)
 }
 
 // commandHandlers returns the handler for one kind. What it makes of items goes on into the annotation store that the DSN
 // names, if that is annotations; without a DSN nothing does.
-func (e *execution) commandHandlers(ctx context.Context, kind, dsn string, stderr io.Writer, logger *slog.Logger) (handlers, error) {
+func (e *execution) commandHandlers(
+	ctx context.Context, kind, dsn string, s *sourcing, stderr io.Writer, logger *slog.Logger,
+) (handlers, error) {
 	config := e.config
 	config.Logger = logger
 	if e.stderr {
@@ -115,7 +119,7 @@ func (e *execution) commandHandlers(ctx context.Context, kind, dsn string, stder
 	if dsn == "" {
 		return handlers{byKind: byKind(nil), close: h.Close}, nil
 	}
-	st, end, err := openAnnotations(ctx, dsn)
+	st, end, err := openAnnotations(ctx, dsn, s)
 	if err != nil {
 		return handlers{}, errors.Join(err, h.Close())
 	}
@@ -126,7 +130,9 @@ func (e *execution) commandHandlers(ctx context.Context, kind, dsn string, stder
 func (e *execution) again(flags *pflag.FlagSet) string {
 	var text strings.Builder
 	flags.Visit(func(f *pflag.Flag) {
-		if f.Name == execFlag || f.Name == isolateFlag || strings.HasPrefix(f.Name, execFlag+"-") {
+		switch {
+		case f.Name == sourceFlag, f.Name == sourceHeaderFlag: // which may be secrets
+		case f.Name == execFlag, f.Name == isolateFlag, strings.HasPrefix(f.Name, execFlag+"-"), strings.HasPrefix(f.Name, sourceFlag+"-"):
 			text.WriteString(" --" + f.Name + "=" + quoted(f.Value.String()))
 		}
 	})

@@ -152,3 +152,25 @@ func TestExecWithoutProgram(t *testing.T) {
 		t.Errorf("it says\n%s", r.stderr)
 	}
 }
+
+// What a command finds in documents that nobody knows is about the texts that their source gives.
+func TestExecWithSource(t *testing.T) {
+	t.Parallel()
+	url := sourceOf(t, "", map[string]string{"1": "Many words."})
+	dir := t.TempDir()
+	command := script(t, `while read -r line; do
+  echo '{"result":{"annotations":{"denotations":[{"span":{"begin":0,"end":5},"obj":"X"}]}}}'
+done
+`)
+	r := must(t, exitWithErrors, "run", sourcedFile(t), "--data", dir, "--project", "my-corpus", "--exec", command, "--source", "PubMed="+url)
+	if !strings.Contains(r.stdout, "document missing  1") {
+		t.Errorf("nothing is missing in:\n%s", r.stdout)
+	}
+	var got []any
+	for _, o := range objects(t, must(t, exitOK, "export", "--data", dir, "--project", "my-corpus").stdout) {
+		got = append(got, o["text"])
+	}
+	if diff := cmp.Diff([]any{"words", "Many words."}, got); diff != "" {
+		t.Errorf("texts (-want +got):\n%s", diff)
+	}
+}

@@ -28,6 +28,7 @@ type follower struct {
 	otherStore bool // the annotations are not in the data folder
 	exec       execution
 	jobs       []int64 // to be finished, in the place of files to be submitted
+	sources    sourcing
 }
 
 // submit submits files one after the other and follows the job of each to its end. Its error has the exit code of the

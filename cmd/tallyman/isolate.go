@@ -30,6 +30,7 @@ const (
 // isolatedVerb is what runs in a process of its own: the handler of annotations.
 func (p *program) isolatedVerb() *cobra.Command {
 	var dsn string
+	var sources sourcing
 	verb := &cobra.Command{
 		Use:   isolatedName,
 		Short: "Handle annotations for a worker in another process",
@@ -41,7 +42,15 @@ other end of standard input and output.`,
 		RunE: func(verb *cobra.Command, _ []string) error {
 			// Its worker ends it; a Ctrl-C on the terminal is the worker's, too.
 			ctx := context.WithoutCancel(verb.Context())
-			h, err := annotationHandlers(ctx, dsn)
+			logger, err := p.logger(p.stderr, slog.LevelWarn)
+			if err != nil {
+				return err
+			}
+			sources.config.Logger = logger
+			if err := sources.check(verb.Flags()); err != nil {
+				return err
+			}
+			h, err := annotationHandlers(ctx, dsn, &sources)
 			if errors.Is(err, store.ErrUnavailable) {
 				return &exitError{code: exitTemporary, err: err}
 			}
@@ -52,6 +61,7 @@ other end of standard input and output.`,
 		},
 	}
 	verb.Flags().StringVar(&dsn, "store", "", "annotation store")
+	sources.flags(verb.Flags())
 	return verb
 }
 
@@ -71,21 +81,22 @@ func (i isolated) Handle(ctx context.Context, b *worker.Batch) error {
 	return i.processes.Handle(ctx, b)
 }
 
-// isolatedHandlers returns the handler of annotations, on the store that the DSN names, whose batches are handled in
-// processes of their own.
-func isolatedHandlers(ctx context.Context, dsn string, logger *slog.Logger) (handlers, error) {
+// isolatedHandlers returns the handler of annotations, on the store that the DSN names and with these sources, whose
+// batches, as many at a time as there are slots, are handled in processes of their own.
+func isolatedHandlers(ctx context.Context, dsn string, s *sourcing, slots int, logger *slog.Logger) (handlers, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return handlers{}, fmt.Errorf("isolate the handler: %w", err)
 	}
 	// The name of the store, which may have a password in it, is not for the list of processes.
 	processes, err := process.NewIsolated(process.Config{
-		Command: "exec " + quoted(self) + " " + isolatedName, Env: []string{environmentName("store") + "=" + dsn}, Logger: logger,
+		Command: "exec " + quoted(self) + " " + isolatedName, Logger: logger,
+		Env: append(s.environment(slots), environmentName("store")+"="+dsn),
 	})
 	if err != nil {
 		return handlers{}, usageError("--%s: %w", isolateFlag, err)
 	}
-	h, end, err := openAnnotations(ctx, dsn)
+	h, end, err := openAnnotations(ctx, dsn, nil) // the other processes ask the sources
 	if err != nil {
 		return handlers{}, errors.Join(err, processes.Close())
 	}

@@ -29,3 +29,19 @@ func TestIsolate(t *testing.T) {
 		t.Errorf("isolated (-without +with):\n%s", diff)
 	}
 }
+
+// Isolated processes ask the sources of their worker.
+func TestIsolateWithSource(t *testing.T) {
+	t.Parallel()
+	url := sourceOf(t, "k: 1", map[string]string{"1": "Many words."})
+	dir := t.TempDir()
+	must(t, exitWithErrors, "run", sourcedFile(t), "--data", dir, "--project", "my-corpus", "--isolate",
+		"--source", "PubMed="+url, "--source-header", "PubMed=X-Key: k: 1", "--source-timeout", "20s")
+	var got []any
+	for _, o := range objects(t, must(t, exitOK, "export", "--data", dir, "--project", "my-corpus").stdout) {
+		got = append(got, o["text"])
+	}
+	if diff := cmp.Diff([]any{"words", "Many words."}, got); diff != "" {
+		t.Errorf("texts (-want +got):\n%s", diff)
+	}
+}

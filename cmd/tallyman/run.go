@@ -27,6 +27,7 @@ func (p *program) runVerb() *cobra.Command {
 	var perProject int
 	var exec execution
 	var jobs []int64
+	var sources sourcing
 	verb := &cobra.Command{
 		Use:   "run {FILE... | --job ID}",
 		Short: "Do everything in one process: take files in, store them, say what became of every item",
@@ -36,7 +37,7 @@ other commands see the folder while it runs and afterwards.
 
 Ctrl-C stops in order and says how to go on: nothing that is stored is lost, nothing is stored twice. With --job it
 takes nothing in, but finishes jobs of the folder that are open, as after a retry.
-` + execHelp + modesHelp,
+` + execHelp + sourcesHelp + modesHelp,
 		Example: `  tallyman run collection.jsonl --project my-corpus
   tallyman run more.jsonl --project my-corpus --mode add
   tallyman run *.jsonl.gz --workers 4 --data /srv/tallyman
@@ -63,6 +64,9 @@ takes nothing in, but finishes jobs of the folder that are open, as after a retr
 			if err := exec.check(verb.Flags(), s.kind); err != nil {
 				return err
 			}
+			if err := sources.check(verb.Flags()); err != nil {
+				return err
+			}
 			if exec.chosen() {
 				s.kind = cmp.Or(s.kind, execKind)
 			}
@@ -80,7 +84,7 @@ takes nothing in, but finishes jobs of the folder that are open, as after a retr
 				return fmt.Errorf("there are no jobs in the data folder %s", p.data)
 			}
 			f := p.newFollower(verb, &s)
-			f.otherStore, f.exec, f.jobs = storeDSN != "", exec, jobs
+			f.otherStore, f.exec, f.sources, f.jobs = storeDSN != "", exec, sources, jobs
 			logger, err := p.logger(f.progress, slog.LevelWarn)
 			if err != nil {
 				return err
@@ -90,6 +94,7 @@ takes nothing in, but finishes jobs of the folder that are open, as after a retr
 			if err != nil {
 				return err
 			}
+			f.sources.config.Logger = logger
 			config := serverConfig(logger)
 			config.Reader, config.MaxRunningPerProject = reader, perProject
 			working := worker.Config{Slots: workers, MaxPayloadBytes: maxPayload, Logger: workLogger}
@@ -105,6 +110,7 @@ takes nothing in, but finishes jobs of the folder that are open, as after a retr
 	runningLimits(verb.Flags(), &perProject)
 	workLimits(verb.Flags(), &maxPayload)
 	exec.flags(verb.Flags())
+	sources.flags(verb.Flags())
 	return verb
 }
 
@@ -128,7 +134,7 @@ func (f *follower) run(ctx context.Context, config server.Config, storeDSN strin
 	}
 	// An interruption ends the following first, then the work, then the coordinator.
 	working.Conn, working.WorkerID = coordinator.conn, coordinator.workerID()
-	h, err := f.handlers(ctx, storeDSN, working.Logger)
+	h, err := f.handlers(ctx, storeDSN, working)
 	if err != nil {
 		return errors.Join(err, coordinator.close())
 	}
@@ -140,11 +146,11 @@ func (f *follower) run(ctx context.Context, config server.Config, storeDSN strin
 }
 
 // handlers returns those of the jobs that are followed.
-func (f *follower) handlers(ctx context.Context, storeDSN string, logger *slog.Logger) (handlers, error) {
+func (f *follower) handlers(ctx context.Context, storeDSN string, working worker.Config) (handlers, error) {
 	if f.exec.chosen() {
-		return f.exec.commandHandlers(ctx, f.submission.kind, storeDSN, f.progress, logger)
+		return f.exec.commandHandlers(ctx, f.submission.kind, storeDSN, &f.sources, f.progress, working.Logger)
 	}
-	return f.exec.annotationHandlers(ctx, storeDSN, logger)
+	return f.exec.annotationHandlers(ctx, storeDSN, &f.sources, working.Slots, working.Logger)
 }
 
 // followWork follows the named jobs, or one for each file, as long as somebody works.

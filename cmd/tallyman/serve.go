@@ -22,6 +22,7 @@ type serving struct {
 	store      string
 	maxPayload int64
 	forget     time.Duration
+	sources    sourcing
 }
 
 func (s *serving) flags(flags *pflag.FlagSet) {
@@ -44,6 +45,7 @@ func (s *serving) flags(flags *pflag.FlagSet) {
 	serverLimits(flags, &s.config)
 	forgetInterval(flags, &s.forget)
 	workLimits(flags, &s.maxPayload)
+	s.sources.flags(flags)
 }
 
 func (p *program) serveVerb() *cobra.Command {
@@ -66,7 +68,10 @@ Jobs that ended are deleted after a while, as --retention and --retention-with-e
 			if err != nil {
 				return err
 			}
-			s.config.Logger, s.config.Version = logger, programVersion()
+			s.config.Logger, s.config.Version, s.sources.config.Logger = logger, programVersion(), logger
+			if err := s.sources.check(verb.Flags()); err != nil {
+				return err
+			}
 			return p.serve(verb.Context(), logger, s)
 		},
 	}
@@ -109,7 +114,7 @@ func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordi
 	var work *workforce
 	var idle chan struct{} // never closed
 	if s.workers > 0 {
-		h, err := annotationHandlers(ctx, s.store)
+		h, err := annotationHandlers(ctx, s.store, &s.sources)
 		if err != nil {
 			return err
 		}

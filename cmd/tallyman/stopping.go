@@ -29,7 +29,7 @@ func (f *follower) explain(job *tallymanv1.Job, sent sending, left []file) {
 	p, first, where := f.program, left[0], f.program.where(f.verb)
 	submits := f.verb.Name() == submitName
 	command := "tallyman " + f.verb.Name() + " " + quoted(first.path) +
-		sameHeader(first.upload.Project, first.upload.Kind, first.upload.Mode) + f.exec.again(f.verb.Flags())
+		sameHeader(first.upload.Project, first.upload.Kind, first.upload.Mode) + f.exec.again(f.verb.Flags()) + f.sources.again()
 	if submits && f.verb.Flags().Changed("watch") {
 		command += " --watch"
 	}

@@ -22,6 +22,8 @@ type working struct {
 	kind   string
 	store  string
 	exec   execution
+
+	sources sourcing
 }
 
 func (w *working) flags(flags *pflag.FlagSet) {
@@ -37,6 +39,7 @@ func (w *working) flags(flags *pflag.FlagSet) {
 	forgetInterval(flags, &w.config.ForgetInterval)
 	workLimits(flags, &w.config.MaxPayloadBytes)
 	w.exec.flags(flags)
+	w.sources.flags(flags)
 }
 
 // forgetInterval is the flag of whoever has workers for long.
@@ -56,7 +59,7 @@ on at another of those that --server names when its own is gone.
 
 All workers of one coordinator must use one annotation store. Beside a server of the data folder that is known; a
 worker of another server needs --store, one with --exec only if its command finds annotations.
-` + execHelp,
+` + execHelp + sourcesHelp,
 		Example: `  tallyman work
   tallyman work --server 10.0.0.5:7650,10.0.0.6:7650 --store postgres://tallyman@db/tallyman --slots 8
   tallyman work --exit-when-idle --worker-id "$SLURM_JOB_ID"
@@ -67,8 +70,11 @@ worker of another server needs --store, one with --exec only if its command find
 			if err != nil {
 				return err
 			}
-			w.config.Logger = logger
+			w.config.Logger, w.sources.config.Logger = logger, logger
 			if err := w.exec.check(verb.Flags(), w.kind); err != nil {
+				return err
+			}
+			if err := w.sources.check(verb.Flags()); err != nil {
 				return err
 			}
 			return p.work(verb.Context(), w)
@@ -113,13 +119,13 @@ func (p *program) work(ctx context.Context, w working) error {
 // handlers returns those of a worker.
 func (p *program) handlers(ctx context.Context, w working) (handlers, error) {
 	if w.exec.chosen() {
-		return w.exec.commandHandlers(ctx, cmp.Or(w.kind, execKind), w.store, p.stderr, w.config.Logger)
+		return w.exec.commandHandlers(ctx, cmp.Or(w.kind, execKind), w.store, &w.sources, p.stderr, w.config.Logger)
 	}
 	if w.store == "" {
 		return handlers{}, usageError("--store is needed with --server: name the annotation store that all workers of %s share, "+
 			"such as postgres://user@host/database", p.server)
 	}
-	return w.exec.annotationHandlers(ctx, w.store, w.config.Logger)
+	return w.exec.annotationHandlers(ctx, w.store, &w.sources, w.config.Slots, w.config.Logger)
 }
 
 // localServer returns the address of the server of the data folder.

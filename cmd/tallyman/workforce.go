@@ -26,23 +26,28 @@ type handlers struct {
 	close  func() error
 }
 
-// annotationHandlers returns the handler of annotations, on the store that the DSN names.
-func annotationHandlers(ctx context.Context, dsn string) (handlers, error) {
-	h, end, err := openAnnotations(ctx, dsn)
+// annotationHandlers returns the handler of annotations, on the store that the DSN names and with these sources.
+func annotationHandlers(ctx context.Context, dsn string, s *sourcing) (handlers, error) {
+	h, end, err := openAnnotations(ctx, dsn, s)
 	if err != nil {
 		return handlers{}, err
 	}
 	return handlers{byKind: map[string]worker.Handler{tallymanv1.KindAnnotations: h}, close: end}, nil
 }
 
-// openAnnotations opens the handler of annotations on the store that the DSN names; end closes both.
-func openAnnotations(ctx context.Context, dsn string) (h *annotations.Handler, end func() error, err error) {
-	st, err := open.Open(ctx, dsn)
+// openAnnotations opens the handler of annotations on the store that the DSN names, with these sources or, if s is nil,
+// without; end closes all of it.
+func openAnnotations(ctx context.Context, dsn string, s *sourcing) (h *annotations.Handler, end func() error, err error) {
+	sources, endSources, err := s.open()
 	if err != nil {
 		return nil, nil, err
 	}
-	h = annotations.New(st, nil)
-	return h, func() error { return errors.Join(h.Close(), st.Close()) }, nil
+	st, err := open.Open(ctx, dsn)
+	if err != nil {
+		return nil, nil, errors.Join(err, endSources())
+	}
+	h = annotations.New(st, sources)
+	return h, func() error { return errors.Join(h.Close(), st.Close(), endSources()) }, nil
 }
 
 // checkSlots refuses a number of batches worked on at a time that no worker can have.

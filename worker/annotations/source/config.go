@@ -23,6 +23,9 @@ const (
 	SettingMaxBytes = "source-max-bytes"
 )
 
+// DefaultRate is how many calls a second a source gets.
+const DefaultRate = 10.0
+
 // maxBatch is the most ids that a call may have.
 const maxBatch = 1000
 
@@ -35,7 +38,7 @@ type Config struct {
 	Header http.Header
 
 	Batch      int           // ids in a call; default 100, at most 1000
-	Rate       float64       // calls a second; default 10, negative: no limit
+	Rate       float64       // calls a second; default DefaultRate, negative: no limit
 	Calls      int           // under way at the same time; default 4
 	Timeout    time.Duration // of a call; default 30 s
 	Patience   time.Duration // for which a Lookup tries again what may pass; default 30 s
@@ -92,7 +95,7 @@ func CheckURL(raw string) error {
 
 func (c Config) withDefaults() Config {
 	c.Batch = cmp.Or(c.Batch, 100)
-	c.Rate = cmp.Or(c.Rate, 10)
+	c.Rate = cmp.Or(c.Rate, DefaultRate)
 	c.Calls = cmp.Or(c.Calls, 4)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	c.Patience = cmp.Or(c.Patience, 30*time.Second)
