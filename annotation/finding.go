@@ -12,7 +12,7 @@ type Severity uint8
 // The severities.
 const (
 	Warning Severity = 1 // the item is accepted, its author should know
-	Error   Severity = 2 // the item is rejected
+	Error   Severity = 2 // the item is rejected; of one that is stored nevertheless, something is not
 )
 
 // String returns "warning" or "error".
@@ -44,7 +44,7 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s %s at %s: %s", f.Severity, f.Code, f.Path, f.Message)
 }
 
-// HasError reports whether findings reject their item.
+// HasError reports whether one of findings is an error, which rejects an item that is validated.
 func HasError(findings []Finding) bool {
 	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Error })
 }

@@ -110,6 +110,9 @@ type Phrase struct {
 // Length returns how many code points of the document each of its places takes.
 func (p Phrase) Length() int { return p.length }
 
+// Key returns what tells phrases of one document apart, but for how they are laid out. No text equals it.
+func (p Phrase) Key() string { return "\x00" + p.canon }
+
 // Same reports whether two phrases of one document have the same places.
 func (p Phrase) Same(q Phrase) bool { return p.canon == q.canon && p.length == q.length }
 

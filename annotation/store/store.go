@@ -56,6 +56,10 @@ type Job struct {
 	Project string
 	Mode    string // one of Modes
 
+	// MinAlignment is the share of an item's code points outside white space that must align with the text of its document
+	// where that does not hold it: above 0, up to 1. 0 means DefaultMinAlignment.
+	MinAlignment float64
+
 	// Overlaps reports whether another job, submitted before this one, had not ended by then, so that items of both may
 	// come at the same time: what they bring of an unknown document belongs together. Nil: none had not. It is called
 	// while no transaction is open; its error ends the call.
@@ -91,16 +95,23 @@ type Result struct {
 
 // The codes of findings that storing gives.
 const (
-	TextMismatch     annotation.Code = "TEXT_MISMATCH"      // rejects: the document's text does not hold the item's
+	TextMismatch     annotation.Code = "TEXT_MISMATCH"      // rejects: too little of the item's text aligns with the document's
 	DocumentTooLarge annotation.Code = "DOCUMENT_TOO_LARGE" // rejects: the passages would exceed MaxDocumentBytes
 	StoreRefused     annotation.Code = "STORE_REFUSED"      // rejects: the database does not take the item as it is
 	Superseded       annotation.Code = "SUPERSEDED"         // warns: a later job has replaced the document's annotations
 	IDChanged        annotation.Code = "ID_CHANGED"         // warns: an id was taken, so an annotation has another one
+	SurfaceChanged   annotation.Code = "SURFACE_CHANGED"    // warns: where an annotation lies the document says something else
+	SpanLost         annotation.Code = "SPAN_LOST"          // an error, of an item that is stored: a denotation or block of it is not
+	ReferenceLost    annotation.Code = "REFERENCE_LOST"     // the same: a relation or attribute of what is lost is not
 
 	// Of items whose document is missing.
 	DocumentMissing annotation.Code = "DOCUMENT_MISSING" // its source does not have it
 	SourceRefused   annotation.Code = "SOURCE_REFUSED"   // its source answers the request for it with an error, or nothing usable
 )
+
+// DefaultMinAlignment is the share of an item's code points outside white space that must align with the text of its
+// document, if a job does not say otherwise.
+const DefaultMinAlignment = 0.3
 
 // MaxDocumentBytes bounds the text of a document.
 const MaxDocumentBytes = 256 << 20

@@ -108,7 +108,7 @@ func TestJobsAtOnceBringTheSamePassages(t *testing.T) {
 		}
 	}
 	// They have all ended: the text is what it is.
-	more := strings.NewReader(`{"sourcedb":"PMC","sourceid":"1","text":"One more passage."}` + "\n" +
+	more := strings.NewReader(`{"sourcedb":"PMC","sourceid":"1","text":"Quite another text."}` + "\n" +
 		`{"sourcedb":"PMC","sourceid":"1","text":"Passage 7 of document 1."}` + "\n")
 	_, outcomes, err := submit(ctx, c, more, client.Upload{Project: "genes-more", FileName: "more.jsonl"})
 	if err != nil {

@@ -41,11 +41,11 @@ INSERT INTO store_skips (job_id, project_document_id, skipped)
 SELECT $1, x.home, x.skipped FROM unnest($2::bigint[], $3::boolean[]) x (home, skipped)`
 
 	sqlItems = `
-INSERT INTO store_items (job_id, item, document_id, project_document_id, outcome, text_begin, text_length, findings)
+INSERT INTO store_items (job_id, item, document_id, project_document_id, outcome, text_begin, text_length, text_level, findings)
 SELECT $1, x.item, nullif(x.document, 0), nullif(x.home, 0), x.outcome,
-       CASE WHEN x.document <> 0 THEN x.begin END, CASE WHEN x.document <> 0 THEN x.length END, nullif(x.findings, '')
-FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::integer[], $7::integer[], $8::text[])
-     x (item, document, home, outcome, begin, length, findings)`
+       CASE WHEN x.document <> 0 THEN x.begin END, CASE WHEN x.document <> 0 THEN x.length END, x.level, nullif(x.findings, '')
+FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::integer[], $7::integer[], $8::smallint[], $9::text[])
+     x (item, document, home, outcome, begin, length, level, findings)`
 
 	sqlSpans = `
 INSERT INTO annotation_spans (project_document_id, job_id, item, ordinal, id, given_id, traits, block, begins, ends, obj)
@@ -188,14 +188,14 @@ func queueRenames(b *pgx.Batch, renames []write.Rename) {
 func queueItems(b *pgx.Batch, c *write.Changes) {
 	n := len(c.Items)
 	numbers, documents, homes := make([]int64, n), make([]int64, n), make([]int64, n)
-	outcomes := make([]int16, n)
+	outcomes, levels := make([]int16, n), make([]int16, n)
 	begins, lengths := make([]int32, n), make([]int32, n)
 	findings := make([]string, n)
 	for i, row := range c.Items {
 		numbers[i], documents[i], homes[i], outcomes[i] = row.Item, row.Document, row.Home, int16(row.Outcome)
-		begins[i], lengths[i], findings[i] = int32(row.Begin), int32(row.Length), row.Findings
+		begins[i], lengths[i], levels[i], findings[i] = int32(row.Begin), int32(row.Length), int16(row.Level), row.Findings
 	}
-	b.Queue(sqlItems, c.Job.ID, numbers, documents, homes, outcomes, begins, lengths, findings)
+	b.Queue(sqlItems, c.Job.ID, numbers, documents, homes, outcomes, begins, lengths, levels, findings)
 }
 
 func queueAnnotations(b *pgx.Batch, c *write.Changes) {

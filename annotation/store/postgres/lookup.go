@@ -20,10 +20,10 @@ WHERE d.known IS NULL
 ORDER BY k.n`
 
 	sqlAllAnchors = `
-SELECT k.n, i.job_id, i.item, i.text_begin, i.text_length
+SELECT k.n, i.job_id, i.item, i.text_begin, i.text_length, i.text_level
 FROM unnest($1::bigint[]) WITH ORDINALITY k (id, n)
 CROSS JOIN LATERAL (
-	SELECT job_id, item, text_begin, text_length FROM store_items WHERE document_id = k.id OFFSET 0) i
+	SELECT job_id, item, text_begin, text_length, text_level FROM store_items WHERE document_id = k.id OFFSET 0) i
 ORDER BY k.n, i.job_id, i.item`
 
 	sqlMerging = `
@@ -91,7 +91,7 @@ func (t *tx) Anchors(ctx context.Context, documents []int64) ([][]write.Anchor, 
 	b := &pgx.Batch{}
 	var n int
 	var a write.Anchor
-	each(b, sqlAllAnchors, []any{documents}, []any{&n, &a.Job, &a.Item, &a.Begin, &a.Length}, func() {
+	each(b, sqlAllAnchors, []any{documents}, []any{&n, &a.Job, &a.Item, &a.Begin, &a.Length, (*uint8)(&a.Level)}, func() {
 		anchors[n-1] = append(anchors[n-1], a)
 	})
 	if err := t.send(ctx, b); err != nil {

@@ -108,11 +108,11 @@ FROM unnest($2::bigint[]) k (item)
 CROSS JOIN LATERAL (SELECT item, outcome, findings FROM store_items WHERE job_id = $1 AND item = k.item OFFSET 0) i`
 
 	sqlAnchors = `
-SELECT k.n, i.item, i.text_begin, i.text_length
+SELECT k.n, i.item, i.text_begin, i.text_length, i.text_level
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY k (db, id, n)
 CROSS JOIN LATERAL (SELECT id FROM documents WHERE sourcedb = k.db AND sourceid = k.id OFFSET 0) d
 CROSS JOIN LATERAL (
-	SELECT item, text_begin, text_length FROM store_items WHERE document_id = d.id AND job_id = $3 OFFSET 0) i
+	SELECT item, text_begin, text_length, text_level FROM store_items WHERE document_id = d.id AND job_id = $3 OFFSET 0) i
 ORDER BY k.n, i.item`
 
 	sqlSkips = `
@@ -263,7 +263,7 @@ func (t *tx) queueDocuments(b *pgx.Batch, job store.Job, drafts []write.Draft, s
 	b.Queue(sqlAnchors, columns.dbs, columns.ids, job.ID).Query(func(rows pgx.Rows) error {
 		var n int
 		var a passages.Anchor
-		_, err := pgx.ForEachRow(rows, []any{&n, &a.Item, &a.Begin, &a.Length}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&n, &a.Item, &a.Begin, &a.Length, (*uint8)(&a.Level)}, func() error {
 			d := &state.Documents[n-1]
 			d.Anchors = append(d.Anchors, a)
 			return nil

@@ -50,8 +50,8 @@ INSERT INTO project_documents (id, project, sourcedb, sourceid, document_id, las
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 
 	sqlItem = `
-INSERT INTO store_items (job_id, item, document_id, project_document_id, outcome, text_begin, text_length, findings)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+INSERT INTO store_items (job_id, item, document_id, project_document_id, outcome, text_begin, text_length, text_level, findings)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 	sqlSpan = `
 INSERT INTO annotation_spans (project_document_id, id, job_id, item, ordinal, given_id, traits, block, begins, ends, obj)
@@ -192,7 +192,7 @@ func (t *tx) items(c *write.Changes) error {
 		if row.Document != 0 {
 			begin, length = row.Begin, row.Length
 		}
-		err := t.exec(sqlItem, c.Job.ID, row.Item, null(row.Document), null(row.Home), uint8(row.Outcome), begin, length, null(row.Findings))
+		err := t.exec(sqlItem, c.Job.ID, row.Item, null(row.Document), null(row.Home), uint8(row.Outcome), begin, length, uint8(row.Level), null(row.Findings))
 		if err != nil {
 			return err
 		}

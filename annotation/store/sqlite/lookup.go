@@ -13,7 +13,7 @@ const (
 	sqlKnown = `SELECT EXISTS (SELECT 1 FROM documents WHERE sourcedb = ? AND sourceid = ?)`
 
 	sqlAllAnchors = `
-SELECT job_id, item, text_begin, text_length FROM store_items WHERE document_id = ? ORDER BY job_id, item`
+SELECT job_id, item, text_begin, text_length, text_level FROM store_items WHERE document_id = ? ORDER BY job_id, item`
 
 	sqlMerging = `SELECT id FROM project_documents WHERE document_id = ? AND merged_by > 0`
 
@@ -61,7 +61,8 @@ func (t *tx) Anchors(_ context.Context, documents []int64) ([][]write.Anchor, er
 	anchors := make([][]write.Anchor, len(documents))
 	for i, id := range documents {
 		var a write.Anchor
-		err := t.rows(sqlAllAnchors, []any{id}, []any{&a.Job, &a.Item, &a.Begin, &a.Length}, func() { anchors[i] = append(anchors[i], a) })
+		into := []any{&a.Job, &a.Item, &a.Begin, &a.Length, (*uint8)(&a.Level)}
+		err := t.rows(sqlAllAnchors, []any{id}, into, func() { anchors[i] = append(anchors[i], a) })
 		if err != nil {
 			return nil, fmt.Errorf("read places of items: %w", err)
 		}

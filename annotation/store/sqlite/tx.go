@@ -215,7 +215,7 @@ SELECT id, replaced_by, last_job, merged_by FROM project_documents WHERE project
 
 	sqlSkipped   = `SELECT skipped FROM store_skips WHERE job_id = ? AND project_document_id = ?`
 	sqlAnnotated = `SELECT EXISTS (SELECT 1 FROM annotation_spans WHERE project_document_id = ?)`
-	sqlAnchors   = `SELECT item, text_begin, text_length FROM store_items WHERE document_id = ? AND job_id = ? ORDER BY item`
+	sqlAnchors   = `SELECT item, text_begin, text_length, text_level FROM store_items WHERE document_id = ? AND job_id = ? ORDER BY item`
 )
 
 // Load implements [write.Tx].
@@ -294,7 +294,8 @@ func (t *tx) document(job store.Job, draft write.Draft) (write.Document, error) 
 		}
 	}
 	var a passages.Anchor
-	err = t.rows(sqlAnchors, []any{d.ID, job.ID}, []any{&a.Item, &a.Begin, &a.Length}, func() { d.Anchors = append(d.Anchors, a) })
+	into := []any{&a.Item, &a.Begin, &a.Length, (*uint8)(&a.Level)}
+	err = t.rows(sqlAnchors, []any{d.ID, job.ID}, into, func() { d.Anchors = append(d.Anchors, a) })
 	return d, err
 }
 

@@ -149,7 +149,7 @@ func testForgetComposer(f *fixture) {
 	// Of a text that only forgotten jobs compose, an older one finds what it holds.
 	f.put(always(job(5, "fifth")), parse(t, labeled("1", "O")))
 	f.forget(10, 5)
-	mismatch := parse(t, `{"sourcedb":"D","sourceid":"1","text":"words"}`+"\n"+labeled("1", "O"))
+	mismatch := parse(t, `{"sourcedb":"D","sourceid":"1","text":"other"}`+"\n"+labeled("1", "O"))
 	f.wantOutcomes(f.put(always(job(4, "fourth")), mismatch), annotation.Rejected, annotation.Stored)
 	f.wantExport("fifth", labeled("1", "O"))
 }

@@ -115,7 +115,7 @@ func testSkip(f *fixture) {
 	// What another project says does not matter, nor an item that is rejected.
 	elsewhere := in(store.ModeSkip, 5, "elsewhere")
 	rejected := parse(t, labeled("1", "new"))
-	rejected[0].Item.Text, rejected[0].Item.Length = "another word", 12
+	rejected[0].Item.Text, rejected[0].Item.Length = "quite unlike", 12
 	f.wantOutcomes(f.put(elsewhere, rejected), annotation.Rejected)
 	f.wantOutcomes(f.put(elsewhere, []store.Entry{{Number: 2, Item: entries[0].Item}}), annotation.Stored)
 	// A skipped item's text does not matter, nor does it make a document.
@@ -214,7 +214,7 @@ func testTwoCompose(f *fixture) {
 	// All of them had when job 4 was.
 	last := in(store.ModeAdd, 4, "last")
 	last.Overlaps = func(context.Context, int64) (bool, error) { return false, nil }
-	results := f.put(last, parse(t, word("another", "T1")+word("and another", "T2")))
+	results := f.put(last, parse(t, word("another", "T1")+word("xyz", "T2")))
 	f.wantOutcomes(results, annotation.Stored, annotation.Rejected)
 	f.wantCodes(results[1], "TEXT_MISMATCH text")
 	// An answer that does not come is no reason to reject anything.

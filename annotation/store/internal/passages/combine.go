@@ -1,11 +1,17 @@
 package passages
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/tallyman-dev/tallyman/annotation/align"
+)
 
 // Member is an item of a document that one or several jobs compose.
 type Member struct {
 	Job int64
 	Item
+	Aligned bool // Text is what it was aligned to, which is at At
+	At      int  // code points
 }
 
 // Combination is the text that members make up.
@@ -20,7 +26,7 @@ type Combination struct {
 // Combine makes up the text of a document from the items of all jobs, which are in order of jobs and of item numbers.
 // It is the definition of a composed text: those of the first job as Compose has it; an item of a further job lies where
 // the text of the jobs before it holds its own, as Place has it, and is a passage of its own behind them where that text
-// does not.
+// does not. One that was aligned stays where it is, as long as its text is there.
 func Combine(members []Member) Combination {
 	var c Combination
 	for len(members) > 0 {
@@ -48,6 +54,13 @@ func (c *Combination) append(members []Member) bool {
 	places := newPlaces(base)
 	previous, begin := "", 0
 	for _, m := range members {
+		if stretch, ok := x.slice(m.At, m.Length); ok && m.Aligned && stretch == m.Text {
+			from := x.bytes(m.At)
+			places.put("", from, from+len(m.Text))
+			previous = ""
+			c.Begins = append(c.Begins, m.At)
+			continue
+		}
 		switch at := places.next(m.Text); {
 		case m.Text == previous:
 		case at >= 0:
@@ -86,16 +99,38 @@ func (p *places) next(part string) int {
 	}
 	p.previous = part
 	if p.begin = find(p.text, part, p.cursor, p.ends[part]); p.begin >= 0 {
-		p.put(part, p.begin)
+		p.put(part, p.begin, p.begin+len(part))
 	}
 	return p.begin
 }
 
+// nextOf is next for an item whose level is Mapped, in code points. One that was not found any more, since too much would
+// have to be looked at, lies where it lay.
+func (p *places) nextOf(document *align.Document, it placed, x index) int {
+	key := it.key()
+	if key == p.previous {
+		return x.points(p.begin)
+	}
+	end := x.points(p.ends[key])
+	begin, ok := document.Next(it.phrase, max(x.points(p.cursor), end))
+	if !ok {
+		begin, ok = document.Next(it.phrase, end)
+	}
+	if !ok {
+		begin, ok = document.Last(it.phrase)
+	}
+	if !ok {
+		begin = it.anchor.Begin
+	}
+	p.put(key, x.bytes(begin), x.bytes(begin+it.anchor.Length))
+	return begin
+}
+
 // put says that the next item lies at a place that is known.
-func (p *places) put(part string, begin int) {
-	p.previous, p.begin = part, begin
-	p.cursor = begin + len(part)
-	p.ends[part] = p.cursor
+func (p *places) put(key string, begin, end int) {
+	p.previous, p.begin = key, begin
+	p.cursor = end
+	p.ends[key] = end
 }
 
 // Cut returns the stretches of a text that anchors name.

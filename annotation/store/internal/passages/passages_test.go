@@ -9,6 +9,8 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/tallyman-dev/tallyman/annotation/align"
 )
 
 // composed is the definition: what Compose must come to.
@@ -19,14 +21,14 @@ func composed(items []Item) (string, []Anchor) {
 	length := 0
 	for i, it := range items {
 		if i > 0 && items[i-1].Text == it.Text {
-			anchors = append(anchors, Anchor{it.Number, anchors[i-1].Begin, it.Length})
+			anchors = append(anchors, Anchor{Item: it.Number, Begin: anchors[i-1].Begin, Length: it.Length})
 			continue
 		}
 		if i > 0 {
 			text.WriteString("\n")
 			length++
 		}
-		anchors = append(anchors, Anchor{it.Number, length, it.Length})
+		anchors = append(anchors, Anchor{Item: it.Number, Begin: length, Length: it.Length})
 		text.WriteString(it.Text)
 		length += it.Length
 	}
@@ -96,7 +98,7 @@ func TestPlaceInAnyOrder(t *testing.T) {
 		text := strings.Join(rapid.SliceOfN(texts, 1, 12).Draw(t, "document"), "\n")
 		all := items(rapid.SliceOfN(texts, 1, 12).Draw(t, "texts")...)
 		var want document
-		p, err := Place(text, nil, all)
+		p, err := Place(text, nil, nil, all)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +118,51 @@ func TestPlaceInAnyOrder(t *testing.T) {
 			n := rapid.IntRange(1, len(order)).Draw(t, "n")
 			step := slices.SortedFunc(slices.Values(order[:n]), func(a, b Item) int { return cmp.Compare(a.Number, b.Number) })
 			order = order[n:]
-			p, err := Place(text, got.anchors, step)
+			p, err := Place(text, nil, got.anchors, step)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.merge(p.Added, p.Moved)
+		}
+		if diff := gocmp.Diff(want, got, gocmp.AllowUnexported(document{})); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// alike are texts that are the same but for characters that are mapped, for how they are laid out, or for some letters.
+var alike = rapid.SampledFrom([]string{"a-b", "a–b", "A-B", "α c", "alpha c", "ALPHA  c", "Α\u00a0c", "x", "one two three", "one too three", "ph"})
+
+// TestPlaceAlignedInAnyOrder does the same where the document does not hold all texts as they are.
+func TestPlaceAlignedInAnyOrder(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(alike, 1, 12).Draw(t, "document"), "\n")
+		prepared := align.New(text)
+		all := items(rapid.SliceOfN(alike, 1, 12).Draw(t, "texts")...)
+		for i, it := range all {
+			if a := prepared.Align(it.Text, 0); a.Level() > align.Exact && a.Share() >= 0.3 {
+				all[i].Alignment = a
+			}
+		}
+		var want document
+		p, err := Place(text, prepared, nil, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want.merge(p.Added, p.Moved)
+		for i, a := range p.Added {
+			if it := all[i]; it.Alignment != nil && (a.Level != it.Alignment.Level() || a.Length == 0) {
+				t.Fatalf("%+v lies at %+v", it, a)
+			}
+		}
+		order := rapid.Permutation(all).Draw(t, "order")
+		var got document
+		for len(order) > 0 {
+			n := rapid.IntRange(1, len(order)).Draw(t, "n")
+			step := slices.SortedFunc(slices.Values(order[:n]), func(a, b Item) int { return cmp.Compare(a.Number, b.Number) })
+			order = order[n:]
+			p, err := Place(text, prepared, got.anchors, step)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +180,7 @@ func TestPlaceAgreesWithCompose(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := items(rapid.SliceOfN(texts.Filter(func(s string) bool { return strings.TrimSpace(s) != "" }), 1, 12).Draw(t, "texts")...)
 		text, want := composed(all)
-		p, err := Place(text, nil, all)
+		p, err := Place(text, nil, nil, all)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,6 +199,7 @@ func TestPlaceSuccessively(t *testing.T) {
 	}{
 		{"whole", "abc", []string{"abc"}, []int{0}},
 		{"successive places", "x y x z x", []string{"x", "y", "x", "z", "x"}, []int{0, 2, 4, 6, 8}},
+		{"successive places after mapping characters", "a–b, c, a‐b, a–b", []string{"a-b", "c", "a-b", "c", "A-B", "c", "a-b"}, []int{0, 5, 8, 5, 13, 5, 13}},
 		{"the last when none is left", "x y x", []string{"x", "y", "x", "y", "x"}, []int{0, 2, 4, 2, 4}},
 		{"the same passage again", "x y x", []string{"x", "x", "y"}, []int{0, 0, 2}},
 		{"behind the item before", "ab b", []string{"ab", "b"}, []int{0, 3}},
@@ -160,7 +207,13 @@ func TestPlaceSuccessively(t *testing.T) {
 		{"same text when out of order", "a b a", []string{"b", "a", "b", "a"}, []int{2, 4, 2, 4}},
 		{"code points", "𝄞é x𝄞é", []string{"𝄞é", "x𝄞é"}, []int{0, 3}},
 	} {
-		p, err := Place(test.text, nil, items(test.items...))
+		all, prepared := items(test.items...), align.New(test.text)
+		for i, it := range all {
+			if a := prepared.Align(it.Text, 0); a.Level() == align.Mapped {
+				all[i].Alignment = a
+			}
+		}
+		p, err := Place(test.text, prepared, nil, all)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,19 +231,19 @@ func TestInconsistentAnchors(t *testing.T) {
 	t.Parallel()
 	for _, anchors := range [][]Anchor{
 		nil,
-		{{1, 0, 2}},
-		{{1, 1, 2}},
-		{{1, 0, 1}, {2, 3, 1}},
-		{{1, 0, 9}},
+		{{Item: 1, Begin: 0, Length: 2}},
+		{{Item: 1, Begin: 1, Length: 2}},
+		{{Item: 1, Begin: 0, Length: 1}, {Item: 2, Begin: 3, Length: 1}},
+		{{Item: 1, Begin: 0, Length: 9}},
 	} {
 		if _, err := Compose("a\nb", anchors, items("", "", "c")[2:]); err == nil {
 			t.Errorf("Compose takes %v for the passages of %q", anchors, "a\nb")
 		}
 	}
-	if _, err := Place("ab", []Anchor{{1, 1, 5}}, nil); err == nil {
+	if _, err := Place("ab", nil, []Anchor{{Item: 1, Begin: 1, Length: 5}}, nil); err == nil {
 		t.Error("Place takes an anchor behind the end")
 	}
-	if _, err := Cut("ab", []Anchor{{1, 1, 5}}); err == nil {
+	if _, err := Cut("ab", []Anchor{{Item: 1, Begin: 1, Length: 5}}); err == nil {
 		t.Error("Cut takes an anchor behind the end")
 	}
 }
@@ -221,10 +274,10 @@ func TestCombine(t *testing.T) {
 		text, want := composed(first)
 		var members []Member
 		for _, it := range first {
-			members = append(members, Member{3, it})
+			members = append(members, Member{Job: 3, Item: it})
 		}
 		for _, it := range second {
-			members = append(members, Member{7, it})
+			members = append(members, Member{Job: 7, Item: it})
 		}
 		c := Combine(members)
 		if c.First != 3 || !strings.HasPrefix(c.Text, text) || c.Length != utf8.RuneCountInString(c.Text) {
@@ -234,7 +287,7 @@ func TestCombine(t *testing.T) {
 			t.Fatalf("the last composer is %d: %q of %q", c.Last, c.Text, text)
 		}
 		for i, m := range members {
-			parts, err := Cut(c.Text, []Anchor{{m.Number, c.Begins[i], m.Length}})
+			parts, err := Cut(c.Text, []Anchor{{Item: m.Number, Begin: c.Begins[i], Length: m.Length}})
 			if err != nil || parts[0] != m.Text {
 				t.Fatalf("%q lies at %q, %v", m.Text, parts, err)
 			}
@@ -245,7 +298,7 @@ func TestCombine(t *testing.T) {
 		if c.Last == 7 {
 			return
 		}
-		p, err := Place(text, nil, second)
+		p, err := Place(text, nil, nil, second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +315,7 @@ func TestCombineThree(t *testing.T) {
 	var members []Member
 	for job, list := range [][]string{{"a", "b"}, {"c", "b", "c", "c"}, {"b\nc", "d", "c", "a\nb\nc"}} {
 		for _, it := range items(list...) {
-			members = append(members, Member{int64(job + 1), it})
+			members = append(members, Member{Job: int64(job + 1), Item: it})
 		}
 	}
 	want := Combination{Text: "a\nb\nc\nc\nd", Length: 9, Begins: []int{0, 2, 4, 2, 6, 6, 2, 8, 6, 0}, First: 1, Last: 3}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tallyman-dev/tallyman/annotation/align"
 )
 
 // Placement is what adding items to a document with a given text comes to.
@@ -16,8 +18,9 @@ type Placement struct {
 // placed is an item of a given text, new or not.
 type placed struct {
 	anchor Anchor
-	text   string
-	added  int // index among the items added; -1: it was there
+	text   string       // if its level is Exact
+	phrase align.Phrase // if it is Mapped
+	added  int          // index among the items added; -1: it was there
 }
 
 // Place adds items of one job to a document whose text is given: each is put where the text holds its own, exactly.
@@ -26,21 +29,41 @@ type placed struct {
 // An item whose text equals that of the item before it lies in the same place. The items of a composed text, placed in
 // it, so lie where they were composed. The anchors are those of all items of the job that are in the document. Both
 // lists are in order of item numbers and have none in common.
-func Place(text string, anchors []Anchor, items []Item) (Placement, error) {
+//
+// The same goes for items whose alignment is Mapped, among the places of their phrase. One whose alignment is General lies
+// where that has it, whatever other items there are, and those behind it are looked for behind it. The document is text,
+// prepared for aligning; it may be nil if neither an anchor nor an item has another level than Exact.
+func Place(text string, document *align.Document, anchors []Anchor, items []Item) (Placement, error) {
 	placement := Placement{Added: make([]Anchor, len(items))}
 	index := newIndex(text)
 	all := make([]placed, 0, len(anchors)+len(items))
 	for _, a := range anchors {
-		stretch, ok := index.slice(a.Begin, a.Length)
+		p := placed{anchor: a, added: -1}
+		ok := a.Begin >= 0 && a.Length > 0
+		switch {
+		case a.Level <= align.Exact:
+			p.text, ok = index.slice(a.Begin, a.Length)
+		case document == nil:
+			ok = false
+		case a.Level == align.Mapped:
+			p.phrase, ok = document.PhraseAt(a.Begin, a.Length)
+		}
 		if !ok {
 			return Placement{}, errInconsistent
 		}
-		all = append(all, placed{anchor: a, text: stretch, added: -1})
+		all = append(all, p)
 	}
 	for i, it := range items {
 		placement.Added[i] = Anchor{Item: it.Number}
 		if it.Text != "" && strings.Contains(text, it.Text) {
 			all = append(all, placed{anchor: Anchor{Item: it.Number, Length: it.Length}, text: it.Text, added: i})
+		} else if it.Alignment != nil {
+			begin, end := it.Alignment.Place()
+			p := placed{anchor: Anchor{Item: it.Number, Begin: begin, Length: end - begin, Level: it.Alignment.Level()}, added: i}
+			if p.anchor.Level == align.Mapped {
+				p.phrase = it.Alignment.Phrase()
+			}
+			all = append(all, p)
 		}
 	}
 	slices.SortFunc(all, func(a, b placed) int { return cmp.Compare(a.anchor.Item, b.anchor.Item) })
@@ -49,14 +72,18 @@ func Place(text string, anchors []Anchor, items []Item) (Placement, error) {
 	search := false // whether a new item came before, so that the places of those behind it may be others
 	for _, p := range all {
 		search = search || p.added >= 0
-		var begin int
-		if search || p.text == successive.previous {
-			begin = successive.next(p.text)
-		} else {
-			begin = index.bytes(p.anchor.Begin)
-			successive.put(p.text, begin)
+		at := p.anchor.Begin
+		switch key := p.key(); {
+		case p.anchor.Level == align.General:
+			successive.put("", index.bytes(at), index.bytes(at+p.anchor.Length))
+		case !search && key != successive.previous:
+			successive.put(key, index.bytes(at), index.bytes(at+p.anchor.Length))
+		case p.anchor.Level == align.Mapped:
+			at = successive.nextOf(document, p, index)
+		default:
+			at = index.points(successive.next(p.text))
 		}
-		if at := index.points(begin); p.added >= 0 {
+		if p.added >= 0 {
 			p.anchor.Begin = at
 			placement.Added[p.added] = p.anchor
 		} else if at != p.anchor.Begin {
@@ -65,6 +92,14 @@ func Place(text string, anchors []Anchor, items []Item) (Placement, error) {
 		}
 	}
 	return placement, nil
+}
+
+// key tells what says the same: the text, or what is mapped to the same. It is empty for what is neither.
+func (p *placed) key() string {
+	if p.anchor.Level == align.Mapped {
+		return p.phrase.Key()
+	}
+	return p.text
 }
 
 // find returns where text holds part, -1 if it does not; cursor and end are the places to search behind, in that order
@@ -180,4 +215,16 @@ func (x index) slice(begin, length int) (string, bool) {
 	to := x.bytes(begin + length)
 	s := x.text[from:to]
 	return s, utf8.RuneCountInString(s) == length
+}
+
+// Stretches cuts stretches out of a text.
+type Stretches struct{ x index }
+
+// StretchesOf prepares a text.
+func StretchesOf(text string) Stretches { return Stretches{newIndex(text)} }
+
+// Cut returns the text between two code points; empty if it is not there.
+func (s Stretches) Cut(begin, end int) string {
+	stretch, _ := s.x.slice(begin, end-begin)
+	return stretch
 }

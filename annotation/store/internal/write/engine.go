@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tallyman-dev/tallyman/annotation"
+	"github.com/tallyman-dev/tallyman/annotation/align"
 	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/ids"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/passages"
@@ -194,6 +195,7 @@ type Row struct {
 	Home     int64  // 0: nothing of it is stored
 	Begin    int
 	Length   int
+	Level    align.Level // how its text lies there; Exact if it does not
 }
 
 // Traits says how an annotation came to be. It is a set.

@@ -2,6 +2,7 @@ package write
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -28,6 +29,11 @@ type finding struct {
 // conclude returns the final answer for an item: with its findings within the bounds, and its outcome by them.
 func conclude(findings []annotation.Finding, hidden int) store.Result {
 	result := store.Result{Outcome: annotation.Stored}
+	if annotation.HasError(findings) {
+		// What is left out of a long list are warnings first; what rejects an item comes before what else is lost of it.
+		findings = slices.Clone(findings)
+		slices.SortStableFunc(findings, func(a, b annotation.Finding) int { return weight(a) - weight(b) })
+	}
 	if len(findings) > maxFindings+1 { // one more stands for those which the validation left out
 		hidden += len(findings) - maxFindings
 		findings = findings[:maxFindings]
@@ -45,12 +51,34 @@ func conclude(findings []annotation.Finding, hidden int) store.Result {
 		})
 	}
 	switch {
-	case annotation.HasError(result.Findings):
+	case rejects(result.Findings):
 		result.Outcome = annotation.Rejected
 	case len(result.Findings) > 0:
 		result.Outcome = annotation.StoredWarnings
 	}
 	return result
+}
+
+// rejects reports whether findings reject their item. Of one that is stored some annotations may be lost, which are errors,
+// too.
+func rejects(findings []annotation.Finding) bool {
+	return slices.ContainsFunc(findings, func(f annotation.Finding) bool { return f.Severity == annotation.Error && !loses(f) })
+}
+
+func loses(f annotation.Finding) bool {
+	return f.Code == store.SpanLost || f.Code == store.ReferenceLost
+}
+
+// weight orders findings for a list.
+func weight(f annotation.Finding) int {
+	switch {
+	case f.Severity != annotation.Error:
+		return 2
+	case loses(f):
+		return 1
+	default:
+		return 0
+	}
 }
 
 // bounded makes text from outside fit to be stored: bounded, valid UTF-8, without NUL.

@@ -124,10 +124,10 @@ func (r *review) readEntry(h *reviewed, e *entry) {
 	}
 	at := e.anchor.Begin
 	for i, s := range e.Item.Denotations {
-		h.add(&mark{class: ids.Spans, Of: of(i, s.ID, s.Unnamed), begin: at + s.Begin, end: at + s.End, at: at, label: s.Obj, entry: e})
+		h.add(&mark{class: ids.Spans, Of: of(e.ordinals.denotations.of(i), s.ID, s.Unnamed), begin: at + s.Begin, end: at + s.End, at: at, label: s.Obj, entry: e})
 	}
 	for i, s := range e.Item.Blocks {
-		h.add(&mark{class: ids.Spans, Of: of(i, s.ID, s.Unnamed), block: true, begin: at + s.Begin, end: at + s.End, at: at, label: s.Obj, entry: e})
+		h.add(&mark{class: ids.Spans, Of: of(e.ordinals.blocks.of(i), s.ID, s.Unnamed), block: true, begin: at + s.Begin, end: at + s.End, at: at, label: s.Obj, entry: e})
 	}
 	reference := func(m *mark, class ids.Class, id string) (*mark, string) {
 		to := h.byGiven[given{class, m.Job, m.Item, id}]
@@ -137,13 +137,13 @@ func (r *review) readEntry(h *reviewed, e *entry) {
 		return to, id
 	}
 	for i, x := range e.Item.Relations {
-		m := &mark{class: ids.Relations, Of: of(i, x.ID, x.Unnamed), label: x.Pred, entry: e}
+		m := &mark{class: ids.Relations, Of: of(e.ordinals.relations.of(i), x.ID, x.Unnamed), label: x.Pred, entry: e}
 		m.subj, m.givenSubj = reference(m, ids.Spans, x.Subj)
 		m.obj, m.givenObj = reference(m, ids.Spans, x.Obj)
 		h.add(m)
 	}
 	for i, a := range e.Item.Attributes {
-		m := &mark{class: ids.Attributes, Of: of(i, a.ID, a.Unnamed), label: a.Pred, value: string(a.Value.AppendJSON(nil)), entry: e}
+		m := &mark{class: ids.Attributes, Of: of(e.ordinals.attributes.of(i), a.ID, a.Unnamed), label: a.Pred, value: string(a.Value.AppendJSON(nil)), entry: e}
 		if m.subj, m.givenSubj = reference(m, ids.Spans, a.Subj); m.subj == nil {
 			m.subj, m.givenSubj = reference(m, ids.Relations, a.Subj)
 		}

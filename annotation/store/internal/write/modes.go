@@ -62,7 +62,7 @@ func (p *plan) needsReview(doc *document) bool {
 func (p *plan) admit(doc *document) []*entry {
 	if p.superseded(doc) {
 		for _, e := range doc.entries {
-			if annotation.HasError(e.findings) {
+			if rejects(e.findings) {
 				continue
 			}
 			e.findings = append(e.findings, annotation.Finding{

@@ -57,16 +57,16 @@ func (d *named) claimsOf(job int64, e *entry) []*ids.Claim {
 		})
 	}
 	for i, s := range e.Item.Denotations {
-		claim(ids.Spans, false, i, s.ID, s.Unnamed)
+		claim(ids.Spans, false, e.ordinals.denotations.of(i), s.ID, s.Unnamed)
 	}
 	for i, s := range e.Item.Blocks {
-		claim(ids.Spans, true, i, s.ID, s.Unnamed)
+		claim(ids.Spans, true, e.ordinals.blocks.of(i), s.ID, s.Unnamed)
 	}
 	for i, r := range e.Item.Relations {
-		claim(ids.Relations, false, i, r.ID, r.Unnamed)
+		claim(ids.Relations, false, e.ordinals.relations.of(i), r.ID, r.Unnamed)
 	}
 	for i, a := range e.Item.Attributes {
-		claim(ids.Attributes, false, i, a.ID, a.Unnamed)
+		claim(ids.Attributes, false, e.ordinals.attributes.of(i), a.ID, a.Unnamed)
 	}
 	return claims
 }
@@ -132,20 +132,20 @@ func (n *naming) rowsOf(e *entry, refs refs, claims []*ids.Claim) {
 		return row
 	}
 	for i, s := range e.Item.Denotations {
-		changes.Spans = append(changes.Spans, Span{of(i, s.ID, s.Unnamed), false, s.Begin, s.End, s.Obj})
+		changes.Spans = append(changes.Spans, Span{of(e.ordinals.denotations.of(i), s.ID, s.Unnamed), false, s.Begin, s.End, s.Obj})
 	}
 	for i, s := range e.Item.Blocks {
-		changes.Spans = append(changes.Spans, Span{of(i, s.ID, s.Unnamed), true, s.Begin, s.End, s.Obj})
+		changes.Spans = append(changes.Spans, Span{of(e.ordinals.blocks.of(i), s.ID, s.Unnamed), true, s.Begin, s.End, s.Obj})
 	}
 	for i, r := range e.Item.Relations {
 		changes.Relations = append(changes.Relations, Relation{
-			Of: of(i, r.ID, r.Unnamed), Subj: refs.span(r.Subj), Pred: r.Pred, Obj: refs.span(r.Obj),
+			Of: of(e.ordinals.relations.of(i), r.ID, r.Unnamed), Subj: refs.span(r.Subj), Pred: r.Pred, Obj: refs.span(r.Obj),
 		})
 	}
 	for i, a := range e.Item.Attributes {
 		subj, ofRelation := refs.subject(a.Subj)
 		changes.Attributes = append(changes.Attributes, Attribute{
-			Of: of(i, a.ID, a.Unnamed), OfRelation: ofRelation, Subj: subj, Pred: a.Pred, Obj: string(a.Value.AppendJSON(nil)),
+			Of: of(e.ordinals.attributes.of(i), a.ID, a.Unnamed), OfRelation: ofRelation, Subj: subj, Pred: a.Pred, Obj: string(a.Value.AppendJSON(nil)),
 		})
 	}
 }

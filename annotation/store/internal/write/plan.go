@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tallyman-dev/tallyman/annotation"
+	"github.com/tallyman-dev/tallyman/annotation/align"
 	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/passages"
 )
@@ -21,6 +22,9 @@ type plan struct {
 	documents []*document    // in key order
 	changes   Changes
 	reviewed  int // annotations that were there
+
+	alignments *alignments // what is known of how items lie in documents
+	unaligned  unaligned   // what has to be known besides
 }
 
 // entry is an item that is being decided.
@@ -33,6 +37,7 @@ type entry struct {
 	findings []annotation.Finding
 	hidden   int // findings of ours that are too many to be listed
 	anchor   passages.Anchor
+	ordinals ordinals
 	home     int64
 }
 
@@ -47,8 +52,8 @@ type document struct {
 }
 
 // newPlan sorts entries by document and drafts the documents.
-func newPlan(job store.Job, overlaps map[int64]bool, entries []store.Entry) (*plan, error) {
-	p := &plan{job: job, overlaps: overlaps, changes: Changes{Job: job}}
+func newPlan(job store.Job, overlaps map[int64]bool, alignments *alignments, entries []store.Entry) (*plan, error) {
+	p := &plan{job: job, overlaps: overlaps, alignments: alignments, changes: Changes{Job: job}}
 	byKey := make(map[annotation.Key]*document, len(entries))
 	for _, e := range entries {
 		it := &entry{Entry: e, findings: slices.Clip(e.Warnings)}
@@ -189,10 +194,10 @@ func (p *plan) conclude() (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		row := Row{Item: e.Number, Outcome: e.result.Outcome, Findings: encoded}
+		row := Row{Item: e.Number, Outcome: e.result.Outcome, Findings: encoded, Level: align.Exact}
 		if e.anchor.Length > 0 {
 			row.Document, row.Home = p.documentOf(e), e.home
-			row.Begin, row.Length = e.anchor.Begin, e.anchor.Length
+			row.Begin, row.Length, row.Level = e.anchor.Begin, e.anchor.Length, max(e.anchor.Level, align.Exact)
 		}
 		p.changes.Items = append(p.changes.Items, row)
 	}

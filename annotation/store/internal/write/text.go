@@ -5,9 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 
 	"github.com/tallyman-dev/tallyman/annotation"
+	"github.com/tallyman-dev/tallyman/annotation/align"
 	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/passages"
 )
@@ -20,7 +23,8 @@ func (u *unasked) Error() string {
 	return fmt.Sprintf("it is not known whether jobs %v overlap", u.jobs)
 }
 
-// anchor finds the place of each entry's text in the document's, and rejects those that have none. What a superseded
+// anchor finds the place of each entry's text in the document's, aligned where it is given, and rejects those that have
+// none. What a superseded
 // item says is still a passage of a document that its job composes: the text is the same whether the later job came
 // before or after.
 func (p *plan) anchor(ctx context.Context, tx Tx) error {
@@ -41,21 +45,30 @@ func (p *plan) anchor(ctx context.Context, tx Tx) error {
 			p.drop(doc)
 		}
 	}
+	var missing unasked
 	if len(open) == 0 {
-		return nil
+		return p.known(missing)
 	}
 	anchors, err := tx.Anchors(ctx, ids)
 	if err != nil {
 		return err
 	}
-	var missing unasked
 	for i, doc := range open {
 		if err := p.anchorTogether(doc, anchors[i], &missing); err != nil {
 			return fmt.Errorf("place the items of document %s: %w", doc.Key, err)
 		}
 	}
+	return p.known(missing)
+}
+
+// known returns what the plan needs to know before it can decide, as an error: of other jobs first, since that tells which
+// items are to be aligned.
+func (p *plan) known(missing unasked) error {
 	if len(missing.jobs) > 0 {
 		return &missing
+	}
+	if len(p.unaligned.documents) > 0 {
+		return &p.unaligned
 	}
 	return nil
 }
@@ -101,16 +114,7 @@ func (p *plan) anchorAlone(doc *document) (bool, error) {
 		p.composed(doc, fit, composition)
 		return true, nil
 	case p.given(doc):
-		placement, err := passages.Place(doc.text, doc.state.Anchors, items(doc.entries))
-		if err != nil {
-			return false, err
-		}
-		misfit := slices.ContainsFunc(placement.Added, func(a passages.Anchor) bool { return a.Length == 0 })
-		if misfit && doc.state.ComposedBy != 0 && p.job.Overlaps != nil {
-			return false, nil
-		}
-		p.placed(doc, placement)
-		return true, nil
+		return p.place(doc, func() bool { return doc.state.ComposedBy == 0 || p.job.Overlaps == nil })
 	default:
 		return false, nil
 	}
@@ -133,12 +137,48 @@ func (p *plan) anchorTogether(doc *document, anchors []Anchor, missing *unasked)
 			return err
 		}
 	}
-	placement, err := passages.Place(doc.text, doc.state.Anchors, items(doc.entries))
-	if err != nil {
-		return err
+	_, err := p.place(doc, func() bool { return true })
+	return err
+}
+
+// place places the entries in a given text, where those are aligned that it does not hold. It returns false, and changes
+// nothing, if there are such and they may not be aligned. What is not known of them is noted, and then nothing is placed.
+func (p *plan) place(doc *document, may func() bool) (bool, error) {
+	document := p.alignments.document(doc)
+	moving := slices.ContainsFunc(doc.state.Anchors, func(a passages.Anchor) bool { return a.Level > align.Exact })
+	if document == nil && moving {
+		p.unaligned.add(doc)
 	}
-	p.placed(doc, placement)
-	return nil
+	list := items(doc.entries)
+	for i, e := range doc.entries {
+		if a := p.alignments.of(e, document); a != nil {
+			list[i].Alignment = a.alignment
+		}
+	}
+	if document == nil && moving {
+		return true, nil
+	}
+	placement, err := passages.Place(doc.text, document, doc.state.Anchors, list)
+	if err != nil {
+		return false, err
+	}
+	misfits := 0
+	for i, e := range doc.entries {
+		if a := placement.Added[i]; a.Length > 0 && a.Level <= align.Exact {
+			continue
+		}
+		if misfits++; misfits == 1 && !may() {
+			return false, nil
+		}
+		if p.alignments.of(e, document) == nil {
+			p.unaligned.add(doc)
+			p.unaligned.entries = append(p.unaligned.entries, e)
+		}
+	}
+	if p.unaligned.documents[doc.Key] == "" {
+		p.placed(doc, document, placement)
+	}
+	return true, nil
 }
 
 // overlap reports whether the job may add passages to the text of jobs before it: if one of them had not ended when it
@@ -168,7 +208,7 @@ func (p *plan) fitting(doc *document) []*entry {
 	for _, e := range doc.entries {
 		if size += len(e.Item.Text) + 1; size <= store.MaxDocumentBytes {
 			fit = append(fit, e)
-		} else if !annotation.HasError(e.findings) {
+		} else if !rejects(e.findings) {
 			e.findings = append(e.findings, annotation.Finding{
 				Code:     store.DocumentTooLarge,
 				Severity: annotation.Error,
@@ -182,21 +222,28 @@ func (p *plan) fitting(doc *document) []*entry {
 }
 
 // placed applies a placement of all entries.
-func (p *plan) placed(doc *document, placement passages.Placement) {
+func (p *plan) placed(doc *document, in *align.Document, placement passages.Placement) {
 	p.move(placement.Moved)
 	doc.moved = doc.moved || len(placement.Moved) > 0
 	for i, e := range doc.entries {
 		e.anchor = placement.Added[i]
-		if e.anchor.Length == 0 && !p.superseded(doc) {
-			e.findings = append(e.findings, annotation.Finding{
-				Code:     store.TextMismatch,
-				Severity: annotation.Error,
-				Path:     "text",
-				Message: fmt.Sprintf("The document %s is known with another text (%d characters), which neither equals nor contains "+
-					"this item's (%d characters). Texts are compared character by character; send the text as it is stored.",
-					doc.Key, doc.state.Length, e.Item.Length),
-			})
+		if e.anchor.Length > 0 && e.anchor.Level <= align.Exact || p.superseded(doc) {
+			continue
 		}
+		a := p.alignments.of(e, in)
+		if e.anchor.Length > 0 {
+			e.Item, e.ordinals, e.hidden = a.item, a.ordinals, e.hidden+a.hidden
+			e.findings = append(e.findings, a.findings...)
+			continue
+		}
+		e.findings = append(e.findings, annotation.Finding{
+			Code:     store.TextMismatch,
+			Severity: annotation.Error,
+			Path:     "text",
+			Message: fmt.Sprintf("The document %s is known with another text (%d characters), with which %.0f %% of this item's text "+
+				"(%d characters) align; at least %s %% are needed. Send the text as it is stored, or check the document's id.",
+				doc.Key, doc.state.Length, math.Floor(100*a.share), e.Item.Length, strconv.FormatFloat(100*p.alignments.least, 'g', 4, 64)),
+		})
 	}
 }
 
@@ -230,7 +277,10 @@ func (p *plan) combine(doc *document, anchors []Anchor) (bool, error) {
 	}
 	var all []item
 	for i, a := range anchors {
-		all = append(all, item{passages.Member{Job: a.Job, Item: passages.Item{Number: a.Item, Text: parts[i], Length: a.Length}}, nil, a.Begin})
+		all = append(all, item{passages.Member{
+			Job: a.Job, Item: passages.Item{Number: a.Item, Text: parts[i], Length: a.Length},
+			Aligned: a.Level > align.Exact, At: a.Begin,
+		}, nil, a.Begin})
 	}
 	members := func() []passages.Member {
 		list := make([]passages.Member, len(all))

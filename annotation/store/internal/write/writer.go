@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tallyman-dev/tallyman/annotation"
+	"github.com/tallyman-dev/tallyman/annotation/align"
 	"github.com/tallyman-dev/tallyman/annotation/store"
 )
 
@@ -46,7 +47,7 @@ func (w *Writer) Store(ctx context.Context, lease store.Lease, job store.Job, en
 	if durable == nil {
 		durable = func([]store.Result) {}
 	}
-	s := storing{w, lease, job, durable, make(map[int64]bool)}
+	s := storing{w, lease, job, durable, make(map[int64]bool), newAlignments(job.MinAlignment)}
 	for len(entries) > 0 {
 		n := w.pace.take(entries)
 		if err := s.all(ctx, entries[:n]); err != nil {
@@ -86,6 +87,9 @@ func check(lease store.Lease, job store.Job, entries []store.Entry) error {
 	if !slices.Contains(store.Modes(), job.Mode) {
 		return fmt.Errorf("mode %q is unknown", job.Mode)
 	}
+	if job.MinAlignment < 0 || job.MinAlignment > 1 {
+		return fmt.Errorf("at least %v of an item must align: not a share", job.MinAlignment)
+	}
 	before := int64(0)
 	for _, e := range entries {
 		if g := e.Given; g != nil && ((g.Text == "") != (g.Missing.Severity == annotation.Error) || (g.Text == "") != (g.Length == 0) ||
@@ -113,7 +117,8 @@ type storing struct {
 	job     store.Job
 	durable func([]store.Result)
 
-	overlaps map[int64]bool // what is known of other jobs
+	overlaps   map[int64]bool // what is known of other jobs
+	alignments *alignments
 }
 
 // all stores entries in one transaction if the database takes it, otherwise in halves, so that an item which it refuses
@@ -122,6 +127,7 @@ func (s storing) all(ctx context.Context, entries []store.Entry) error {
 	var results []store.Result
 	var reviewed int
 	began := time.Now()
+	defer s.alignments.keep(entries)
 	err := s.informed(ctx, func() error {
 		began = time.Now()
 		return s.retry(ctx, s.lease, func(ctx context.Context) (err error) {
@@ -148,10 +154,18 @@ func (s storing) all(ctx context.Context, entries []store.Entry) error {
 	return s.all(ctx, entries[half:])
 }
 
-// informed does something until it knows all that it needs to of other jobs.
+// informed does something until it knows all that it needs to of other jobs, and of how items lie in documents. It finds
+// that out while no transaction is open.
 func (s storing) informed(ctx context.Context, do func() error) error {
 	for {
 		err := do()
+		var unaligned *unaligned
+		if errors.As(err, &unaligned) {
+			if err := s.alignments.learn(ctx, unaligned); err != nil {
+				return err
+			}
+			continue
+		}
 		var unknown *unasked
 		if !errors.As(err, &unknown) {
 			return err
@@ -168,7 +182,7 @@ func (s storing) informed(ctx context.Context, do func() error) error {
 
 // transact stores entries in one transaction. It returns how many annotations it had to review besides theirs.
 func (s storing) transact(ctx context.Context, entries []store.Entry) ([]store.Result, int, error) {
-	plan, err := newPlan(s.job, s.overlaps, entries)
+	plan, err := newPlan(s.job, s.overlaps, s.alignments, entries)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -222,7 +236,7 @@ func (s storing) refuse(ctx context.Context, e store.Entry, reason string) error
 		if err != nil {
 			return err
 		}
-		row := Row{Item: e.Number, Outcome: result.Outcome, Findings: encoded}
+		row := Row{Item: e.Number, Outcome: result.Outcome, Findings: encoded, Level: align.Exact}
 		return tx.Commit(ctx, &Changes{Job: s.job, Items: []Row{row}}, s.lease.Deadline)
 	})
 	if err != nil {
