@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
@@ -13,6 +15,7 @@ func (p *program) batchesVerb() *cobra.Command {
 	var request tallymanv1.ListBatchesRequest
 	var states []string
 	var limit int
+	var batch int64
 	verb := &cobra.Command{
 		Use:   "batches [ID]",
 		Short: "List the batches of a job, or show one with its attempts",
@@ -35,13 +38,15 @@ then and names that item, the culprit; a batch that was split counts by its part
 				return usageError("--state: %w", err)
 			}
 			request.States = parsed
-			ids, err := parseIDs("batch", args)
-			if err != nil {
+			if batch, err = namedBatch(args, batch, request.GetJobId()); err != nil {
 				return err
 			}
 			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
-				if len(ids) > 0 {
-					response, err := c.Batch(ctx, ids[0])
+				if batch != 0 {
+					response, err := c.Batch(ctx, batch)
+					if client.ReasonOf(err) == tallymanv1.ErrorReason_ERROR_REASON_BATCH_NOT_FOUND {
+						return fmt.Errorf("%w; the batches of job %[2]d: tallyman batches --job %[2]d%[3]s", err, batch, p.where(verb))
+					}
 					if err != nil {
 						return err
 					}
@@ -56,8 +61,29 @@ then and names that item, the culprit; a batch that was split counts by its part
 	}
 	flags := verb.Flags()
 	flags.Int64Var(&request.JobId, "job", 0, "the job (default: the newest)")
+	flags.Int64Var(&batch, "batch", 0, "the same as ID: one batch")
 	flags.StringSliceVar(&states, "state", nil, "only batches in these states: pending, running, completed, failed, crashed, cancelled, split")
 	flags.BoolVar(&request.Slowest, "slowest", false, "the slowest batches that ended, at most 20")
 	flags.IntVar(&limit, "limit", 0, "most batches to list; 0 for all")
 	return verb
+}
+
+// namedBatch returns the batch that an argument or --batch names, 0 when neither does. With a job it is not clear what is
+// wanted.
+func namedBatch(args []string, flag, job int64) (int64, error) {
+	ids, err := parseIDs("batch", args)
+	if err != nil {
+		return 0, err
+	}
+	if len(ids) > 0 && flag != 0 && flag != ids[0] {
+		return 0, usageError("batch %d and --batch %d: name one", ids[0], flag)
+	}
+	if len(ids) > 0 {
+		flag = ids[0]
+	}
+	if flag != 0 && job != 0 {
+		return 0, usageError("batch %d and --job %d: the number without a flag is that of a batch, which has a job already; "+
+			"--job lists the batches of one", flag, job)
+	}
+	return flag, nil
 }

@@ -55,7 +55,11 @@ folds what is a chain exactly back into span arrays.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(p.stderr, "project %s: %s documents\n", project, display.Number(n))
+			if n == 0 { // also of a project whose every document was taken away, which is not told from a wrong name
+				return fmt.Errorf("there are no documents of a project %s in this annotation store: `tallyman jobs` shows the projects; "+
+					"--data or --store name another store", display.Clean(project))
+			}
+			fmt.Fprintf(p.stderr, "project %s: %s\n", project, display.Plural(n, "document"))
 			return nil
 		},
 	}

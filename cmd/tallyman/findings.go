@@ -19,6 +19,7 @@ func (p *program) findingsVerb() *cobra.Command {
 		Annotations: lists,
 		Example: `  tallyman findings 3
   tallyman findings --job 3 --severity error --code SPAN_OUT_OF_RANGE
+  tallyman findings --batch 117
   tallyman findings --job 3 -o tsv > findings.tsv`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(verb *cobra.Command, args []string) error {
@@ -33,6 +34,13 @@ func (p *program) findingsVerb() *cobra.Command {
 				return err
 			}
 			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
+				if request.JobId == 0 && request.GetBatchId() != 0 { // it says which job
+					response, err := c.Batch(ctx, request.GetBatchId())
+					if err != nil {
+						return err
+					}
+					request.JobId = response.GetBatch().GetJobId()
+				}
 				if request.JobId, err = p.jobOrNewest(ctx, c, request.GetJobId()); err != nil {
 					return err
 				}

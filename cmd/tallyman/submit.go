@@ -8,6 +8,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
 const submitName = "submit"
@@ -55,6 +56,24 @@ or to resume it.
 	return verb
 }
 
+// rejected returns how many items of a job are rejected so far.
+func rejected(job *tallymanv1.Job) int64 {
+	for _, n := range job.GetProgress().GetItemsByOutcome() {
+		if n.GetOutcome() == tallymanv1.Outcome_OUTCOME_REJECTED {
+			return n.GetItems()
+		}
+	}
+	return 0
+}
+
+// wrongKind says what may be the reason when nobody chose a kind and all items are rejected.
+func (f *follower) wrongKind(job *tallymanv1.Job, rejected int64) string {
+	if f.submission.kind != "" || rejected < job.GetProgress().GetItemsTotal() {
+		return ""
+	}
+	return ", which is all of them: without --kind they must be annotations"
+}
+
 // send uploads files one after the other and says which jobs they became.
 func (f *follower) send(ctx context.Context, c *client.Client, files []file) error {
 	p := f.program
@@ -81,6 +100,10 @@ func (f *follower) send(ctx context.Context, c *client.Client, files []file) err
 		err = p.show(job, func() error {
 			fmt.Fprintf(p.stdout, "job %d: %s, %s items in %s batches\n", sent.JobID, display.Clean(file.path),
 				display.Number(sent.Items), display.Number(sent.Batches))
+			if n := rejected(job); n > 0 {
+				fmt.Fprintf(p.stdout, "  %s rejected as it was read%s; why: tallyman findings --job %d%s\n", display.Plural(n, "item"),
+					f.wrongKind(job, n), sent.JobID, p.where(f.verb))
+			}
 			if job.GetReason() != "" {
 				fmt.Fprintf(p.stdout, "  %s: %s\n", display.JobState(job.GetState()), display.Clean(job.GetReason()))
 			}

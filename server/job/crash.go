@@ -103,11 +103,11 @@ func (d *Decision) die(b *Batch, death Death, p Policy) {
 		d.Why = fmt.Sprintf("offered to other workers for %v: it died on one worker only", d.Avoid)
 	case again && open == 1:
 		d.State, d.Undone = BatchCrashed, ItemCrashed
-		d.Why = fmt.Sprintf("the item at position %d killed its worker again: it is the culprit", suspect)
+		d.Why = fmt.Sprintf("the item at position %d of the batch killed its worker again: it is the culprit", suspect)
 	case suspect == 0 && !second:
 		d.Why = "tried again: its first death"
 	case suspect != 0 && open == 1:
-		d.Why = fmt.Sprintf("tried again: the first death of the item at position %d", suspect)
+		d.Why = fmt.Sprintf("tried again: the first death of the item at position %d of the batch", suspect)
 	case death.Splits >= p.Splits():
 		d.State, d.Undone = BatchFailed, ItemFailed
 		d.Why = fmt.Sprintf("not split: the job has split %d batches, max_splits allows %d", death.Splits, p.Splits())
@@ -127,10 +127,10 @@ func (d *Decision) isolate(b *Batch, suspect int32, again bool) {
 	d.part(b.DoneItems, suspect-1-b.DoneItems, BatchPending, rest)
 	if again {
 		d.part(suspect-1, 1, BatchCrashed, Suspicion{Suspect: 1, DiedOn: d.DiedOn, Solo: d.Solo})
-		d.Why = fmt.Sprintf("the item at position %d killed its worker again: it is the culprit", suspect)
+		d.Why = fmt.Sprintf("the item at position %d of the batch killed its worker again: it is the culprit", suspect)
 	} else {
 		d.part(suspect-1, 1, BatchPending, Suspicion{Suspect: 1, DiedOn: d.DiedOn, Solo: d.Solo})
-		d.Why = fmt.Sprintf("split around the item at position %d, which the process had at hand", suspect)
+		d.Why = fmt.Sprintf("split around the item at position %d of the batch, which the process had at hand", suspect)
 	}
 	d.part(suspect, b.ItemCount-suspect, BatchPending, rest)
 	d.Suspicion = Suspicion{Suspect: suspect, DiedOn: d.DiedOn, Solo: d.Solo}

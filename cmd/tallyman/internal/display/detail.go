@@ -197,7 +197,7 @@ func Statistics(w io.Writer, window time.Duration, s *tallymanv1.GetStatisticsRe
 	}
 	fmt.Fprintf(tab, "  crashed at least once\t%s\t%s\n", Number(s.GetBatchesCrashed()),
 		Percent(s.GetBatchesCrashed(), s.GetBatches()))
-	fmt.Fprintf(tab, "duration\tmean %s\tp50 %s\tp99 %s\n", orDash(s.GetDurationMean()), orDash(s.GetDurationP50()),
+	fmt.Fprintf(tab, "duration of last attempts\tmean %s\tp50 %s\tp99 %s\n", orDash(s.GetDurationMean()), orDash(s.GetDurationP50()),
 		orDash(s.GetDurationP99()))
 	if err := flushTab(tab); err != nil {
 		return err
