@@ -186,15 +186,24 @@ func (t *tx) query(query string, args ...any) (*sql.Rows, error) {
 	return s.QueryContext(t.ctx, args...)
 }
 
-// snapshot is a read transaction, whose queries all see the same state.
+// snapshot is a read transaction, whose queries all see the same state. Each is prepared once, however often it is made.
 type snapshot struct {
-	ctx context.Context
-	tx  *sql.Tx
+	ctx   context.Context
+	tx    *sql.Tx
+	stmts map[string]*sql.Stmt // closed with tx
 }
 
 // query implements querier.
 func (s *snapshot) query(query string, args ...any) (*sql.Rows, error) {
-	return s.tx.QueryContext(s.ctx, query, args...)
+	stmt, ok := s.stmts[query]
+	if !ok {
+		var err error
+		if stmt, err = s.tx.PrepareContext(s.ctx, query); err != nil {
+			return nil, err
+		}
+		s.stmts[query] = stmt
+	}
+	return stmt.QueryContext(s.ctx, args...)
 }
 
 // read runs f on one state of the database. It never waits for a writer.
@@ -203,7 +212,7 @@ func (s *Store) read(ctx context.Context, f func(*snapshot) error) error {
 	if err != nil {
 		return err
 	}
-	err = f(&snapshot{ctx, tx})
+	err = f(&snapshot{ctx, tx, map[string]*sql.Stmt{}})
 	if rollback := tx.Rollback(); err == nil && !errors.Is(rollback, sql.ErrTxDone) {
 		err = rollback
 	}
