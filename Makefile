@@ -78,7 +78,7 @@ fmt: ## format Go and proto files
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	tools/fuzz.sh $(FUZZTIME)
 
-bench: ## the benchmarks
+bench: ## the benchmarks; TALLYMAN_BENCH_DOCUMENTS is the size of the collection that the annotation stores load
 	$(with_postgres) go test -run '^$$' -bench . -benchmem ./...
 
 peers: build ## the drain and the latency of Tallyman beside those of River, in turns

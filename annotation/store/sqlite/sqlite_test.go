@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/pressly/goose/v3/database"
 	"go.uber.org/goleak"
@@ -161,4 +163,95 @@ func FuzzStore(f *testing.F) {
 
 func BenchmarkStore(b *testing.B) {
 	storetest.Benchmark(b, open(b, filepath.Join(b.TempDir(), "bench.db")))
+}
+
+// BenchmarkLoad compares storing with one transaction of prepared inserts.
+func BenchmarkLoad(b *testing.B) {
+	storetest.BenchmarkLoad(b, func() store.Store { return open(b, filepath.Join(b.TempDir(), "store.db")) },
+		func(from store.Store) (int64, time.Duration) {
+			to := filepath.Join(b.TempDir(), "loaded.db")
+			empty, err := sqlite.Open(b.Context(), to) // which makes the tables
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := empty.Close(); err != nil {
+				b.Fatal(err)
+			}
+			rows, took, err := insertAll(b.Context(), from.(file).path, to)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return rows, took
+		})
+}
+
+// insertAll copies the rows of a store to another file. The time is that of inserting them and of the commit.
+func insertAll(ctx context.Context, from, to string) (rows int64, took time.Duration, err error) {
+	source, err := sql.Open("sqlite", "file:"+from+"?mode=ro")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer source.Close()
+	target, err := sql.Open("sqlite", "file:"+to+"?_pragma=journal_mode(wal)&_pragma=synchronous(full)")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer target.Close()
+	tx, err := target.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer tx.Rollback()
+	for _, table := range storetest.LoadedTables() {
+		n, t, err := insertTable(ctx, source, tx, table)
+		if err != nil {
+			return 0, 0, fmt.Errorf("load %s: %w", table, err)
+		}
+		rows, took = rows+n, took+t
+	}
+	began := time.Now()
+	err = tx.Commit()
+	return rows, took + time.Since(began), err
+}
+
+func insertTable(ctx context.Context, source *sql.DB, tx *sql.Tx, table string) (rows int64, took time.Duration, err error) {
+	read, err := source.QueryContext(ctx, "SELECT * FROM "+table) //nolint:gosec // one of ours
+	if err != nil {
+		return 0, 0, err
+	}
+	defer read.Close()
+	columns, err := read.Columns()
+	if err != nil {
+		return 0, 0, err
+	}
+	insert, err := tx.PrepareContext(ctx, "INSERT INTO "+table+" VALUES (?"+strings.Repeat(", ?", len(columns)-1)+")")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer insert.Close()
+	const chunk = 10_000
+	for more := true; more; {
+		var values [][]any
+		for len(values) < chunk {
+			if more = read.Next(); !more {
+				break
+			}
+			row, into := make([]any, len(columns)), make([]any, len(columns))
+			for i := range row {
+				into[i] = &row[i]
+			}
+			if err := read.Scan(into...); err != nil {
+				return 0, 0, err
+			}
+			values = append(values, row)
+		}
+		began := time.Now()
+		for _, row := range values {
+			if _, err := insert.ExecContext(ctx, row...); err != nil {
+				return 0, 0, err
+			}
+		}
+		rows, took = rows+int64(len(values)), took+time.Since(began)
+	}
+	return rows, took, read.Err()
 }
