@@ -132,7 +132,8 @@ func (e *execution) again(flags *pflag.FlagSet) string {
 	flags.Visit(func(f *pflag.Flag) {
 		switch {
 		case f.Name == sourceFlag, f.Name == sourceHeaderFlag: // which may be secrets
-		case f.Name == execFlag, f.Name == isolateFlag, strings.HasPrefix(f.Name, execFlag+"-"), strings.HasPrefix(f.Name, sourceFlag+"-"):
+		case f.Name == execFlag, f.Name == isolateFlag, f.Name == minAlignmentFlag,
+			strings.HasPrefix(f.Name, execFlag+"-"), strings.HasPrefix(f.Name, sourceFlag+"-"):
 			text.WriteString(" --" + f.Name + "=" + quoted(f.Value.String()))
 		}
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tallyman-dev/tallyman/annotation"
+	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/worker/annotations"
 	"github.com/tallyman-dev/tallyman/worker/annotations/source"
 )
@@ -23,6 +24,7 @@ import (
 const (
 	sourceFlag       = "source"
 	sourceHeaderFlag = "source-header"
+	minAlignmentFlag = "min-alignment"
 )
 
 // sourcesHelp explains --source.
@@ -30,10 +32,14 @@ const sourcesHelp = `
 --source PubMed=https://… has the texts of documents of a database that are not known yet come from a service, which is
 asked for up to a hundred at once. Items of a document that it does not have end as "document missing". docs/sources.md
 has the rest; examples/source has a service to begin with.
+
+An item whose text differs from that of a known document is aligned to it: docs/alignment.md. What is lost of it is an error,
+one by one; if less than --min-alignment of it aligns, it is rejected.
 `
 
-// sourcing is what the flags say of document sources.
+// sourcing is what the flags say of the texts of documents: of their sources, and of items whose texts differ.
 type sourcing struct {
+	least   rate              // that must align
 	said    secrets           // of --source
 	sent    secrets           // of --source-header
 	urls    map[string]string // by sourcedb; check fills them in
@@ -45,6 +51,9 @@ func (s *sourcing) flags(flags *pflag.FlagSet) {
 	flags.Var(&s.said, sourceFlag, "`NAME=URL` of a service that gives the documents of a database that are not known yet, such as "+
 		"PubMed=https://…; may be given several times")
 	flags.Var(&s.sent, sourceHeaderFlag, "`NAME=HEADER` for a source, such as 'PubMed=Authorization: Bearer …'; may be given several times")
+	s.least = store.DefaultMinAlignment
+	flags.Var(&s.least, minAlignmentFlag, "share of an item's text that must align with the document's where they differ; an item of which "+
+		"less does is rejected")
 	c := &s.config
 	flags.Float64Var(&c.Rate, source.SettingRate, 0, "calls a second to each source; below 0 no limit (default 10)")
 	flags.IntVar(&c.Batch, source.SettingBatch, 0, "documents that a source is asked for at once (default 100)")
@@ -56,6 +65,9 @@ func (s *sourcing) flags(flags *pflag.FlagSet) {
 
 // check reads what the flags say, and refuses those that do not go together. It is to be called before all else.
 func (s *sourcing) check(flags *pflag.FlagSet) error {
+	if s.least == 0 {
+		return usageError("--%s 0%%: must be above 0 and at most 100%%", minAlignmentFlag)
+	}
 	var given []string
 	flags.Visit(func(f *pflag.Flag) {
 		if f.Name == sourceFlag || strings.HasPrefix(f.Name, sourceFlag+"-") {
@@ -122,8 +134,10 @@ func (s *sourcing) open() (annotations.Sources, func() error, error) {
 // environment returns the settings for one of the processes that handle the batches of so many slots, and which share the
 // rate. Secrets are not for the list of processes.
 func (s *sourcing) environment(slots int) []string {
+	set := func(flag, value string) string { return environmentName(flag) + "=" + value }
+	env := []string{set(minAlignmentFlag, s.least.String())}
 	if len(s.urls) == 0 {
-		return nil
+		return env
 	}
 	var urls, headers []string
 	for _, db := range slices.Sorted(maps.Keys(s.urls)) {
@@ -139,15 +153,14 @@ func (s *sourcing) environment(slots int) []string {
 	if rate > 0 {
 		rate /= float64(cmp.Or(slots, runtime.GOMAXPROCS(0)))
 	}
-	set := func(flag, value string) string { return environmentName(flag) + "=" + value }
-	env := []string{
+	env = append(env,
 		set(sourceFlag, strings.Join(urls, " ")),
 		set(source.SettingRate, strconv.FormatFloat(rate, 'g', -1, 64)),
 		set(source.SettingBatch, strconv.Itoa(c.Batch)),
 		set(source.SettingTimeout, c.Timeout.String()),
 		set(source.SettingPatience, c.Patience.String()),
 		set(source.SettingMaxBytes, strconv.FormatInt(c.MaxBytes, 10)),
-	}
+	)
 	if len(headers) > 0 {
 		env = append(env, set(sourceHeaderFlag, strings.Join(headers, "\n")))
 	}

@@ -47,6 +47,9 @@ func openAnnotations(ctx context.Context, dsn string, s *sourcing) (h *annotatio
 		return nil, nil, errors.Join(err, endSources())
 	}
 	h = annotations.New(st, sources)
+	if s != nil {
+		h.MinAlignment = float64(s.least)
+	}
 	return h, func() error { return errors.Join(h.Close(), st.Close(), endSources()) }, nil
 }
 

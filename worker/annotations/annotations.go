@@ -33,6 +33,10 @@ type Store interface {
 
 // Handler stores annotations. It is safe for concurrent use.
 type Handler struct {
+	// MinAlignment is the share of an item's text that must align with that of its document where this does not hold it:
+	// above 0, up to 1; 0 means [store.DefaultMinAlignment]. It is set before the handler is used.
+	MinAlignment float64
+
 	store   Store
 	sources Sources
 
@@ -132,7 +136,7 @@ func (h *Handler) begin(ctx context.Context, b *worker.Batch) (*attempt, error) 
 	a := attempt{
 		batch: b, writer: w, options: options, sources: h.sources, report: b.Report,
 		lease: store.Lease{Batch: b.ID, Attempt: b.Attempt, Job: b.JobID, Deadline: b.Deadline, Ancestors: b.Ancestors},
-		job:   store.Job{ID: b.JobID, Project: b.Project, Mode: b.Mode, Overlaps: b.Overlaps},
+		job:   store.Job{ID: b.JobID, Project: b.Project, Mode: b.Mode, Overlaps: b.Overlaps, MinAlignment: h.MinAlignment},
 	}
 	if err := w.Begin(ctx, a.lease); err != nil {
 		return nil, ended(ctx, err)
