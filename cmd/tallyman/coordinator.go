@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ func startEmbedded(ctx context.Context, dir string, config server.Config) (*coor
 		return nil, err
 	}
 	config.Database, config.Migrate = folder.DSN(dir, folder.Database), true
+	config.Reader.SpoolDir = cmp.Or(config.Reader.SpoolDir, dir)
 	c, err := startCoordinator(ctx, config)
 	if err != nil {
 		return nil, errors.Join(err, lock.Release())

@@ -22,12 +22,13 @@ func (p *program) itemsVerb() *cobra.Command {
 	verb := &cobra.Command{
 		Use:   "items [JOB]",
 		Short: "Write the items of a job that ended in some ways, as they were uploaded",
-		Long: `Write the items of a job that ended in some ways, byte for byte as they were uploaded, one a line and in their order,
-so that they can be mended and uploaded again. With -o json each line is an object that also says its place and how it
+		Long: `Write the items of a job that ended in some ways, as they were uploaded, one a line and in their order, so
+that they can be mended and uploaded again. With -o json each line is an object that also says its place and how it
 ended, with its bytes in base64.
 
-Of an item above the server's limit of an item's size only the beginning was kept; such items are written as they are
-kept, and listed on standard error.`,
+Of an item above the server's limit of an item's size only the beginning was kept, and so was of the rest of a file that
+could not be read from there on; such items are written as they are kept, and listed on standard error. Of files in archives
+that could not be read at all nothing was kept.`,
 		Example: `  tallyman items --job 3 --outcome rejected,failed,crashed > bad.jsonl
   tallyman items 3 --outcome cancelled | tallyman submit - --project my-corpus
   tallyman items 3 --outcome rejected -o json`,
@@ -60,7 +61,7 @@ kept, and listed on standard error.`,
 func (p *program) writeItems(ctx context.Context, c *connection, request *tallymanv1.ExportItemsRequest) (err error) {
 	out := bufio.NewWriterSize(p.stdout, exportBuffer)
 	defer func() { err = errors.Join(err, out.Flush()) }()
-	var n, cut int64
+	var n, cut, none int64
 	var listed []string
 	for it, err := range c.Items(ctx, request) {
 		if err != nil {
@@ -75,6 +76,8 @@ func (p *program) writeItems(ctx context.Context, c *connection, request *tallym
 		}
 		if p.format() == display.JSON {
 			err = display.WriteJSON(out, it)
+		} else if len(it.GetData()) == 0 { // a file that could not be read
+			none++
 		} else if _, err = out.Write(it.GetData()); err == nil {
 			err = out.WriteByte('\n')
 		}
@@ -83,11 +86,15 @@ func (p *program) writeItems(ctx context.Context, c *connection, request *tallym
 		}
 	}
 	fmt.Fprintf(p.stderr, "job %d: %s\n", request.GetJobId(), display.Plural(n, "item"))
+	if none > 0 {
+		fmt.Fprintf(p.stderr, "%s stood for files or archives that could not be read, of which nothing was kept; see tallyman findings\n",
+			display.Plural(none, "item"))
+	}
 	if cut > 0 {
 		if cut > cutShown {
 			listed = append(listed, fmt.Sprintf("  and %s more", display.Number(cut-cutShown)))
 		}
-		fmt.Fprintf(p.stderr, "warning: only the beginning was kept of items above the server's limit:\n%s\n", strings.Join(listed, "\n"))
+		fmt.Fprintf(p.stderr, "warning: only the beginning was kept of these:\n%s\n", strings.Join(listed, "\n"))
 	}
 	return nil
 }

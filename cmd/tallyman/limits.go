@@ -14,11 +14,18 @@ import (
 // readLimits are those of what is read.
 func readLimits(flags *pflag.FlagSet, reader *ingest.ReaderConfig) {
 	sizeVar(flags, &reader.MaxItem, ingest.SettingMaxItem, "longest item, at most 512 MiB; longer ones are rejected (default 64 MiB)")
-	sizeVar(flags, &reader.MaxBytes, ingest.SettingMaxBytes, "longest file, after decompression (default 1 TiB)")
+	sizeVar(flags, &reader.MaxBytes, ingest.SettingMaxBytes, "longest upload, after decompression (default 1 TiB)")
 	flags.Int64Var(&reader.MaxRatio, ingest.SettingMaxRatio, 0,
 		"times a compressed file may be larger when it is decompressed, from 64 MiB on (default 250)")
 	flags.IntVar(&reader.MaxDepth, ingest.SettingMaxDepth, 0, "times a file may be compressed one in another (default 2)")
 	sizeVar(flags, &reader.MaxWindow, ingest.SettingMaxWindow, "largest window of a zstd file, which is memory (default 128 MiB)")
+	flags.IntVar(&reader.MaxArchives, ingest.SettingMaxArchives, 0, "archives one in another (default 8)")
+	flags.Int64Var(&reader.MaxEntries, ingest.SettingMaxEntries, 0, "entries of all archives of an upload (default 10000000)")
+	flags.Int64Var(&reader.MaxDirectory, ingest.SettingMaxDirectory, 0,
+		"directory of a ZIP archive, which is kept in memory (default 16 MiB)")
+	flags.Int64Var(&reader.MaxSpool, ingest.SettingMaxSpool, 0,
+		"of ZIP archives of an upload in temporary files at a time (default 8 GiB)")
+	flags.StringVar(&reader.SpoolDir, "spool-dir", "", "folder of these files (default: the data folder, or that of the system)")
 }
 
 // serverLimits are those of a coordinator that others reach.

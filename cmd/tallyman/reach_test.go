@@ -69,6 +69,7 @@ func TestLimitsAreFlags(t *testing.T) {
 	flags := (&program{}).serveVerb().Flags()
 	for _, setting := range []string{
 		ingest.SettingMaxItem, ingest.SettingMaxBytes, ingest.SettingMaxRatio, ingest.SettingMaxDepth, ingest.SettingMaxWindow,
+		ingest.SettingMaxArchives, ingest.SettingMaxEntries, ingest.SettingMaxDirectory, ingest.SettingMaxSpool,
 		api.SettingMaxOpenUploads, api.SettingRateLimit, payload.LimitSetting,
 	} {
 		if flags.Lookup(setting) == nil {

@@ -31,7 +31,7 @@ func (p *program) runVerb() *cobra.Command {
 	verb := &cobra.Command{
 		Use:   "run {FILE... | --job ID}",
 		Short: "Do everything in one process: take files in, store them, say what became of every item",
-		Long: `Take JSON files in, one job each, validate and store their annotations, and say what became of every item.
+		Long: `Take JSON files, or archives of them, in, one job each, validate and store their annotations, and say what became of every item.
 Coordinator, workers and databases are in this process and in the data folder; nothing needs to be installed, and
 other commands see the folder while it runs and afterwards.
 

@@ -189,7 +189,7 @@ func interruptible(ctx context.Context, r io.ReadCloser) io.ReadCloser {
 }
 
 var (
-	knownExtensions = regexp.MustCompile(`(?i)\.(jsonl|ndjson|json|gz|gzip|zst|zstd)$`)
+	knownExtensions = regexp.MustCompile(`(?i)\.(jsonl|ndjson|json|gz|gzip|zst|zstd|tar|tgz|tzst|zip)$`)
 	notInProjects   = regexp.MustCompile(`[^a-z0-9_-]+`)
 )
 

@@ -9,6 +9,11 @@ const (
 	SettingMaxRatio  = "max-expansion-ratio"
 	SettingMaxDepth  = "max-compression-depth"
 	SettingMaxWindow = "max-zstd-window-bytes"
+
+	SettingMaxArchives  = "max-archive-depth"
+	SettingMaxEntries   = "max-archive-entries"
+	SettingMaxDirectory = "max-zip-directory-bytes"
+	SettingMaxSpool     = "max-spool-bytes"
 )
 
 // DefaultMaxBytes is the default of ReaderConfig.MaxBytes.
@@ -18,11 +23,19 @@ const DefaultMaxBytes = 1 << 40
 type ReaderConfig struct {
 	File     string // name of the file, as items and errors give it
 	MaxItem  int64  // longest item kept whole, in bytes; default 64 MiB
-	MaxBytes int64  // longest file, in bytes after decompression; default 1 TiB
+	MaxBytes int64  // longest upload, in bytes after decompression and of all files of an archive; default 1 TiB
 	MaxRatio int64  // decompressed bytes for each byte of the upload, beyond the first 64 MiB; default 250
-	MaxDepth int    // layers of compression; default 2
+	MaxDepth int    // layers of compression of a file; default 2
 	// MaxWindow is the largest window of a zstd stream, in bytes, which is memory. Default 128 MiB, that of zstd itself.
 	MaxWindow int64
+
+	MaxArchives  int   // archives one in another; default 8
+	MaxEntries   int64 // of all archives of the upload; default 10,000,000
+	MaxDirectory int64 // of a ZIP archive, in bytes; it is held in memory, in some times as many. Default 16 MiB
+	// MaxSpool is how many bytes of ZIP archives, which can be read from a file only, are in temporary files at a time.
+	// Default 8 GiB.
+	MaxSpool int64
+	SpoolDir string // folder of these files, which are gone with the Reader; default that of the system
 
 	// Objects says that only objects are items, so that in a file of arrays, one a line, the items are their elements.
 	Objects bool
@@ -43,6 +56,10 @@ func (c ReaderConfig) Validate() error {
 		{SettingMaxRatio, c.MaxRatio},
 		{SettingMaxDepth, int64(c.MaxDepth)},
 		{SettingMaxWindow, c.MaxWindow},
+		{SettingMaxArchives, int64(c.MaxArchives)},
+		{SettingMaxEntries, c.MaxEntries},
+		{SettingMaxDirectory, c.MaxDirectory},
+		{SettingMaxSpool, c.MaxSpool},
 	} {
 		if limit.value < 0 {
 			return fmt.Errorf("%s is %d, must not be negative", limit.name, limit.value)
@@ -76,6 +93,18 @@ func (c ReaderConfig) withDefaults() ReaderConfig {
 	}
 	if c.MaxWindow == 0 {
 		c.MaxWindow = 128 << 20
+	}
+	if c.MaxArchives == 0 {
+		c.MaxArchives = 8
+	}
+	if c.MaxEntries == 0 {
+		c.MaxEntries = 10_000_000
+	}
+	if c.MaxDirectory == 0 {
+		c.MaxDirectory = 16 << 20
+	}
+	if c.MaxSpool == 0 {
+		c.MaxSpool = 8 << 30
 	}
 	return c
 }

@@ -74,27 +74,72 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// budget is what an upload may cost, all its files together.
+type budget struct {
+	config   *ReaderConfig
+	source   *source
+	base     *bufio.Reader // over the source
+	expanded int64         // bytes that came out of decompressors
+	entries  int64         // of archives
+	spooled  int64         // bytes in temporary files
+}
+
+// at returns about how many bytes of the upload have been used.
+func (b *budget) at() int64 { return b.source.read - int64(b.base.Buffered()) }
+
+// expand counts bytes that came out of a decompressor.
+func (b *budget) expand(n int) error {
+	b.expanded += int64(n)
+	if limit := b.config.MaxRatio; b.expanded > ratioSlack && b.expanded/limit > b.source.read {
+		return &FormatError{Code: CodeExpansionRatio, CompressedOffset: b.at(), fatal: true, Message: fmt.Sprintf(
+			"%d bytes of the upload expand to more than %d times as many, the limit %s", b.source.read, limit, SettingMaxRatio)}
+	}
+	return nil
+}
+
+// fail makes an error of a stream at a level; the Reader, which knows it, adds the place in the decompressed file.
+func (b *budget) fail(level int, code, found string, cause error, format string, args ...any) *FormatError {
+	at := b.at()
+	return &FormatError{
+		Code:             code,
+		CompressedOffset: at,
+		Found:            found,
+		Message:          fmt.Sprintf(format, args...) + fmt.Sprintf(" (byte %d of the upload)", at),
+		cause:            cause,
+		level:            level,
+	}
+}
+
+// refuse says that a file holds no items.
+func (b *budget) refuse(level int, k kind) *FormatError {
+	e := &FormatError{Code: CodeNotJSON, CompressedOffset: b.at(), Found: k.name, level: level,
+		Message: fmt.Sprintf("this looks like %s, not like JSON", k.name)}
+	if k.hint != "" {
+		e.Message += "; " + k.hint
+	}
+	return e
+}
+
 // decompressed is one layer of decompression, with its bounds.
 type decompressed struct {
 	inner  io.Reader
+	gzip   *gzip.Reader  // what inner is, to be used again
+	zstd   *zstd.Decoder // the same
 	kind   compression
-	config *ReaderConfig
-	source *source
-	buffer *bufio.Reader // over the source
+	level  int
+	budget *budget
 	out    int64
 }
 
 func (d *decompressed) Read(p []byte) (int, error) {
 	n, err := d.inner.Read(p[:min(len(p), decompressorRead)])
 	d.out += int64(n)
-	in := d.source.read
-	if limit := d.config.MaxRatio; d.out > ratioSlack && d.out/limit > in {
-		return 0, d.fail(CodeExpansionRatio, nil, "%d bytes of the upload expand to more than %d times as many, "+
-			"the limit %s", in, limit, SettingMaxRatio)
+	if err := d.budget.expand(n); err != nil {
+		return 0, err
 	}
-	if limit := d.config.MaxBytes; d.out > limit {
-		return 0, d.fail(CodeTooLarge, nil, "the decompressed file has more than %d bytes, the limit %s",
-			limit, SettingMaxBytes)
+	if limit := d.budget.config.MaxBytes; d.out > limit {
+		return 0, &FormatError{Code: CodeTooLarge, CompressedOffset: d.budget.at(), Found: string(d.kind), fatal: true,
+			Message: fmt.Sprintf("the decompressed file has more than %d bytes, the limit %s", limit, SettingMaxBytes)}
 	}
 	if err != nil && !atEnd(err) {
 		err = d.rename(err)
@@ -105,72 +150,47 @@ func (d *decompressed) Read(p []byte) (int, error) {
 // rename makes a decompressor's error one that says what happened to the upload.
 func (d *decompressed) rename(err error) error {
 	var format *FormatError
+	b := d.budget
 	switch {
-	case d.source.err != nil:
-		return d.source.err
+	case b.source.err != nil:
+		return b.source.err
 	case errors.As(err, &format): // of the layer below
 		return format
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return d.fail(CodeTruncated, err, "the %s stream ends early", d.kind)
+		return b.fail(d.level, CodeTruncated, string(d.kind), err, "the %s stream ends early", d.kind)
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return d.fail(CodeWindowTooLarge, err, "the zstd stream needs a window above %d bytes, the limit %s; "+
-			"compress it without --long or --ultra", d.config.MaxWindow, SettingMaxWindow)
+		return b.fail(d.level, CodeWindowTooLarge, string(d.kind), err, "the zstd stream needs a window above %d bytes, "+
+			"the limit %s; compress it without --long or --ultra", b.config.MaxWindow, SettingMaxWindow)
 	}
-	return d.fail(CodeCorrupt, err, "the %s stream is damaged: %v", d.kind, err)
-}
-
-// fail makes the error; the Reader, which knows it, adds the place in the decompressed file.
-func (d *decompressed) fail(code string, cause error, format string, args ...any) *FormatError {
-	at := d.source.read - int64(d.buffer.Buffered())
-	return &FormatError{
-		Code:             code,
-		CompressedOffset: at,
-		Found:            string(d.kind),
-		Message:          fmt.Sprintf(format, args...) + fmt.Sprintf(" (compressed byte %d)", at),
-		cause:            cause,
-	}
-}
-
-// decompress detects, by content, the layers of compression that src has, and returns what is inside and whether there
-// was any. It waits for no more bytes than it needs.
-func decompress(src *source, config *ReaderConfig) (io.Reader, bool, error) {
-	base := bufio.NewReaderSize(src, ioBuffer)
-	layer := base
-	for depth := 0; ; depth++ {
-		kind, err := peekCompression(layer)
-		if err != nil {
-			return nil, depth > 0, err
-		}
-		if kind == plain {
-			return layer, depth > 0, nil
-		}
-		d := &decompressed{kind: kind, config: config, source: src, buffer: base}
-		if depth == config.MaxDepth {
-			return nil, true, d.fail(CodeCompressionDepth, nil, "compressed more than %d times over, the limit %s",
-				config.MaxDepth, SettingMaxDepth)
-		}
-		if err := d.open(layer); err != nil {
-			return nil, true, d.rename(err)
-		}
-		layer = bufio.NewReaderSize(d, ioBuffer)
-	}
+	return b.fail(d.level, CodeCorrupt, string(d.kind), err, "the %s stream is damaged: %v", d.kind, err)
 }
 
 func (d *decompressed) open(r *bufio.Reader) error {
 	if d.kind == gzipped {
-		z, err := gzip.NewReader(r)
+		err := d.openGzip(r)
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		d.inner = z
 		return err
+	}
+	if d.zstd != nil {
+		d.inner = d.zstd
+		return d.zstd.Reset(r)
 	}
 	// With one goroutine, the caller's, there is nothing to close.
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(uint64(d.config.MaxWindow)), zstd.WithDecoderMaxMemory(1<<62),
+		zstd.WithDecoderMaxWindow(uint64(d.budget.config.MaxWindow)), zstd.WithDecoderMaxMemory(1<<62),
 		zstd.WithDecodeBuffersBelow(0))
-	d.inner = z
+	d.inner, d.zstd = z, z
 	return err
+}
+
+func (d *decompressed) openGzip(r *bufio.Reader) (err error) {
+	if d.gzip == nil {
+		d.gzip = new(gzip.Reader)
+	}
+	d.inner = d.gzip
+	return d.gzip.Reset(r)
 }
 
 // peekCompression looks at the first byte and, where that may begin a magic number, at all of it. An error is that of
@@ -189,4 +209,19 @@ func peekCompression(r *bufio.Reader) (compression, error) {
 	// Where fewer bytes come there is no magic number, and the next read meets the error again.
 	head, _ = r.Peek(4)
 	return sniffCompression(head), nil
+}
+
+// peekHead returns the first bytes, as many as are needed to tell what they are not, and at most sniffHead. It waits for
+// no more.
+func peekHead(r *bufio.Reader) []byte {
+	for {
+		head, _ := r.Peek(min(r.Buffered(), sniffHead))
+		if len(head) == sniffHead || headDecided(head) {
+			return head
+		}
+		// Where no more come the next read meets the error again.
+		if _, err := r.Peek(len(head) + 1); err != nil {
+			return head
+		}
+	}
 }

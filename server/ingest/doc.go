@@ -1,11 +1,16 @@
 // Package ingest turns the bytes of an upload into batches, in one pass and constant memory:
 //
-//	bytes ─ Reader ─► lines ─ Identify ─► items ─ Cutter ─► batches ─ payload ─► frames ─ Run ─► groups ─► Sink
+//	bytes ─ walker ─► files ─ values ─► items ─ Identify, Cutter ─► batches ─ payload ─► frames ─ Run ─► groups ─► Sink
+//	└────────────── Reader ──────────────┘
 //
-// It knows neither uploads nor the store. The Sink commits each group together with the position after it, and from any
-// such position the reading resumes and makes the same batches: where an upload is cut depends on its content alone,
-// never on time or on how its bytes arrive.
+// The walker goes through archives and compression to the files inside; values are read from a file in one of the forms
+// that JSON comes in. docs/formats.md has all of them.
 //
-// A bad item is an outcome of that item. What is wrong with the file itself is a FormatError, with place and code: the
-// items before it count, those behind it do not exist.
+// The package knows neither uploads nor the store. The Sink commits each group together with the position after it, and
+// from any such position the reading resumes and makes the same batches: where an upload is cut depends on its content
+// alone, never on time or on how its bytes arrive.
+//
+// A bad item is an outcome of that item, and so is what stands in the place of a file, or of the rest of one, and cannot be
+// read while other things can. What is wrong with the upload itself is a FormatError, with place and code: the items before
+// it count, those behind it do not exist.
 package ingest

@@ -10,6 +10,7 @@ import (
 // that cannot be known, the rest of the file is one value that is refused.
 type elements struct {
 	*window
+	level   int // of the file
 	scanner scanner
 	kept    []byte // of a value above the limit
 
@@ -23,7 +24,9 @@ type elements struct {
 	ragged bool // lines within values begin as those do
 }
 
-func newElements(w *window) *elements { return &elements{window: w, fresh: true, indent: -1} }
+func newElements(w *window, level int) *elements {
+	return &elements{window: w, level: level, fresh: true, indent: -1}
+}
 
 func (e *elements) next() (value, error) {
 	c, err := e.separators()
@@ -86,7 +89,7 @@ func (e *elements) between(b []byte) int {
 // end is the error behind the last value.
 func (e *elements) end() error {
 	if atEnd(e.err) && e.inArray && !e.broken {
-		return &FormatError{Code: CodeTruncated, Found: "a JSON array",
+		return &FormatError{Code: CodeTruncated, Found: "a JSON array", level: e.level,
 			Message: fmt.Sprintf("the array that begins in line %d is not closed; the file may have been cut off", e.opened)}
 	}
 	return e.err

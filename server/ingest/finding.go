@@ -25,6 +25,12 @@ const (
 	CodeCompressionDepth = "COMPRESSION_DEPTH" // compressed more often than SettingMaxDepth
 	CodeWindowTooLarge   = "WINDOW_TOO_LARGE"  // a zstd window above SettingMaxWindow
 	CodeItemTooLarge     = "ITEM_TOO_LARGE"    // an item above SettingMaxItem
+	CodeUnsafeEntry      = "UNSAFE_ENTRY"      // an entry of an archive whose name leads out of it, or a link, or a device
+	CodeUnsupportedEntry = "UNSUPPORTED_ENTRY" // an entry that is stored in a way that is not read
+	CodeEncrypted        = "ENCRYPTED"         // an entry that needs a password
+	CodeArchiveDepth     = "ARCHIVE_DEPTH"     // archives in archives beyond SettingMaxArchives
+	CodeTooManyEntries   = "TOO_MANY_ENTRIES"  // in archives, more than SettingMaxEntries or SettingMaxDirectory
+	CodeSpoolFull        = "SPOOL_FULL"        // a ZIP archive above SettingMaxSpool
 )
 
 // ErrUploadChanged is wrapped by errors that say that a resumed upload does not begin with the bytes that were committed.
@@ -57,6 +63,8 @@ type FormatError struct {
 	Message string
 	cause   error
 	fatal   bool // it ends the upload wherever it is met
+	// level is how many archives are open around the stream that cannot be read further; at 0 it is the upload itself.
+	level int
 }
 
 // Error gives the place and the message.

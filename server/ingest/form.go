@@ -38,7 +38,8 @@ func formOf(line []byte, whole bool) form {
 		}
 		return undecided
 	}
-	if whole && json.Valid(line) {
+	// Of a long string the end is not seen.
+	if whole && json.Valid(line) || !whole && line[0] == '"' {
 		return jsonLines
 	}
 	return undecided

@@ -140,6 +140,7 @@ func TestReaderTellsForms(t *testing.T) {
 		"a line of an array, broken":  {"[1\n[2]\n", false, Plain},
 		"an array":                    {"[1]\n\n", false, Itemized},
 		"a long line":                 {`{"a":"` + long + `"}` + "\n{}", false, Plain},
+		"a long line of a string":     {`"` + long + `"`, false, Plain},
 		"a long line of objects":      {`{"a":1}{"b":"` + long + `"}`, false, Itemized},
 		"a long line of an array":     {`[{"a":"` + long + `"}]`, false, Itemized},
 		"a pretty object":             {"{\n\"a\":1}", false, Itemized},

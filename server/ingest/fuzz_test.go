@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"archive/tar"
 	"bytes"
 	"io"
 	"strings"
@@ -16,14 +17,19 @@ import (
 func FuzzReader(f *testing.F) {
 	for _, s := range []string{"", "{}\n{}\r\n\n \r\n{", "\xef\xbb\xbf{}\n", "[\n1\n]", "{\n\"a\":1}", "a,b\n1,2\n", "%PDF-1.4",
 		"{\"a\":\"" + strings.Repeat("x", 50) + "\"}\n{}", "{}\r", gzipOf(f, "{}\n{}"), zstdOf(f, "{}\n{}"),
-		gzipOf(f, zstdOf(f, "{}\n")), "[{\"a\":[1,\"]}\"]},\n oops,{\"b\":[}]\n]",
+		gzipOf(f, zstdOf(f, "{}\n")), tarOf(f, member{name: "a", data: "{}"}, member{name: "b", data: "[{},\n{}]"}),
+		zipOf(f, member{name: "a", data: "{}"}, member{name: "b.gz", data: gzipOf(f, "{}")}),
+		gzipOf(f, tarOf(f, member{name: "../a", data: "{}"}, member{name: "l", tar: ofType(tar.TypeSymlink)})),
+		tarOf(f, member{name: "z", data: zipOf(f, member{name: "t", data: tarOf(f, member{name: "a", data: "{}"})})}), "[{\"a\":[1,\"]}\"]},\n oops,{\"b\":[}]\n]",
 		"[\n {\"a\":1},\n {\"b\":\"\n {\"c\":[{}]}\n]\n{}", "{\n\"a\":1\n}\n,\n{\n}\nx", "{}{\"a\":{}}", "[[[\"", "(\xb5\x2f\xfd", "\x1f\x8b\x08"} {
 		f.Add([]byte(s), uint8(3))
 		f.Add([]byte(s), uint8(200))
 	}
+	spool := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte, chunk uint8) {
 		const limit = 40
-		config := ReaderConfig{File: "f", MaxItem: limit, MaxBytes: 1 << 20, MaxWindow: 1 << 20}
+		config := ReaderConfig{File: "f", MaxItem: limit, MaxBytes: 1 << 20, MaxWindow: 1 << 20, MaxEntries: 50, MaxDirectory: 1 << 16,
+			MaxSpool: 1 << 20, SpoolDir: spool}
 		got, err := readAll(t, &chunked{data, int(chunk) + 1}, config)
 		again, errAgain := readAll(t, bytes.NewReader(data), config)
 		if diff := cmp.Diff(again, got, cmpopts.EquateEmpty()); diff != "" || (err == nil) != (errAgain == nil) {
@@ -31,7 +37,7 @@ func FuzzReader(f *testing.F) {
 		}
 		r, _ := NewReader(bytes.NewReader(data), config)
 		_, _ = r.Next()
-		if !r.compressed {
+		if !r.walker.compressed && !r.walker.archived {
 			checkValues(t, data, got, limit)
 		}
 		if r.encoding() != Plain || err != nil {

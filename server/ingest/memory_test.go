@@ -1,7 +1,10 @@
 package ingest
 
 import (
+	"archive/tar"
+	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"context"
 	"fmt"
 	"io"
@@ -71,16 +74,32 @@ func TestMemoryIsConstant(t *testing.T) {
 		rejected int64
 		limit    uint64 // in MiB
 	}{
-		"300 MB":              {func() io.Reader { return repeated("", object, 130_000, "") }, 130_000, 0, 96},
-		"300 MB rejected":     {func() io.Reader { return repeated("{}\n", "{bad"+object, 130_000, "") }, 130_001, 130_000, 96},
-		"300 MB of gzip":      {func() io.Reader { return compressing(repeated("", object, 130_000, "")) }, 130_000, 0, 96},
-		"short rejected ones": {func() io.Reader { return repeated("{}\n", "{b\n", 200_000, "") }, 200_001, 200_000, 96},
-		"empty objects":       {func() io.Reader { return repeated("", "{}\n", 1_000_000, "") }, 1_000_000, 0, 96},
-		"blank lines":         {func() io.Reader { return repeated("{}", "\n", 10_000_000, "{}") }, 2, 0, 64},
-		"a line of 100 MB":    {func() io.Reader { return repeated(`{"`, "xxxxxxxxxx", 10_000_000, "\n{}") }, 2, 1, 224},
-		"a line of 300 MB":    {func() io.Reader { return repeated(`{"`, "xxxxxxxxxx", 30_000_000, "\n{}") }, 2, 1, 224},
-		"nesting of 10,000":   {func() io.Reader { return repeated(`{"a":`, "[", 10_000, "\n{}\n") }, 2, 1, 64},
-		"NUL and bad UTF-8":   {func() io.Reader { return repeated("", "{\"\x00\xff\"\n", 1000, "") }, 1000, 1000, 64},
+		"300 MB":                   {func() io.Reader { return repeated("", object, 130_000, "") }, 130_000, 0, 96},
+		"300 MB rejected":          {func() io.Reader { return repeated("{}\n", "{bad"+object, 130_000, "") }, 130_001, 130_000, 96},
+		"300 MB of gzip":           {func() io.Reader { return compressing(repeated("", object, 130_000, "")) }, 130_000, 0, 96},
+		"short rejected ones":      {func() io.Reader { return repeated("{}\n", "{b\n", 200_000, "") }, 200_001, 200_000, 96},
+		"empty objects":            {func() io.Reader { return repeated("", "{}\n", 1_000_000, "") }, 1_000_000, 0, 96},
+		"blank lines":              {func() io.Reader { return repeated("{}", "\n", 10_000_000, "{}") }, 2, 0, 64},
+		"a line of 100 MB":         {func() io.Reader { return repeated(`{"`, "xxxxxxxxxx", 10_000_000, "\n{}") }, 2, 1, 224},
+		"a line of 300 MB":         {func() io.Reader { return repeated(`{"`, "xxxxxxxxxx", 30_000_000, "\n{}") }, 2, 1, 224},
+		"nesting of 10,000":        {func() io.Reader { return repeated(`{"a":`, "[", 10_000, "\n{}\n") }, 2, 1, 64},
+		"500 MB of an array":       {func() io.Reader { return repeated("[", strings.TrimSpace(object)+",\n", 220_000, "{}]") }, 220_001, 0, 96},
+		"300 MB of pretty objects": {func() io.Reader { return repeated("{\n}\n", strings.ReplaceAll(object, ",", ",\n"), 130_000, "") }, 130_001, 0, 96},
+		"300 MB nobody can tell":   {func() io.Reader { return repeated("[", "{\"a\":\"\n", 40_000_000, "") }, 1, 1, 64},
+		"an element of 300 MB":     {func() io.Reader { return repeated(`[{"a":[`, "{\"b\":[1]},", 30_000_000, "0]},{}]") }, 2, 1, 224},
+		"500 MB of tar":            {func() io.Reader { return archived(tarStream(500, repeat(object, 500))) }, 250_000, 0, 96},
+		"500 MB of tgz":            {func() io.Reader { return compressing(archived(tarStream(500, repeat(object, 500)))) }, 250_000, 0, 96},
+		"500 MB of zip":            {func() io.Reader { return archived(zipStream(500, repeat(object, 500))) }, 250_000, 0, 96},
+		"200,000 files": {func() io.Reader {
+			return archived(tarStream(200_000, func() io.Reader { return strings.NewReader("{}") }))
+		}, 200_000, 0, 96},
+		"200,000 bad files": {func() io.Reader {
+			return archived(tarStream(200_000, func() io.Reader { return strings.NewReader("%PDF-") }))
+		}, 200_000, 200_000, 96},
+		"100,000 files of a zip": {func() io.Reader {
+			return archived(zipStream(100_000, func() io.Reader { return strings.NewReader("{}") }))
+		}, 100_000, 0, 128},
+		"NUL and bad UTF-8": {func() io.Reader { return repeated("", "{\"\x00\xff\"\n", 1000, "") }, 1000, 1000, 64},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +110,7 @@ func TestMemoryIsConstant(t *testing.T) {
 			var before runtime.MemStats
 			runtime.ReadMemStats(&before)
 			sink := &heapWatcher{}
-			sum, err := Run(t.Context(), io.NopCloser(test.src()), Config{Identify: identifyLast}, sink)
+			sum, err := Run(t.Context(), io.NopCloser(test.src()), Config{Identify: identifyLast, Reader: ReaderConfig{SpoolDir: t.TempDir()}}, sink)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,6 +121,58 @@ func TestMemoryIsConstant(t *testing.T) {
 				t.Errorf("the heap grew by %d MiB, want at most %d", peak>>20, test.limit)
 			}
 		})
+	}
+}
+
+func repeat(piece string, n int) func() io.Reader {
+	return func() io.Reader { return repeated("", piece, n, "") }
+}
+
+// archived is what is written into a pipe, by a goroutine that ends with it.
+func archived(write func(io.Writer) error) io.Reader {
+	out, in := io.Pipe()
+	go func() { in.CloseWithError(write(in)) }()
+	return out
+}
+
+// tarStream writes n files of the same content.
+func tarStream(n int, content func() io.Reader) func(io.Writer) error {
+	return func(w io.Writer) error {
+		size, err := io.Copy(io.Discard, content())
+		if err != nil {
+			return err
+		}
+		z := tar.NewWriter(w)
+		for i := range n {
+			if err := z.WriteHeader(&tar.Header{Name: fmt.Sprintf("folder/%d.json", i), Size: size}); err != nil {
+				return err
+			}
+			if _, err := io.Copy(z, content()); err != nil {
+				return err
+			}
+		}
+		return z.Close()
+	}
+}
+
+func zipStream(n int, content func() io.Reader) func(io.Writer) error {
+	return func(w io.Writer) error {
+		z := zip.NewWriter(w)
+		z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
+		for i := range n {
+			h := &zip.FileHeader{Name: fmt.Sprintf("folder/%d.json", i), Method: zip.Deflate}
+			if n > 1000 {
+				h.Method = zip.Store // to compress each takes long
+			}
+			f, err := z.CreateHeader(h)
+			if err != nil {
+				return err
+			}
+			if _, err := io.Copy(f, content()); err != nil {
+				return err
+			}
+		}
+		return z.Close()
 	}
 }
 

@@ -124,7 +124,7 @@ func Run(ctx context.Context, src io.ReadCloser, config Config, sink Sink) (Summ
 	}
 	<-closed
 	g.summary.Received = reader.Received()
-	if err != nil {
+	if err = errors.Join(err, reader.Close()); err != nil {
 		return g.summary, fmt.Errorf("ingest: %w", err)
 	}
 	return g.summary, nil

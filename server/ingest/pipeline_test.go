@@ -1,11 +1,14 @@
 package ingest
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -175,6 +178,28 @@ var resumedForms = []func(t testing.TB, values []string) string{
 		t.Helper()
 		return zstdOf(t, "[\n\n"+strings.ReplaceAll(strings.Join(values, "\n,"), "a", "\na\n")+"\n]")
 	},
+	func(t testing.TB, values []string) string {
+		t.Helper()
+		return gzipOf(t, tarOf(t, spread(values)...))
+	},
+	func(t testing.TB, values []string) string {
+		t.Helper()
+		return tarOf(t, member{name: "link", tar: ofType(tar.TypeSymlink)},
+			member{name: "z", data: zipOf(t, spread(values)...)}, member{name: "y", data: "%PDF-1.7"})
+	},
+}
+
+// spread puts three values into a file, as lines and as an array in turns.
+func spread(values []string) []member {
+	var members []member
+	for v := range slices.Chunk(values, 3) {
+		m := member{name: strconv.Itoa(len(members)), data: strings.Join(v, "\n")}
+		if len(members)%2 == 0 {
+			m.data = "[" + strings.Join(v, ",") + "]"
+		}
+		members = append(members, m)
+	}
+	return members
 }
 
 // TestRunResumes commits groups, and goes on from each as if the connection had broken there: the batches and the

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/tallyman-dev/tallyman/payload"
 )
@@ -27,20 +28,21 @@ type Item struct {
 	Refusal *Finding
 }
 
-// Reader reads the items of an upload: JSON Lines, the elements of an array, or objects one after another, which may be
-// compressed by gzip or zstd, also one in the other; the content decides. It needs memory for the longest item and the
-// decompressors' windows, whatever the size of the upload.
+// Reader reads the items of an upload: JSON Lines, the elements of an array, or objects one after another; or of an archive
+// of such files, tar or ZIP, also archives in archives. Any of these may be compressed by gzip or zstd, also one in the
+// other. The content decides. It needs memory for the longest item and the decompressors' windows, whatever the size of the
+// upload, and for a ZIP archive a temporary file and memory for its directory.
 //
-// It is not safe for concurrent use. It owns no goroutines and needs no closing.
+// It is not safe for concurrent use. It owns no goroutines.
 type Reader struct {
-	config     ReaderConfig
-	source     source
-	opened     bool
-	compressed bool
-	window     window
-	values     values // of the file at hand
-	item       int64
-	err        error // of Next, for good
+	config ReaderConfig
+	source source
+	opened bool
+	walker *walker
+	window window
+	values values // of the file at hand
+	item   int64
+	err    error // of Next, for good
 }
 
 // values reads the values of one file. Its errors are those of the window, some as a *cutError, and a *FormatError.
@@ -75,13 +77,19 @@ func NewReader(src io.Reader, config ReaderConfig) (*Reader, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("read upload: %w", err)
 	}
-	config = config.withDefaults()
-	return &Reader{
-		config: config,
-		source: source{r: src},
-		window: window{hash: sha256.New(), maxItem: config.MaxItem, maxBytes: config.MaxBytes},
-	}, nil
+	r := &Reader{config: config.withDefaults(), source: source{r: src}}
+	r.walker = newWalker(&r.config, &r.source)
+	r.window = window{hash: sha256.New(), maxItem: r.config.MaxItem, maxBytes: r.config.MaxBytes}
+	return r, nil
 }
+
+// Close removes temporary files. Nothing can be read any more then.
+func (r *Reader) Close() error {
+	r.opened, r.err = true, errClosed
+	return r.walker.close()
+}
+
+var errClosed = errors.New("read upload: the reader is closed")
 
 // Next returns the next item, whose Data is valid until the next call. What separates items is skipped. An item above the
 // limit is truncated to its first 64 KiB and not held in memory. It blocks while src does, and of JSON Lines only while the
@@ -127,10 +135,10 @@ func (r *Reader) position(p *Position) error {
 }
 
 func (r *Reader) encoding() Encoding {
-	switch _, isLines := r.values.(*lines); {
-	case !isLines && r.values != nil:
+	switch _, isElements := r.values.(*elements); {
+	case r.walker.archived, isElements:
 		return Itemized
-	case r.compressed:
+	case r.walker.compressed:
 		return Compressed
 	}
 	return Plain
@@ -150,40 +158,37 @@ func (r *Reader) open() error {
 		r.values = &lines{window: &r.window}
 		return nil
 	}
-	in, compressed, err := decompress(&r.source, &r.config)
-	r.compressed = compressed
-	switch {
-	case err == nil:
-		r.window.reset(in)
-	case resume.Item > 0:
-		return r.changed(err)
-	default:
-		return r.failure(err)
-	}
 	switch {
 	case resume.Offset > 0 && resume.Encoding == Compressed:
 		return r.skipBytes(resume)
 	case resume.Item > 0:
 		return r.skipItems(resume)
 	}
-	return r.begin()
+	return nil
 }
 
-// begin finds out how the values of the file at hand are written.
+// begin goes on to the next file and finds out how its values are written. There are none yet if it is an empty one of an
+// archive.
 func (r *Reader) begin() error {
+	in, err := r.walker.next()
+	if err != nil {
+		return err
+	}
 	w := &r.window
-	for !headDecided(w.unread()) && w.err == nil {
-		w.fill()
+	w.reset(in)
+	if r.walker.archived {
+		r.note(r.walker.place(r.walker.level()), "")
 	}
-	if k, ok := sniffMagic(w.unread()[:min(len(w.unread()), sniffHead)]); ok {
-		return r.refuse(k)
-	}
+	w.need(len(byteOrderMark))
 	if bytes.HasPrefix(w.unread(), []byte(byteOrderMark)) {
 		w.consume(len(byteOrderMark))
 	}
 	line, whole, err := r.firstLine()
-	if err != nil {
-		return r.failure(err)
+	switch {
+	case atEnd(err) && r.source.err == nil && r.walker.archived:
+		return nil
+	case err != nil:
+		return err
 	}
 	form := formOf(line, whole)
 	if form == undecided {
@@ -191,16 +196,24 @@ func (r *Reader) begin() error {
 		line, ahead := w.unread()[:len(line)], w.unread()[len(line):]
 		if form = formBefore(line, ahead[:min(len(ahead), sniffAhead)], r.config.Objects); form == otherForm {
 			if w.err != nil && !atEnd(w.err) {
-				return r.failure(w.err)
+				return w.err
 			}
-			return r.refuse(sniffText(bytes.Trim(line, jsonSpace), firstLine(ahead)))
+			e := r.walker.budget.refuse(r.walker.level(), sniffText(bytes.Trim(line, jsonSpace), firstLine(ahead)))
+			e.Line, e.Offset = w.lines+1, w.offset
+			return e
 		}
 	}
 	r.values = &lines{window: w}
 	if form == jsonValues {
-		r.values = newElements(w)
+		r.values = newElements(w, r.walker.level())
 	}
 	return nil
+}
+
+// note makes the place of a file, and what stands in its place, a part of what was read. The upload's own name is not.
+func (r *Reader) note(place, code string) {
+	place = strings.TrimPrefix(place, r.config.File+"!")
+	_, _ = io.WriteString(r.window.hash, "\x00"+place+"\x00"+code+"\x00") // a hash takes everything
 }
 
 // firstLine passes over blank lines and returns the first other one, of a very long one the beginning. It is io.EOF when
@@ -215,7 +228,7 @@ func (r *Reader) firstLine() (line []byte, whole bool, err error) {
 			seen = len(unread)
 		}
 		switch line := unread[:seen]; {
-		case i >= 0 && blank(line):
+		case (i >= 0 || seen > sniffLine) && blank(line):
 			w.consume(seen)
 			seen = 0
 		case i >= 0, atEnd(w.err) && !blank(line):
@@ -233,7 +246,12 @@ func (r *Reader) firstLine() (line []byte, whole bool, err error) {
 
 // skipBytes reads up to the position and checks that it reads what was read before.
 func (r *Reader) skipBytes(to Position) error {
+	in, err := r.walker.next()
+	if err != nil {
+		return r.changed(err)
+	}
 	w := &r.window
+	w.reset(in)
 	for w.offset < to.Offset {
 		if !w.need(1) {
 			return r.changed(w.err)
@@ -247,9 +265,6 @@ func (r *Reader) skipBytes(to Position) error {
 
 // skipItems does the same by reading the items.
 func (r *Reader) skipItems(to Position) error {
-	if err := r.begin(); err != nil {
-		return r.changed(err)
-	}
 	for r.item < to.Item {
 		if _, err := r.next(); err != nil {
 			return r.changed(err)
@@ -279,18 +294,53 @@ func (r *Reader) changed(err error) error {
 }
 
 func (r *Reader) next() (Item, error) {
-	v, err := r.values.next()
-	if err != nil {
-		return Item{}, r.failure(err)
+	for {
+		if r.values == nil {
+			if err := r.begin(); err != nil {
+				return r.failed(err)
+			}
+			if r.values == nil {
+				continue
+			}
+		}
+		v, err := r.values.next()
+		if err != nil {
+			if atEnd(err) && r.source.err == nil && r.walker.archived {
+				r.values = nil
+				continue
+			}
+			return r.failed(err)
+		}
+		r.item++
+		it := Item{Item: payload.Item{
+			Number: r.item, File: r.walker.place(r.walker.level()), Line: v.line, Offset: v.offset, Data: v.data, Length: v.length,
+		}}
+		if v.refusal != nil {
+			it.Refusal = &Finding{Code: v.refusal.code, Severity: SeverityError, Message: v.refusal.message}
+		}
+		return it, nil
 	}
+}
+
+// failed returns an item in the place of a file, or an archive, of an archive that cannot be read further, unless it is the
+// upload that cannot.
+func (r *Reader) failed(err error) (Item, error) {
+	err = r.failure(err)
+	format, ok := errors.AsType[*FormatError](err)
+	if !ok || format.fatal || format.level == 0 {
+		return Item{}, err
+	}
+	r.values = nil
+	if err := r.walker.leave(format.level); err != nil {
+		return Item{}, err
+	}
+	r.note(format.File, format.Code)
 	r.item++
-	it := Item{Item: payload.Item{
-		Number: r.item, File: r.config.File, Line: v.line, Offset: v.offset, Data: v.data, Length: v.length,
-	}}
-	if v.refusal != nil {
-		it.Refusal = &Finding{Code: v.refusal.code, Severity: SeverityError, Message: v.refusal.message}
-	}
-	return it, nil
+	f := format.Finding()
+	return Item{
+		Item:    payload.Item{Number: r.item, File: f.File, Line: f.Line, Offset: f.Offset},
+		Refusal: &f,
+	}, nil
 }
 
 // failure completes an error met behind the unread bytes.
@@ -305,27 +355,29 @@ func (r *Reader) failure(err error) error {
 	case !errors.As(err, &format):
 		return fmt.Errorf("read upload: %w", err)
 	}
-	f := *format
-	f.File, f.Line, f.Offset = r.config.File, r.window.lines+1, r.window.offset+int64(len(r.window.unread()))
+	f, level := *format, r.walker.level()
+	f.File = r.walker.place(f.level)
+	if f.fatal {
+		f.File = r.walker.place(level)
+	}
+	inFile := r.values != nil || errors.As(err, &cut)
+	switch {
+	case f.Line > 0:
+	case inFile && (f.level == level || f.fatal):
+		f.Line, f.Offset = r.window.lines+1, r.window.offset+int64(len(r.window.unread()))
+	default:
+		f.Line = 1
+	}
 	if errors.As(err, &cut) {
-		f.Line = cut.line
-		f.Message += fmt.Sprintf("; %s %d is not complete and was not taken", cut.what, cut.line)
+		where := ""
+		if f.File == r.walker.place(level) {
+			f.Line = cut.line
+		} else {
+			where = " of " + r.walker.place(level)
+		}
+		f.Message += fmt.Sprintf("; %s %d%s is not complete and was not taken", cut.what, cut.line, where)
 	}
 	return &f
-}
-
-// refuse says that the file holds no items.
-func (r *Reader) refuse(k kind) error {
-	e := &FormatError{Code: CodeNotJSON, File: r.config.File, Line: r.window.lines + 1, Offset: r.window.offset,
-		CompressedOffset: r.window.offset, Found: k.name,
-		Message: fmt.Sprintf("this looks like %s, not like JSON", k.name)}
-	if r.compressed {
-		e.CompressedOffset = 0
-	}
-	if k.hint != "" {
-		e.Message += "; " + k.hint
-	}
-	return e
 }
 
 // blank reports whether a line holds nothing but white space.

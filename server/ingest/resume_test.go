@@ -51,6 +51,62 @@ func TestReaderResumes(t *testing.T) {
 	}
 }
 
+// TestReaderResumesForms does the same for every form that is resumed by its items.
+func TestReaderResumesForms(t *testing.T) {
+	t.Parallel()
+	uploads := map[string]string{}
+	for name, test := range archiveForms(t) {
+		uploads[name] = test.data
+	}
+	for name, test := range valueForms {
+		uploads["values, "+name] = test.in
+	}
+	for name, data := range uploads {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := ReaderConfig{File: "f", SpoolDir: t.TempDir()}
+			all, wantErr := readItems(t, strings.NewReader(data), config)
+			r, err := NewReader(strings.NewReader(data), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			for i := range all {
+				if _, err := r.Next(); err != nil {
+					t.Fatal(err)
+				}
+				position, err := r.Position()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if position.Encoding != Itemized {
+					t.Fatalf("the position has encoding %q", position.Encoding)
+				}
+				again := config
+				again.Resume = position
+				got, err := readItems(t, strings.NewReader(data), again)
+				if (err == nil) != (wantErr == nil) {
+					t.Errorf("resumed after item %d: got %v, want %v", i+1, err, wantErr)
+				}
+				if diff := cmp.Diff(all[i+1:], got, cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("resumed after item %d (-want +got):\n%s", i+1, diff)
+				}
+				for change, data := range map[string]string{
+					"other values": strings.NewReplacer("1", "2", "{}", "[]").Replace(data), "shorter": data[:max(min(position.Offset-1, 3), 0)], "empty": "",
+					"another form": "{}\n{}\n{}\n{}\n{}\n{}\n",
+				} {
+					if change == "other values" && (strings.Contains(data, "PK\x03\x04") || strings.Count(data, "{}") == 0) {
+						continue // this may damage what surrounds them
+					}
+					if _, err := readItems(t, strings.NewReader(data), again); !errors.Is(err, ErrUploadChanged) {
+						t.Errorf("resumed after item %d with %s: got %v", i+1, change, err)
+					}
+				}
+			}
+		})
+	}
+}
+
 func TestReaderResumePositionsAgree(t *testing.T) {
 	t.Parallel()
 	in := strings.Repeat("{\"a\":1}\n\n", 1000)

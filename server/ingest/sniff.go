@@ -3,7 +3,7 @@ package ingest
 import "bytes"
 
 const (
-	// sniffHead is how much of a file's beginning tells what it is; a tar archive says so at byte 257.
+	// sniffHead is how much of a file's beginning tells what it is: the header of a tar archive.
 	sniffHead = 512
 
 	// sniffAhead is how much is read behind the first line when that line alone does not tell, in bytes.
@@ -18,8 +18,6 @@ type kind struct {
 }
 
 var (
-	tarArchive = kind{"a tar archive", "unpack it"}
-	zipArchive = kind{"a ZIP archive", "unpack it"}
 	utf16Text  = kind{"UTF-16 text", "convert it to UTF-8: iconv -t UTF-8"}
 	utf32Text  = kind{"UTF-32 text", "convert it to UTF-8: iconv -t UTF-8"}
 	binaryData = kind{"binary data", ""}
@@ -33,8 +31,6 @@ var magics = []struct {
 	kind   kind
 }{
 	{0, "%PDF-", kind{"a PDF", ""}},
-	{0, "PK\x03\x04", zipArchive},
-	{0, "PK\x05\x06", zipArchive},
 	{0, "\x89PNG\r\n\x1a\n", kind{"a PNG image", ""}},
 	{0, "\xff\xd8\xff", kind{"a JPEG image", ""}},
 	{0, "GIF87a", kind{"a GIF image", ""}},
@@ -43,7 +39,6 @@ var magics = []struct {
 	{0, "MM\x00*", kind{"a TIFF image", ""}},
 	{0, "\x7fELF", kind{"an ELF program", ""}},
 	{0, "\xcf\xfa\xed\xfe", kind{"a Mach-O program", ""}},
-	{257, "ustar", tarArchive},
 	{0, "BZh", kind{"a bzip2 file", "decompress it, or use gzip or zstd"}},
 	{0, "\xfd7zXZ\x00", kind{"an xz file", "decompress it, or use gzip or zstd"}},
 	{0, "\x04\x22\x4d\x18", kind{"an lz4 file", "decompress it, or use gzip or zstd"}},
@@ -89,7 +84,7 @@ func headDecided(head []byte) bool {
 		return true
 	}
 	text := bytes.TrimLeft(bytes.TrimPrefix(head, []byte(byteOrderMark)), jsonSpace)
-	return len(text) >= 4 && text[0] == '{' && text[1] != '\\' && text[1] != 0
+	return len(text) >= 4 && (text[0] == '{' || text[0] == '[') && text[1] != '\\' && text[1] != 0
 }
 
 // sniffText tells what a text is that is not JSON, by its first line and the next.

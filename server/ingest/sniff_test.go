@@ -1,8 +1,6 @@
 package ingest
 
 import (
-	"archive/tar"
-	"archive/zip"
 	"bytes"
 	"image"
 	"image/png"
@@ -11,41 +9,6 @@ import (
 	"testing"
 	"unicode/utf16"
 )
-
-func tarOf(t *testing.T) string {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Name: "a.json", Size: 2, Mode: 0o600}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write([]byte("{}")); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
-
-func zipOf(t *testing.T, name string) string {
-	t.Helper()
-	var b bytes.Buffer
-	w := zip.NewWriter(&b)
-	if name != "" {
-		f, err := w.Create(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.Write([]byte("{}")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
 
 func pngOf(t *testing.T) string {
 	t.Helper()
@@ -85,9 +48,6 @@ func TestNotJSONLines(t *testing.T) {
 		want string
 	}{
 		"PDF":                 {"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", 1, "a PDF"},
-		"ZIP":                 {zipOf(t, "a.json"), 1, "a ZIP archive"},
-		"empty ZIP":           {zipOf(t, ""), 1, "a ZIP archive"},
-		"tar":                 {tarOf(t), 1, "a tar archive"},
 		"PNG":                 {pngOf(t), 1, "a PNG image"},
 		"ELF":                 {string(program[:100]), 1, "an ELF program"},
 		"xz":                  {"\xfd7zXZ\x00\x00\x04", 1, "an xz file"},

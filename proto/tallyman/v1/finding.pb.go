@@ -85,7 +85,7 @@ type Finding struct {
 	Severity Severity `protobuf:"varint,3,opt,name=severity,proto3,enum=tallyman.v1.Severity" json:"severity,omitempty"`
 	// Stable code, such as SPAN_OUT_OF_RANGE.
 	Code string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
-	// The file, as uploaded.
+	// The file, as uploaded; in an archive, archive.tgz!dir/file.json.
 	File string `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`
 	// Line of the item's first byte, from 1; 0 when it has none.
 	Line int64 `protobuf:"varint,6,opt,name=line,proto3" json:"line,omitempty"`
