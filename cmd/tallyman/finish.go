@@ -54,7 +54,7 @@ func (f *follower) canFinish(job *tallymanv1.Job, ofKind bool) error {
 	case job.GetState() != tallymanv1.JobState_JOB_STATE_RUNNING:
 		return fmt.Errorf("job %d is %s; to let it go on: tallyman resume %d%s", id, display.JobState(job.GetState()), id, where)
 	case !job.GetIngestDone():
-		return fmt.Errorf("the upload of job %d is not complete, and needs its file: %s", id, resumeCommand("run", job)+f.exec.again(f.verb.Flags())+where)
+		return fmt.Errorf("the upload of job %d is not complete, and needs its file: %s", id, resumeCommand("run", job)+f.again()+where)
 	}
 	switch kind := job.GetKind(); {
 	case f.exec.chosen() && kind == tallymanv1.KindAnnotations:
@@ -125,7 +125,7 @@ func (f *follower) explainFinish(job *tallymanv1.Job, left []int64) {
 	for i, id := range left {
 		names[i] = strconv.FormatInt(id, 10)
 	}
-	fmt.Fprintf(p.stderr, "to go on:\n  tallyman run --job %s%s%s\n", strings.Join(names, ","), f.exec.again(f.verb.Flags()), where)
+	fmt.Fprintf(p.stderr, "to go on:\n  tallyman run --job %s%s%s\n", strings.Join(names, ","), f.again(), where)
 }
 
 // explainStopped says what is kept of a job.

@@ -117,3 +117,20 @@ func TestSourceFlags(t *testing.T) {
 		}
 	}
 }
+
+// Who stops while a source is away is told why nothing happens and how to go on, and nobody is told secrets.
+func TestRunWithoutItsSource(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	t.Cleanup(server.Close)
+	address := strings.TrimPrefix(server.URL, "http://")
+	run := start(t, strings.NewReader(""), "run", sourcedFile(t), "--data", t.TempDir(), "--project", "my-corpus",
+		"--source", "PubMed=http://me:secret@"+address+"/ask?key=secret", "--source-header", "PubMed=X-Key: secret",
+		"--source-patience", "10ms")
+	run.await(&run.stderr, `document source does not answer, trying again" source="PubMed \(http://`+address+`/ask\)"`)
+	run.interrupted("to go on:\n  tallyman run .*--source-patience=10ms" +
+		` --source='PubMed=http://me:xxxxx@` + address + `/ask\?xxxxx' --source-header='PubMed=X-Key: xxxxx' `)
+	if strings.Contains(run.stderr.String()+run.stdout.String(), "secret") {
+		t.Errorf("a secret is told:\n%s", run.stderr.String())
+	}
+}

@@ -23,13 +23,16 @@ func goesOn(ctx context.Context, err error) bool {
 	return !ok || refusal.Code == codes.Unavailable || refusal.Code == codes.ResourceExhausted || refusal.Code == codes.Internal
 }
 
+// again returns the flags that handle the items as they were handled, with a space before each.
+func (f *follower) again() string { return f.exec.again(f.verb.Flags()) + f.sources.again() }
+
 // explain says, when it stops before the end, what is kept and how to go on. The job is as last seen, nil when it was not
 // watched; left are the file in hand and those after it.
 func (f *follower) explain(job *tallymanv1.Job, sent sending, left []file) {
 	p, first, where := f.program, left[0], f.program.where(f.verb)
 	submits := f.verb.Name() == submitName
 	command := "tallyman " + f.verb.Name() + " " + quoted(first.path) +
-		sameHeader(first.upload.Project, first.upload.Kind, first.upload.Mode) + f.exec.again(f.verb.Flags()) + f.sources.again()
+		sameHeader(first.upload.Project, first.upload.Kind, first.upload.Mode) + f.again()
 	if submits && f.verb.Flags().Changed("watch") {
 		command += " --watch"
 	}
@@ -51,7 +54,7 @@ func (f *follower) explain(job *tallymanv1.Job, sent sending, left []file) {
 		}
 		again := ""
 		if first.path == stdinName && !submits && job.GetIngestDone() { // what was piped in is not needed again
-			fmt.Fprintf(p.stderr, "to go on:\n  tallyman run --job %d%s%s\n", jobID, f.exec.again(f.verb.Flags()), where)
+			fmt.Fprintf(p.stderr, "to go on:\n  tallyman run --job %d%s%s\n", jobID, f.again(), where)
 			break
 		}
 		if first.path == stdinName {
