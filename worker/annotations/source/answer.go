@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -27,12 +28,18 @@ const (
 	maxSaid     = 3   // messages about one document
 )
 
+const byteOrderMark = "\ufeff"
+
 var errNoDocs = errors.New("it has no docs")
 
 // decode reads an answer. It keeps what was asked for, by canonical ids of the sourcedb.
 func decode(r io.Reader, sourceDB string, asked map[string]bool) (answer, error) {
 	a := answer{docs: make(map[string]Document)}
-	d := jsontext.NewDecoder(r)
+	buffered := bufio.NewReader(r)
+	if start, _ := buffered.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
+		_, _ = buffered.Discard(len(start)) // they are there
+	}
+	d := jsontext.NewDecoder(buffered)
 	if token, err := d.ReadToken(); err != nil {
 		return answer{}, err
 	} else if token.Kind() != jsontext.KindBeginObject {

@@ -138,7 +138,10 @@ func (a *asking) conclude(ids []string, got answer) {
 		case doc.Refused:
 			doc.Reason = a.refusedBecause(id, doc.Reason)
 		}
-		a.bytes += int64(len(doc.Text))
+		if doc.Text != "" {
+			a.bytes += int64(len(doc.Text))
+			a.setGood(id)
+		}
 		a.settle(id, doc)
 	}
 }
@@ -158,19 +161,30 @@ func (a *asking) refusedBecause(id, predicate string) string {
 	return fmt.Sprintf("The source of %s answers the request for document %s:%s %s.", a.name, a.config.SourceDB, id, predicate)
 }
 
-// refuse settles an id that the source cannot bear, once it is known that the source is not what is broken.
+// refuse settles an id that the source cannot bear, once it is known that the source is not what is broken: after an
+// error of the server's it must still answer for an id that it had, if there was one, and anyway an empty list.
 func (a *asking) refuse(ctx context.Context, id string, r *refusal) error {
-	for !a.well {
-		_, err := a.try(ctx, nil)
+	broken := r.status >= 500
+	for broken || !a.well {
+		var probe []string
+		what := "an empty list"
+		if good := a.knownGood(); broken && good != "" {
+			probe, what = []string{good}, fmt.Sprintf("that for %s, which it had,", good)
+		}
+		_, err := a.try(ctx, probe)
 		var f *failure
 		var own *refusal
 		switch {
-		case err == nil || errors.As(err, &f):
-		case errors.As(err, &own):
-			a.failed(&failure{err: own})
-			return a.gaveUp(fmt.Errorf("it answers the request for %s with %w, and an empty list with %w", id, r, own))
-		default:
+		case err == nil:
+			broken = false
+		case errors.As(err, &f):
+		case !errors.As(err, &own):
 			return err
+		case probe != nil && own.status < 500:
+			a.setGood("") // that one is gone
+		default:
+			a.failed(&failure{err: own})
+			return a.gaveUp(fmt.Errorf("it answers the request for %s with %w, and %s with %w", id, r, what, own))
 		}
 	}
 	a.settle(id, Document{Refused: true, Reason: a.refusedBecause(id, "with "+r.said)})

@@ -15,9 +15,10 @@
 //	no connection, a broken one, a time-out,      the same again after growing pauses, or after Retry-After; after a time-out
 //	408, 425, 429, 502, 503, 504                  in smaller lists. After Patience ErrUnavailable
 //	401, 407                                      ErrUnavailable
-//	any other status; an answer that is not of    the list is halved. An id that is alone then is tried again for 5xx, and
-//	the form, not UTF-8, or too large             refused if the source has answered anything meanwhile, if only an empty
-//	                                              list; otherwise ErrUnavailable
+//	any other status; an answer that is not of    the list is halved. An id that is alone then is refused if the source has
+//	the form, not UTF-8, or too large             answered anything meanwhile, if only an empty list. For 5xx it is tried twice
+//	                                              more, and the source must then answer for an id that it had, if there was
+//	                                              one. Otherwise ErrUnavailable
 //	a text with U+0000, blank or absent,          that id is refused
 //	or two different ones of one document
 //

@@ -37,6 +37,7 @@ type Source struct {
 	cache   cache
 	flights map[string]*flight // by id, of what is being asked for
 	most    int                // ids in a call, at the moment
+	good    string             // the last id that had a text; empty if there is none
 	outage  outage
 }
 
@@ -269,6 +270,19 @@ func (s *Source) rests() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return max(time.Until(s.outage.until), 0)
+}
+
+// knownGood returns an id that had a text, if there was one.
+func (s *Source) knownGood() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.good
+}
+
+func (s *Source) setGood(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.good = id
 }
 
 // size returns how many ids a call has at the moment.

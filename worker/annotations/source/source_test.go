@@ -21,7 +21,7 @@ import (
 
 func TestLookup(t *testing.T) {
 	s := &service{answer: func(_ context.Context, ids []string) reply {
-		return reply{body: `{"docs":[
+		return reply{body: "\ufeff" + `{"docs":[
 			{"sourcedb":"pubmed","sourceid":"PMID:1","text":"é𝄞","source_url":null,"more":{"a":[1]}},
 			{"sourceid":2,"text":"Two"},
 			{"sourcedb":"PMC","sourceid":"3","text":"Of another database"},
@@ -140,6 +140,38 @@ func TestBrokenSourceRefusesNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A source whose database is away answers an empty list, but not for what it had: no id is to blame. When what it had is
+// gone, too, that is no outage.
+func TestOutageBehindTheSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away, gone := false, ""
+		s := &service{answer: func(_ context.Context, ids []string) reply {
+			switch {
+			case away && len(ids) > 0:
+				return reply{status: 500, body: "no database"}
+			case slices.Contains(ids, gone):
+				return reply{status: 404}
+			case slices.Contains(ids, "bad"):
+				return reply{status: 500, body: "a defect"}
+			default:
+				return docs(ids...)
+			}
+		}}
+		opened := open(t, s, source.Config{CacheBytes: 1})
+		lookup(t, opened, "1", "2")
+		away = true
+		for range 2 {
+			_, err := opened.Lookup(t.Context(), []string{"3", "4"})
+			wantUnavailable(t, err, "it answers the request for 3 with 500", "and that for 2, which it had, with 500")
+		}
+		away = false
+		wantDocuments(t, lookup(t, opened, "3", "4", "bad"), "Text of 3.", "Text of 4.", "refused")
+		gone = "4"
+		wantDocuments(t, lookup(t, opened, "bad"), "refused")
+		wantDocuments(t, lookup(t, opened, "4"), "refused")
+	})
 }
 
 // The only id there is, and it is bad: an empty list tells it from a source that is broken.
