@@ -181,7 +181,8 @@ func (s *session) makeBeat(sequence int64) *pb.HeartbeatRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reported.Store(false)
-	beat := &pb.HeartbeatRequest{SessionId: s.id, Sequence: sequence, Leases: make([]*pb.LeaseBeat, 0, len(s.held))}
+	beat := &pb.HeartbeatRequest{SessionId: s.id, Sequence: sequence, Leases: make([]*pb.LeaseBeat, 0, len(s.held)),
+		Trouble: s.rest.trouble()}
 	room := beatBytes
 	// A map has no order, so that everybody's turn comes.
 	for _, l := range s.held {

@@ -16,10 +16,14 @@ const (
 type respite struct {
 	until time.Time
 	last  time.Duration
+	why   string // what is missing, as its first miss says
 }
 
 // begin notes that a handler had to give its batch back. Those that do so meanwhile are of the same outage.
-func (r *respite) begin() time.Duration {
+func (r *respite) begin(why string) time.Duration {
+	if r.trouble() == "" {
+		r.why = why
+	}
 	if left := time.Until(r.until); left > 0 {
 		return left
 	}
@@ -28,6 +32,14 @@ func (r *respite) begin() time.Duration {
 	d := r.last/2 + rand.N(r.last/2)
 	r.until = time.Now().Add(d)
 	return d
+}
+
+// trouble returns what is missing, "" when nobody has missed it for a while.
+func (r *respite) trouble() string {
+	if time.Since(r.until) > longRest {
+		return ""
+	}
+	return r.why
 }
 
 // over notes that a handler has done its work.

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 	"github.com/tallyman-dev/tallyman/worker"
 )
@@ -44,6 +46,20 @@ func TestUnavailable(t *testing.T) {
 			if pause := claimed[i+1].Sub(claimed[i]); pause < least || pause > 2*least+time.Second {
 				t.Errorf("claimed again %v after miss %d, want %v to %v", pause, i+1, least, 2*least)
 			}
+		}
+		var told []string // each once, in a row
+		c.mu.Lock()
+		for _, beat := range c.beats {
+			if len(told) == 0 || told[len(told)-1] != beat.GetTrouble() {
+				told = append(told, beat.GetTrouble())
+			}
+		}
+		c.mu.Unlock()
+		if len(told) > 0 && told[len(told)-1] != "" { // no beat was due between the end of the trouble and that of the worker
+			told = append(told, "")
+		}
+		if diff := cmp.Diff([]string{"", errBroken.Error(), ""}, told); diff != "" {
+			t.Errorf("troubles that beats told of (-want +got):\n%s", diff)
 		}
 		if n := strings.Count(r.log.String(), "what its handler needs is not available"); n != misses {
 			t.Errorf("logged %d times, want %d:\n%s", n, misses, r.log)

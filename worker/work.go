@@ -49,7 +49,7 @@ func (s *session) finish(l *lease, err error) {
 		s.rest.over()
 	case IsUnavailable(err) && !interrupted(l.ctx):
 		s.log.Warn("batch given back, since what its handler needs is not available", "job_id", l.grant.GetJobId(),
-			"batch_id", l.batch, "attempt", l.attempt, "error", err, "rest", s.rest.begin().Round(time.Millisecond))
+			"batch_id", l.batch, "attempt", l.attempt, "error", err, "rest", s.rest.begin(clean(err.Error(), pb.MaxTrouble)).Round(time.Millisecond))
 	}
 	s.conclude(l, err)
 	l.cancel(nil)

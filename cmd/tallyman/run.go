@@ -18,6 +18,8 @@ import (
 	"github.com/tallyman-dev/tallyman/worker"
 )
 
+const runName = "run"
+
 func (p *program) runVerb() *cobra.Command {
 	var s submission
 	var workers int
@@ -29,7 +31,7 @@ func (p *program) runVerb() *cobra.Command {
 	var jobs []int64
 	var sources sourcing
 	verb := &cobra.Command{
-		Use:   "run {FILE... | --job ID}",
+		Use:   runName + " {FILE... | --job ID}",
 		Short: "Do everything in one process: take files in, store them, say what became of every item",
 		Long: `Take JSON files, or archives of them, in, one job each, validate and store their annotations, and say what became of every item.
 Coordinator, workers and databases are in this process and in the data folder; nothing needs to be installed, and

@@ -24,7 +24,9 @@ type beatStream struct {
 	drain atomic.Bool // its session is being drained: every answer says so
 	left  atomic.Bool // its session has ended in peace
 	push  chan *pb.HeartbeatResponse
-	over  chan struct{} // closed when a newer stream of the session took its place
+
+	trouble string        // that was noted of its session; for the stream's own goroutine
+	over    chan struct{} // closed when a newer stream of the session took its place
 }
 
 func newBeating() *Beating { return &Beating{streams: map[int64]*beatStream{}} }

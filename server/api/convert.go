@@ -241,5 +241,6 @@ func toWorker(s *store.Session) *pb.Worker {
 		Kinds: slices.Clone(s.Kinds), Slots: s.Slots, Running: s.Running, Completed: s.Completed, Crashed: s.Crashed,
 		RegisteredAt: timestamp(s.RegisteredAt), BeatAt: timestamp(s.BeatAt), EndedAt: timestamp(s.EndedAt),
 		EndReason: s.EndReason, DrainedAt: timestamp(s.DrainedAt), DrainReason: s.DrainReason,
+		Trouble: s.Trouble,
 	}
 }

@@ -45,6 +45,7 @@ func (s *workerService) Heartbeat(stream heartbeatStream) error {
 		return asSession(err)
 	}
 	b.drain.Store(!w.DrainedAt.IsZero())
+	b.trouble = w.Trouble
 	err = s.beat(ctx, stream, session, b, first)
 	if errors.Is(err, errBroken) && s.drain.Err() == nil && !b.left.Load() {
 		s.broken(stream.Context(), session, epoch)
@@ -174,6 +175,7 @@ func (s *workerService) answer(
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, err
 	}
+	s.noteTrouble(ctx, session, b, m.GetTrouble())
 	resp := &pb.HeartbeatResponse{
 		Sequence: m.GetSequence(), NextInterval: durationpb.New(s.nextInterval()), Drain: b.drain.Load(),
 	}
@@ -198,6 +200,22 @@ func (s *workerService) answer(
 		resp.Leases = append(resp.Leases, a)
 	}
 	return resp, nil
+}
+
+// noteTrouble notes what keeps a worker from working when that has changed. What cannot be noted is with the next beat.
+func (s *workerService) noteTrouble(ctx context.Context, session int64, b *beatStream, trouble string) {
+	if trouble == b.trouble {
+		return
+	}
+	if err := s.cfg.Store.NoteTrouble(ctx, session, trouble); err != nil {
+		return
+	}
+	b.trouble = trouble
+	if trouble != "" {
+		s.cfg.Logger.WarnContext(ctx, "worker lacks what it needs", "session_id", session, "reason", trouble)
+	} else {
+		s.cfg.Logger.WarnContext(ctx, "worker has again what it needs", "session_id", session)
+	}
 }
 
 // nextInterval is the time between beats, give or take a tenth, so that workers that started together do not go on so.

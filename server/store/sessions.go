@@ -18,6 +18,7 @@ type Session struct {
 	BeatAt       time.Time // last beat known to the database
 	DrainedAt    time.Time // when it was asked to take no more and to end; zero unless it was
 	DrainReason  string    // why JudgeWorkers drained it; "" when it did not
+	Trouble      string    // what keeps it from working, as it says itself; "" while nothing does
 	EndedAt      time.Time // zero while it lives
 	EndReason    string
 	Running      int64 // leases held
@@ -50,6 +51,8 @@ type Sessions interface {
 	// TouchSessions notes that sessions have beaten, and returns those of them that are being drained. Not waited for by
 	// anybody.
 	TouchSessions(ctx context.Context, sessions []int64) (drained []int64, err error)
+	// NoteTrouble notes what keeps a session from working, "" for nothing. Of one that has ended nothing changes.
+	NoteTrouble(ctx context.Context, session int64, trouble string) error
 	// DrainSession notes that a worker's live session is to take no more and to end: it is granted nothing any more. Of
 	// one that is being drained nothing changes. ErrNotFound.
 	DrainSession(ctx context.Context, workerID string) (Session, error)

@@ -220,7 +220,7 @@ func TestFaults(t *testing.T) {
 		"57P01": write.Transient, // shut down
 		"57P03": write.Transient, // starting
 		"08006": write.Transient, // connection lost
-		"53100": write.Transient, // disk full
+		"53100": write.Full,      // disk full
 		"53200": write.Transient, // out of memory
 		"53300": write.Transient, // too many connections
 		"58030": write.Transient, // input or output

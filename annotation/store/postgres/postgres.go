@@ -143,6 +143,7 @@ const (
 	codeLockTimeout  = "55P03"
 	codeQueryTimeout = "57014"
 	codeIdleTimeout  = "25P03"
+	codeDiskFull     = "53100"
 	codeReadOnly     = "25006" // a standby, or a primary that was demoted
 )
 
@@ -167,7 +168,9 @@ func faultOf(pg *pgconn.PgError) (write.Fault, string) {
 		return write.Transient, ""
 	}
 	switch {
-	// The connection, the server's resources (disk, memory, connections), its files.
+	case pg.Code == codeDiskFull:
+		return write.Full, ""
+	// The connection, the server's resources (memory, connections), its files.
 	case strings.HasPrefix(pg.Code, "08"), strings.HasPrefix(pg.Code, "53"), strings.HasPrefix(pg.Code, "58"):
 		return write.Transient, ""
 	case strings.HasPrefix(pg.Code, "23") && pg.ConstraintName != "":

@@ -197,8 +197,10 @@ func fault(err error) (write.Fault, string) {
 	}
 	switch e.Code() & 0xff { // the rest says more of the same
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT,
-		sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
 		return write.Transient, ""
+	case sqlite3.SQLITE_FULL:
+		return write.Full, ""
 	case sqlite3.SQLITE_CONSTRAINT:
 		return write.Refused, "it violates a constraint"
 	case sqlite3.SQLITE_TOOBIG:

@@ -563,7 +563,10 @@ type Worker struct {
 	// Why the coordinators told it to by themselves: what shows that everything dies on it. Empty when they did not.
 	DrainReason string `protobuf:"bytes,16,opt,name=drain_reason,json=drainReason,proto3" json:"drain_reason,omitempty"`
 	// Nothing has been heard of it for longer than a lease lasts: it may be gone.
-	Silent        bool `protobuf:"varint,17,opt,name=silent,proto3" json:"silent,omitempty"`
+	Silent bool `protobuf:"varint,17,opt,name=silent,proto3" json:"silent,omitempty"`
+	// What its handlers need and do not have, as it says itself: it tries again from time to time. Empty while nothing is
+	// missing.
+	Trouble       string `protobuf:"bytes,18,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -715,6 +718,13 @@ func (x *Worker) GetSilent() bool {
 		return x.Silent
 	}
 	return false
+}
+
+func (x *Worker) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
 }
 
 // GetWorkerRequest names a worker.
@@ -1102,7 +1112,7 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"l\n" +
 	"\x13ListWorkersResponse\x12-\n" +
 	"\aworkers\x18\x01 \x03(\v2\x13.tallyman.v1.WorkerR\aworkers\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc4\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xde\x04\n" +
 	"\x06Worker\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x1d\n" +
 	"\n" +
@@ -1124,7 +1134,8 @@ const file_tallyman_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
 	"drained_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\x12!\n" +
 	"\fdrain_reason\x18\x10 \x01(\tR\vdrainReason\x12\x16\n" +
-	"\x06silent\x18\x11 \x01(\bR\x06silent\"/\n" +
+	"\x06silent\x18\x11 \x01(\bR\x06silent\x12\x18\n" +
+	"\atrouble\x18\x12 \x01(\tR\atrouble\"/\n" +
 	"\x10GetWorkerRequest\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\"\xa0\x01\n" +
 	"\x11GetWorkerResponse\x12+\n" +

@@ -63,6 +63,7 @@ const (
 	MaxClaim       = 1000    // batches of one ClaimBatches
 	MaxSlots       = 4096    // of a worker
 	MaxLeases      = 8192    // of one heartbeat
+	MaxTrouble     = 8 << 10 // bytes
 
 	MaxRetryBatches = 1000 // named in one RetryJob
 

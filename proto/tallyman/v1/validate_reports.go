@@ -59,6 +59,7 @@ func (m *HeartbeatRequest) Validate() error {
 	var v violations
 	v.id("session_id", m.GetSessionId())
 	v.check(len(m.GetLeases()) <= MaxLeases, "leases", "must be at most %d", MaxLeases)
+	v.check(len(m.GetTrouble()) <= MaxTrouble, "trouble", "must be at most %d bytes", MaxTrouble)
 	for i, l := range m.GetLeases() {
 		v.report(fmt.Sprintf("leases[%d]", i), l)
 	}

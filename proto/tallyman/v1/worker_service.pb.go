@@ -728,7 +728,10 @@ type HeartbeatRequest struct {
 	// Grows by one with every beat of the session; its answer repeats it.
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// Every lease the worker holds.
-	Leases        []*LeaseBeat `protobuf:"bytes,3,rep,name=leases,proto3" json:"leases,omitempty"`
+	Leases []*LeaseBeat `protobuf:"bytes,3,rep,name=leases,proto3" json:"leases,omitempty"`
+	// What its handlers need and do not have at the moment, such as a store whose disk is full, for people; empty while nothing
+	// is missing. At most 8 KiB.
+	Trouble       string `protobuf:"bytes,4,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -782,6 +785,13 @@ func (x *HeartbeatRequest) GetLeases() []*LeaseBeat {
 		return x.Leases
 	}
 	return nil
+}
+
+func (x *HeartbeatRequest) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
 }
 
 // LeaseBeat renews one lease and may bring outcomes.
@@ -1617,12 +1627,13 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\bbatch_id\x18\x02 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\"'\n" +
 	"\x11ReadBatchResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"}\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x97\x01\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\x03R\tsessionId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12.\n" +
-	"\x06leases\x18\x03 \x03(\v2\x16.tallyman.v1.LeaseBeatR\x06leases\"\xba\x02\n" +
+	"\x06leases\x18\x03 \x03(\v2\x16.tallyman.v1.LeaseBeatR\x06leases\x12\x18\n" +
+	"\atrouble\x18\x04 \x01(\tR\atrouble\"\xba\x02\n" +
 	"\tLeaseBeat\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x1b\n" +

@@ -278,6 +278,16 @@ func (s *Store) TouchSessions(ctx context.Context, sessions []int64) ([]int64, e
 	return drained, err
 }
 
+const noteTrouble = `UPDATE sessions SET trouble = $2 WHERE id = $1 AND ended_at IS NULL`
+
+// NoteTrouble implements store.Sessions.
+func (s *Store) NoteTrouble(ctx context.Context, session int64, trouble string) error {
+	return s.write(ctx, "note a worker's trouble", func(_ context.Context, t *tx) error {
+		t.queue(noteTrouble, session, store.CleanText(trouble, store.MaxMessage))
+		return nil
+	})
+}
+
 const drainSession = `
 UPDATE sessions SET drained_at = coalesce(drained_at, clock_timestamp())
 WHERE worker_id = $1 AND ended_at IS NULL
@@ -314,7 +324,7 @@ func (s *Store) DrainSession(ctx context.Context, workerID string) (store.Sessio
 
 const sessionColumns = `
 SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at,
-       s.drained_at, s.drain_reason, s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id)
+       s.drained_at, s.drain_reason, s.trouble, s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id)
 FROM sessions s`
 
 func scanSession(row pgx.CollectableRow) (store.Session, error) {
@@ -323,7 +333,7 @@ func scanSession(row pgx.CollectableRow) (store.Session, error) {
 		drainedAt, endedAt *time.Time
 	)
 	err := row.Scan(&n.ID, &n.WorkerID, &n.Host, &n.PID, &n.Version, &n.Kinds, &n.Slots, &n.RegisteredAt, &n.BeatAt,
-		&drainedAt, &n.DrainReason, &endedAt, &n.EndReason, &n.Completed, &n.Crashed, &n.Running)
+		&drainedAt, &n.DrainReason, &n.Trouble, &endedAt, &n.EndReason, &n.Completed, &n.Crashed, &n.Running)
 	n.DrainedAt, n.EndedAt = timeOf(drainedAt), timeOf(endedAt)
 	return n, err
 }

@@ -12,12 +12,13 @@ import (
 )
 
 const sessionColumns = `s.id, s.worker_id, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at, s.drained_at,
-	s.drain_reason, s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id AND b.session_id IS NOT NULL)`
+	s.drain_reason, s.trouble, s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id AND b.session_id IS NOT NULL)`
 
 func scanSession(row scanner) (s store.Session, err error) {
 	var kinds []byte
 	var registered, beat, drained, ended sql.NullInt64
-	err = row.Scan(&s.ID, &s.WorkerID, &s.Host, &s.PID, &s.Version, &kinds, &s.Slots, &registered, &beat, &drained, &s.DrainReason, &ended,
+	err = row.Scan(&s.ID, &s.WorkerID, &s.Host, &s.PID, &s.Version, &kinds, &s.Slots, &registered, &beat, &drained, &s.DrainReason,
+		&s.Trouble, &ended,
 		&s.EndReason, &s.Completed, &s.Crashed, &s.Running)
 	if err != nil {
 		return s, err
@@ -205,6 +206,15 @@ func (s *Store) TouchSessions(ctx context.Context, sessions []int64) (drained []
 		return nil
 	})
 	return drained, wrap("note beats", err)
+}
+
+// NoteTrouble implements store.Sessions.
+func (s *Store) NoteTrouble(ctx context.Context, session int64, trouble string) error {
+	err := s.write(ctx, settling, func(t *tx) error {
+		return t.exec("UPDATE sessions SET trouble = ? WHERE id = ? AND ended_at IS NULL",
+			store.CleanText(trouble, store.MaxMessage), session)
+	})
+	return wrap("note a worker's trouble", err)
 }
 
 // DrainSession implements store.Sessions.

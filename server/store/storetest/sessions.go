@@ -27,6 +27,26 @@ var sessions = []scenario{
 			f.Errorf("unknown session: %v, want ErrNotFound", err)
 		}
 	}},
+	{"what keeps a session from working is shown until nothing does", func(f *fixture) {
+		id, other := f.register("w"), f.register("v")
+		for _, trouble := range []string{"the disk is full", "the disk is full", "nobody answers", ""} {
+			f.must(f.NoteTrouble(f.ctx, id, trouble))
+			got, err := f.GetSession(f.ctx, id)
+			f.must(err)
+			f.equal("trouble", got.Trouble, trouble)
+		}
+		f.must(f.NoteTrouble(f.ctx, id, "a \x00 that\xff no database takes"))
+		list, err := f.ListSessions(f.ctx, false, store.Page{Size: 9})
+		f.must(err)
+		for _, s := range list {
+			if (s.Trouble != "") != (s.ID == id) {
+				f.Errorf("session %d of %d and %d has the trouble %q", s.ID, id, other, s.Trouble)
+			}
+		}
+		_, err = f.EndSession(f.ctx, id, "done")
+		f.must(err)
+		f.must(f.NoteTrouble(f.ctx, id, "after its end"))
+	}},
 	{"a worker that registers again ends its earlier session, and nobody else's", func(f *fixture) {
 		id := f.submit("a", 2, 2, 2)
 		first, other := f.register("w"), f.register("v")

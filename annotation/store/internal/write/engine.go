@@ -43,7 +43,8 @@ type Fault uint8
 // The faults.
 const (
 	Broken    Fault = iota // give up: damaged, misused
-	Transient              // try again: deadlock, busy, connection lost, disk full
+	Transient              // try again: deadlock, busy, connection lost
+	Full                   // the same, but not for long: the disk is full, and somebody has to make room
 	Refused                // a row was not acceptable: find out whose it was
 )
 

@@ -13,6 +13,7 @@ import (
 // The bounds of trying again.
 const (
 	patience     = 30 * time.Second // how long failures that pass are retried
+	fullPatience = 2 * time.Second  // how long a full disk is: no longer than others may make room by ending what they do
 	tryTime      = 2 * time.Minute  // after which a try that gives no answer is one of them
 	firstPause   = 5 * time.Millisecond
 	longestPause = time.Second
@@ -30,10 +31,12 @@ func Retry(ctx context.Context, fault func(error) (Fault, string), do func(conte
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if f, _ := fault(err); f != Transient && !errors.Is(err, context.DeadlineExceeded) { // of once: that of ctx was looked at
+		switch f, _ := fault(err); {
+		case f == Full && time.Since(began) > fullPatience:
+			return fmt.Errorf("%w: its disk is full: %w", store.ErrUnavailable, err)
+		case f != Full && f != Transient && !errors.Is(err, context.DeadlineExceeded): // of once: that of ctx was looked at
 			return err
-		}
-		if time.Since(began) > patience {
+		case time.Since(began) > patience:
 			return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 		}
 		select {

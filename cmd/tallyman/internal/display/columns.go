@@ -101,6 +101,8 @@ func WorkerState(w *tallymanv1.Worker) string {
 		return "draining: batches die on it"
 	case w.GetDrainedAt() != nil:
 		return "draining"
+	case w.GetTrouble() != "":
+		return "alive, waits for what it needs"
 	}
 	return "alive"
 }

@@ -141,6 +141,9 @@ func Worker(w io.Writer, response *tallymanv1.GetWorkerResponse) error {
 	if worker.GetEndReason() != "" {
 		row("reason", worker.GetEndReason())
 	}
+	if worker.GetTrouble() != "" {
+		row("it lacks", worker.GetTrouble())
+	}
 	row("session", number(worker.GetSessionId()))
 	row("host", dash(worker.GetHost()))
 	row("process", number(worker.GetPid()))

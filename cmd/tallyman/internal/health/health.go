@@ -50,7 +50,8 @@ type Report struct {
 	BatchesCrashed int64   `json:"batches_crashed"`
 	CrashRate      float64 `json:"crash_rate"`
 
-	Workers        int   `json:"workers"` // alive
+	Workers        int   `json:"workers"`         // alive
+	WorkersLacking int   `json:"workers_lacking"` // of these, something that they need
 	JobsOpen       int   `json:"jobs_open"`
 	BatchesPending int64 `json:"batches_pending"`
 	BatchesRunning int64 `json:"batches_running"`
@@ -60,6 +61,8 @@ type Report struct {
 	WaitingSeconds float64 `json:"waiting_seconds"`
 
 	IdleKinds []string `json:"kinds_without_worker"` // kinds of open jobs that no worker serves
+
+	lacks string // what the newest of the workers lacks that lack something
 }
 
 // Look asks a coordinator. The error says why there was no answer; the report is complete without it.
@@ -116,6 +119,11 @@ func (r *Report) countWorkers(ctx context.Context, c *client.Client) (kinds []st
 			continue
 		}
 		r.Workers++
+		if trouble := w.GetTrouble(); trouble != "" {
+			if r.WorkersLacking++; r.lacks == "" {
+				r.lacks = fmt.Sprintf("worker %s (%s): %s", w.GetWorkerId(), w.GetHost(), trouble)
+			}
+		}
 		kinds = append(kinds, w.GetKinds()...)
 	}
 	return kinds, nil
@@ -180,6 +188,9 @@ func (r *Report) judge(limits Limits) {
 	}
 	if r.Workers < limits.MinWorkers {
 		problem("%s alive, fewer than %d", workers(r.Workers), limits.MinWorkers)
+	}
+	if r.WorkersLacking > 0 {
+		problem("%d of %s cannot work for want of what they need, as %s", r.WorkersLacking, workers(r.Workers), display.Clean(r.lacks))
 	}
 	waiting := time.Duration(r.WaitingSeconds * float64(time.Second))
 	if r.WaitingJob != 0 && limits.MaxWait > 0 && waiting > limits.MaxWait {
