@@ -10,6 +10,8 @@ type Alignment struct {
 	share      float64
 	doc, item  *folded
 	blocks     []block // in order of the item
+	inOrder    []int   // by block: the last one up to which the document has them in the same order
+	before     []int   // by block: bytes outside white space of those before it
 	work       int
 }
 
@@ -28,8 +30,19 @@ func (a *Alignment) Phrase() Phrase {
 	return Phrase{a.doc.canon[b.doc : b.doc+b.length], b.doc, a.end - a.begin}
 }
 
-// measure finds the place and the share.
+// measure finds the place and the share, and what mapping needs.
 func (a *Alignment) measure() {
+	a.inOrder, a.before = make([]int, len(a.blocks)), make([]int, len(a.blocks))
+	for i := len(a.blocks) - 1; i >= 0; i-- {
+		a.inOrder[i] = i
+		if b := a.blocks[i]; i+1 < len(a.blocks) && b.doc+b.length <= a.blocks[i+1].doc {
+			a.inOrder[i] = a.inOrder[i+1]
+		}
+	}
+	for i := 1; i < len(a.blocks); i++ {
+		b := a.blocks[i-1]
+		a.before[i] = a.before[i-1] + a.item.visible(b.item, b.item+b.length)
+	}
 	for i, b := range a.blocks {
 		begin, end := a.doc.points(b.doc, b.doc+b.length)
 		if i == 0 || begin < a.begin {
@@ -88,23 +101,23 @@ func (a *Alignment) Map(begin, end int) (Span, bool) {
 	if first >= last || len(a.blocks) == 0 {
 		return Span{}, false
 	}
-	s := Span{}
+	s, same := Span{}, true
+	var docFrom, docTo int
 	if a.level == Mapped {
 		b := a.blocks[0]
-		first, last = max(from, b.item), min(to, b.item+b.length)
-		s.Begin, s.End = a.doc.points(b.doc+first-b.item, b.doc+last-b.item)
-		s = a.insideSpace(s, begin, end, from, to)
+		docFrom, docTo = max(from, b.item)+b.diagonal(), min(to, b.item+b.length)+b.diagonal()
 	} else {
-		docFrom, docTo, ok := a.corresponding(first, last)
-		if !ok {
+		var ok bool
+		if docFrom, docTo, same, ok = a.corresponding(first, last); !ok {
 			return Span{}, false
 		}
-		s.Begin, s.End = a.doc.points(docFrom, docTo)
 	}
-	docFrom, docTo := a.doc.stretch(s.Begin, s.End)
-	docFrom, docTo = trim(a.doc.canon, docFrom, docTo)
-	first, last = trim(a.item.canon, first, last)
-	s.Changed = a.doc.canon[docFrom:docTo] != a.item.canon[first:last]
+	s.Begin, s.End = a.doc.points(docFrom, docTo)
+	if a.level == Mapped {
+		s = a.insideSpace(s, begin, end, from, to)
+	}
+	wholeFrom, wholeTo := a.doc.stretch(s.Begin, s.End) // more than was asked for, if only a part of a unit was
+	s.Changed = !same || a.doc.visible(wholeFrom, wholeTo) != a.doc.visible(docFrom, docTo)
 	return s, true
 }
 
@@ -145,50 +158,53 @@ func trim(canon string, from, to int) (int, int) {
 	return from, to
 }
 
-// corresponding returns the stretch of the folded document that corresponds to one of the folded item.
-func (a *Alignment) corresponding(from, to int) (int, int, bool) {
+// corresponding returns the stretch of the folded document that corresponds to one of the folded item, and whether it is
+// the same.
+func (a *Alignment) corresponding(from, to int) (docFrom, docTo int, same, ok bool) {
 	i := sort.Search(len(a.blocks), func(i int) bool { return a.blocks[i].item+a.blocks[i].length > from })
-	aligned, docFrom, docTo := 0, -1, -1
-	j := i
-	for ; j < len(a.blocks) && a.blocks[j].item < to; j++ {
-		b := a.blocks[j]
-		begin, end := max(from, b.item), min(to, b.item+b.length)
-		begin, end = trim(a.item.canon, begin, end)
-		if begin >= end {
-			continue
-		}
-		aligned += visible(a.item.canon[begin:end])
-		if begin+b.diagonal() < docTo {
-			return 0, 0, false // parts of it lie elsewhere
-		}
-		if docFrom < 0 {
-			docFrom = begin + b.diagonal()
-		}
-		docTo = end + b.diagonal()
+	j := sort.Search(len(a.blocks), func(i int) bool { return a.blocks[i].item >= to })
+	inside := func(b block) (int, int) {
+		return trim(a.item.canon, max(from, b.item), min(to, b.item+b.length))
 	}
-	if docFrom < 0 {
-		return 0, 0, false
+	for i < j && empty(inside(a.blocks[i])) {
+		i++
 	}
+	for i < j && empty(inside(a.blocks[j-1])) {
+		j--
+	}
+	if i == j || a.inOrder[i] < j-1 {
+		return 0, 0, false, false // none of it was aligned, or parts of it lie elsewhere
+	}
+	first, firstEnd := inside(a.blocks[i])
+	lastBegin, last := inside(a.blocks[j-1])
+	aligned := a.item.visible(first, firstEnd)
+	if i < j-1 {
+		aligned += a.before[j-1] - a.before[i+1] + a.item.visible(lastBegin, last)
+	}
+	docFrom, docTo = first+a.blocks[i].diagonal(), last+a.blocks[j-1].diagonal()
+	same = i == j-1 && first == from && last == to
 	// What differs at an end of the span belongs to it, if it does as a whole.
 	if i > 0 && i < len(a.blocks) && a.blocks[i].item > from {
 		left, right := a.blocks[i-1], a.blocks[i]
 		begin, _ := trim(a.item.canon, left.item+left.length, right.item)
-		if start, _, ok := a.replaced(left, right); ok && begin == from && right.doc <= docFrom && visible(a.doc.canon[right.doc:docFrom]) == 0 {
+		if start, _, ok := a.replaced(left, right); ok && begin == from && right.doc <= docFrom && a.doc.visible(right.doc, docFrom) == 0 {
 			docFrom = start
 		}
 	}
 	if j > i && j < len(a.blocks) && a.blocks[j-1].item+a.blocks[j-1].length < to {
 		left, right := a.blocks[j-1], a.blocks[j]
 		_, end := trim(a.item.canon, left.item+left.length, right.item)
-		if _, stop, ok := a.replaced(left, right); ok && end == to && left.doc+left.length >= docTo && visible(a.doc.canon[docTo:left.doc+left.length]) == 0 {
+		if _, stop, ok := a.replaced(left, right); ok && end == to && left.doc+left.length >= docTo && a.doc.visible(docTo, left.doc+left.length) == 0 {
 			docTo = stop
 		}
 	}
-	if 2*aligned <= visible(a.item.canon[from:to]) || 2*aligned < visible(a.doc.canon[docFrom:docTo]) {
-		return 0, 0, false
+	if 2*aligned <= a.item.visible(from, to) || 2*aligned < a.doc.visible(docFrom, docTo) {
+		return 0, 0, false, false
 	}
-	return docFrom, docTo, true
+	return docFrom, docTo, same, true
 }
+
+func empty(from, to int) bool { return from >= to }
 
 // replaced returns what the document has between two blocks, unless that is much more than the item has there.
 func (a *Alignment) replaced(left, right block) (from, to int, ok bool) {

@@ -12,7 +12,11 @@ import (
 type folded struct {
 	canon    string
 	segments []segment // in order; the last one marks the end
+	spaces   []uint32  // before each multiple of spacesEach of its bytes
 }
+
+// spacesEach is the distance of bytes up to which spaces are counted in advance.
+const spacesEach = 256
 
 // segment is a stretch in which the folded form runs alongside the text.
 type segment struct {
@@ -46,7 +50,17 @@ func fold(text string) *folded {
 		}
 	}
 	f.segments = append(f.segments, segment{canon: uint32(len(f.canon)), point: f.point})
-	return &folded{canon: string(f.canon), segments: f.segments}
+	folded := &folded{canon: string(f.canon), segments: f.segments, spaces: make([]uint32, 0, len(f.canon)/spacesEach+1)}
+	spaces := uint32(0)
+	for i, c := range f.canon {
+		if i%spacesEach == 0 {
+			folded.spaces = append(folded.spaces, spaces)
+		}
+		if c == ' ' {
+			spaces++
+		}
+	}
+	return folded
 }
 
 // folder makes a folded form.

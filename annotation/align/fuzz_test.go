@@ -24,7 +24,7 @@ func FuzzAlign(f *testing.F) {
 		f.Add(c[0], c[1], uint8(0))
 	}
 	f.Fuzz(func(t *testing.T, document, item string, nth uint8) {
-		if len(document)+len(item) > 1<<14 {
+		if len(document)+len(item) > 1<<12 {
 			return
 		}
 		document, item = strings.ToValidUTF8(document, "?"), strings.ToValidUTF8(item, "?")
@@ -49,7 +49,7 @@ func check(t *testing.T, d *align.Document, a *align.Alignment, item string) {
 		t.Errorf("level %d", a.Level())
 	}
 	text := []rune(d.Text())
-	step := max(1, len(points)/40)
+	step := max(1, len(points)/16)
 	for from := 0; from < len(points); from += step {
 		for to := from + 1; to <= len(points); to += step {
 			s, ok := a.Map(from, to)

@@ -63,7 +63,7 @@ func (a *aligner) align() []block {
 				continue
 			}
 			tried[rest] = true
-			if found := a.anchors(rest.begin, rest.end); 2*a.weigh(found) >= visible(a.item.canon[rest.begin:rest.end]) {
+			if found := a.anchors(rest.begin, rest.end); 2*a.weigh(found) >= a.item.visible(rest.begin, rest.end) {
 				more = append(more, found...)
 			}
 		}
@@ -82,14 +82,23 @@ func (a *aligner) align() []block {
 	default:
 		a.ends(whole)
 	}
-	return a.regrow(clean(a.item.canon, whole, a.blocks, ofBoth))
+	return a.regrow(a.clean(whole, a.blocks, ofBoth))
+}
+
+// weigh returns how many bytes outside white space blocks hold.
+func (a *aligner) weigh(blocks []block) int {
+	n := 0
+	for _, b := range blocks {
+		n += a.item.visible(b.item, b.item+b.length)
+	}
+	return n
 }
 
 // anchors returns the blocks around rare n-grams that a stretch of the item and the whole document have in common in one
 // order.
 func (a *aligner) anchors(begin, end int) []block {
 	length := len(a.doc.canon)
-	return clean(a.item.canon, gap{begin, end, 0, length, true, true}, a.chain(a.common(a.index, begin, end, 0, length)), ofItem)
+	return a.clean(gap{begin, end, 0, length, true, true}, a.chain(a.common(a.index, begin, end, 0, length)), ofItem)
 }
 
 // ofItem returns how much of the item lies between two blocks.
@@ -101,26 +110,6 @@ func ofBoth(left, right block) int {
 		return min(doc, ofItem(left, right))
 	}
 	return ofItem(left, right)
-}
-
-// weigh returns how many bytes outside white space blocks hold.
-func (a *aligner) weigh(blocks []block) int {
-	n := 0
-	for _, b := range blocks {
-		n += visible(a.item.canon[b.item : b.item+b.length])
-	}
-	return n
-}
-
-// visible returns the bytes outside white space of a folded text.
-func visible(canon string) int {
-	n := len(canon)
-	for i := range len(canon) {
-		if canon[i] == ' ' {
-			n--
-		}
-	}
-	return n
 }
 
 // ends takes what an item without anchors has in common with the beginning and the end of the document.
@@ -286,7 +275,7 @@ func boundary(canon string, at int) int {
 
 // clean leaves out blocks that are not longer than what differs on both of their sides, as differs has it: texts that have nothing to do with
 // each other have such in common, too.
-func clean(canon string, g gap, blocks []block, differs func(left, right block) int) []block {
+func (a *aligner) clean(g gap, blocks []block, differs func(left, right block) int) []block {
 	kept := blocks[:0]
 	for n := range len(blocks) + 1 {
 		next := block{g.end, g.to, 0}
@@ -299,7 +288,7 @@ func clean(canon string, g gap, blocks []block, differs func(left, right block) 
 			if len(kept) > 1 {
 				before = kept[len(kept)-2]
 			}
-			if visible(canon[last.item:last.item+last.length]) > min(differs(last, next), differs(before, last)) {
+			if a.item.visible(last.item, last.item+last.length) > min(differs(last, next), differs(before, last)) {
 				break
 			}
 			kept = kept[:len(kept)-1]

@@ -1,6 +1,9 @@
 package align
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // atCanon returns the segment that a byte of the folded form lies in, which must not be its end.
 func (f *folded) atCanon(at int) int {
@@ -49,6 +52,19 @@ func (f *folded) stretch(begin, end int) (int, int) {
 		return from, int(f.segments[i+1].canon)
 	}
 	return from, int(s.canon) + (end-int(s.point))*int(s.each)
+}
+
+// visible returns the bytes outside white space of a stretch of the folded form.
+func (f *folded) visible(from, to int) int {
+	return to - from - f.spacesBefore(to) + f.spacesBefore(from)
+}
+
+func (f *folded) spacesBefore(at int) int {
+	if at == 0 {
+		return 0
+	}
+	mark := (at - 1) / spacesEach
+	return int(f.spaces[mark]) + strings.Count(f.canon[mark*spacesEach:at], " ")
 }
 
 // whole reports whether a stretch of the folded form begins and ends where code points do.
