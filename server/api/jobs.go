@@ -155,25 +155,6 @@ func (s *jobService) GetBatch(ctx context.Context, r *pb.GetBatchRequest) (*pb.G
 	return resp, nil
 }
 
-// suspectsMost bounds the payloads that are read to name the culprits of a page of batches.
-const suspectsMost = 50
-
-// suspects adds the culprits of crashed batches with more than one item.
-func (s *jobService) suspects(ctx context.Context, rows []store.BatchRow, out []*pb.Batch) error {
-	read := 0
-	for i := range rows {
-		if out[i].GetSuspectItem() != 0 || rows[i].State != job.BatchCrashed || !suspected(&rows[i]) || read == suspectsMost {
-			continue
-		}
-		read++
-		var err error
-		if out[i].SuspectItem, err = s.suspect(ctx, &rows[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // suspect returns the number of the item of a batch that is accused; 0 when the payload does not say.
 func (s *jobService) suspect(ctx context.Context, b *store.BatchRow) (int64, error) {
 	frames, err := s.cfg.Store.Payloads(ctx, []int64{b.ID}, math.MaxInt64)
@@ -234,9 +215,6 @@ func (s *jobService) ListBatches(ctx context.Context, r *pb.ListBatchesRequest) 
 		return nil, err
 	}
 	resp := &pb.ListBatchesResponse{Batches: toBatches(rows)}
-	if err := s.suspects(ctx, rows, resp.Batches); err != nil {
-		return nil, err
-	}
 	switch n := len(rows); {
 	case n == 0 || f.Slowest:
 	case f.JobID != 0:

@@ -101,6 +101,8 @@ func (d *Decision) die(b *Batch, death Death, p Policy) {
 	switch {
 	case guarded:
 		d.Why = fmt.Sprintf("offered to other workers for %v: it died on one worker only", d.Avoid)
+	case again && open == 1 && b.DoneItems > 0:
+		d.isolate(b, suspect, again)
 	case again && open == 1:
 		d.State, d.Undone = BatchCrashed, ItemCrashed
 		d.Why = fmt.Sprintf("the item at position %d of the batch killed its worker again: it is the culprit", suspect)
@@ -119,7 +121,7 @@ func (d *Decision) die(b *Batch, death Death, p Policy) {
 }
 
 // isolate splits a batch around one item: done · before · the suspect alone · after. Nothing accuses the others. The
-// suspect is the culprit when it died again.
+// suspect is the culprit when it died again; so a batch that crashed is always one item.
 func (d *Decision) isolate(b *Batch, suspect int32, again bool) {
 	d.State = BatchSplit
 	rest := Suspicion{DiedOn: "", Solo: d.Solo}

@@ -37,10 +37,26 @@ func TestDeath(t *testing.T) {
 				{0, 1, BatchPending, Suspicion{Suspect: 1, DiedOn: "a"}}, {1, 1, BatchPending, Suspicion{}}}}},
 		{"the suspect dies alone: the culprit", Batch{ItemCount: 1, Suspicion: Suspicion{Suspect: 1, DiedOn: "a"}}, alone,
 			Decision{State: BatchCrashed, Undone: ItemCrashed, Suspicion: Suspicion{Suspect: 1, DiedOn: "a"}}},
+		{"halves inherit that it killed a whole worker", Batch{ItemCount: 5, DoneItems: 1, Suspicion: Suspicion{LoneDeaths: 1, DiedOn: "a", Solo: true}},
+			Death{Worker: "b", Process: true},
+			Decision{State: BatchSplit, Suspicion: Suspicion{LoneDeaths: 2, DiedOn: Several, Solo: true}, Parts: []Part{
+				{0, 1, BatchCompleted, Suspicion{}},
+				{1, 2, BatchPending, Suspicion{LoneDeaths: 2, DiedOn: Several, Solo: true}},
+				{3, 2, BatchPending, Suspicion{LoneDeaths: 2, DiedOn: Several, Solo: true}}}}},
+		{"so do the parts around a suspect", Batch{ItemCount: 3, Suspicion: Suspicion{DiedOn: "a", Solo: true}}, Death{Worker: "a", Suspect: 2},
+			Decision{State: BatchSplit, Suspicion: Suspicion{Suspect: 2, DiedOn: "a", Solo: true}, Parts: []Part{
+				{0, 1, BatchPending, Suspicion{Solo: true}},
+				{1, 1, BatchPending, Suspicion{Suspect: 1, DiedOn: "a", Solo: true}},
+				{2, 1, BatchPending, Suspicion{Solo: true}}}}},
 		{"a half with one item dies for the first time", Batch{ItemCount: 1, Suspicion: Suspicion{LoneDeaths: 3, DiedOn: "a"}}, alone,
 			Decision{State: BatchPending, Suspicion: Suspicion{LoneDeaths: 3, Suspect: 1, DiedOn: "a"}}},
 		{"the last open item dies again", Batch{ItemCount: 4, DoneItems: 3, Suspicion: Suspicion{Suspect: 4, DiedOn: "a"}}, alone,
-			Decision{State: BatchCrashed, Undone: ItemCrashed, Suspicion: Suspicion{Suspect: 4, DiedOn: "a"}}},
+			Decision{State: BatchSplit, Suspicion: Suspicion{Suspect: 4, DiedOn: "a"}, Parts: []Part{
+				{0, 3, BatchCompleted, Suspicion{}}, {3, 1, BatchCrashed, Suspicion{Suspect: 1, DiedOn: "a"}}}}},
+		{"the last open item dies again when nothing more is to be split", Batch{ItemCount: 4, DoneItems: 3, Suspicion: Suspicion{Suspect: 4, DiedOn: "a"}},
+			Death{Worker: "a", Splits: DefaultMaxSplits},
+			Decision{State: BatchSplit, Suspicion: Suspicion{Suspect: 4, DiedOn: "a"}, Parts: []Part{
+				{0, 3, BatchCompleted, Suspicion{}}, {3, 1, BatchCrashed, Suspicion{Suspect: 1, DiedOn: "a"}}}}},
 		{"another item than the one suspected", Batch{ItemCount: 2, Suspicion: Suspicion{Suspect: 1, DiedOn: "a"}}, Death{Worker: "a", Suspect: 2},
 			Decision{State: BatchSplit, Suspicion: Suspicion{Suspect: 2, DiedOn: "a"}, Parts: []Part{
 				{0, 1, BatchPending, Suspicion{}}, {1, 1, BatchPending, Suspicion{Suspect: 1, DiedOn: "a"}}}}},
@@ -135,8 +151,8 @@ func (x *isolation) run(b Batch, first int) {
 		case BatchPending, BatchRunning, BatchCompleted:
 		case BatchCrashed:
 			x.named = append(x.named, first+int(d.Suspect)-1)
-			if b.ItemCount-b.DoneItems != 1 {
-				x.t.Fatalf("%d items were named at once", b.ItemCount-b.DoneItems)
+			if b.ItemCount != 1 {
+				x.t.Fatalf("a batch of %d items crashed as a whole", b.ItemCount)
 			}
 		case BatchSplit:
 			x.splits++
@@ -146,6 +162,13 @@ func (x *isolation) run(b Batch, first int) {
 					x.t.Fatalf("the parts %v do not make up the batch", d.Parts)
 				}
 				next += p.Items
+				if p.State == BatchCrashed {
+					if p.Items != 1 {
+						x.t.Fatalf("%d items were named at once", p.Items)
+					}
+					x.named = append(x.named, first+int(p.First))
+					continue
+				}
 				if p.State == BatchCompleted {
 					if p.First != 0 || p.Items != b.DoneItems {
 						x.t.Fatalf("%v is completed, %d items are done", p, b.DoneItems)

@@ -1011,7 +1011,7 @@ type Batch struct {
 	// It killed its worker's process before: it is granted only to a session that holds nothing else.
 	Solo bool `protobuf:"varint,25,opt,name=solo,proto3" json:"solo,omitempty"`
 	// Number of the item that its last crash accuses; 0 for none. Lists have it of batches with one
-	// item, and of at most 50 others a page, crashed ones.
+	// item, as all are that crashed.
 	SuspectItem   int64 `protobuf:"varint,26,opt,name=suspect_item,json=suspectItem,proto3" json:"suspect_item,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -62,13 +62,13 @@ var decisions = []scenario{
 			f.Errorf("the job is %v", j.State)
 		}
 	}},
-	{"the item that is left crashes the batch, its durable items keep their outcome", func(f *fixture) {
+	{"the item that is left is the culprit, and the only one of its batch; durable items keep their outcome", func(f *fixture) {
 		id := f.submit("a", 4, 1)
 		s := f.register("w")
 		grants := f.claim(s, "0", long, 2, id)
 		f.settle(completed(grants[1]))
 		f.settle(ended(grants[0], job.EndReleased))
-		for i, state := range []job.BatchState{job.BatchPending, job.BatchPending, job.BatchCrashed} {
+		for i, state := range []job.BatchState{job.BatchPending, job.BatchPending, job.BatchSplit} {
 			g := f.claimOne(s, string(rune('a'+i)), long, id)
 			if i == 1 {
 				f.beat(store.Beat{Lease: g.Lease, Outcomes: stored(3)})
@@ -76,10 +76,16 @@ var decisions = []scenario{
 			}
 			f.equal("state", f.settle(ended(g, job.EndDied)).State, state)
 		}
-		b := f.batches(id)[0]
-		f.equal("outcomes", b.Outcomes, []job.Run{{Count: 3, Outcome: job.Stored}, {Count: 1, Outcome: job.ItemCrashed}})
+		f.equal("family", f.shown(id, grants[0].BatchID), []string{
+			"0 split, items 1 to 4, 3 done", "2 completed, items 1 to 3, 3 done", "3 crashed, items 4 to 4, 1 done",
+		})
+		list, err := f.ListBatches(f.ctx, store.BatchFilter{JobID: id, States: []job.BatchState{job.BatchCrashed}}, store.Page{Size: 9})
+		f.must(err)
+		b := list[0]
+		f.equal("documents of what crashed", b.Documents, f.batches(id)[0].Documents[3:])
+		f.equal("outcomes", b.Outcomes, []job.Run{{Count: 1, Outcome: job.ItemCrashed}})
 		j := f.audit(id, 0)
-		if b.Crashes != 3 || j.CrashedEver != 1 || j.State != job.CompletedWithErrors {
+		if len(list) != 1 || b.Crashes != 3 || j.CrashedEver != 1 || j.State != job.CompletedWithErrors {
 			f.Errorf("%d crashes, %d batches crashed, the job is %v", b.Crashes, j.CrashedEver, j.State)
 		}
 	}},

@@ -19,7 +19,7 @@ var isolation = []scenario{
 		f.settle(completed(first))
 		g := f.claimOne(s, "1", long, id)
 		f.equal("state", f.settle(died(g, 2, 5, "SIGSEGV")).State, job.BatchSplit)
-		f.equal("family", f.family(id, g.BatchID), []string{
+		f.equal("family", f.shown(id, g.BatchID), []string{
 			"0 split, items 3 to 11, 2 done", "1 completed, items 3 to 4, 2 done", "2 pending, items 5 to 6, 0 done",
 			"3 pending, items 7 to 7, 0 done", "4 pending, items 8 to 11, 0 done",
 		})
@@ -187,7 +187,7 @@ var isolation = []scenario{
 		again := f.claimOne(other, "1", long, id)
 		f.equal("what the other is given", again.Ordinal, int32(0))
 		f.equal("state after the same death elsewhere", f.settle(died(again, 0, 3, "SIGSEGV")).State, job.BatchSplit)
-		f.equal("family", f.family(id, g.BatchID), []string{
+		f.equal("family", f.shown(id, g.BatchID), []string{
 			"0 split, items 1 to 5, 0 done", "3 pending, items 1 to 2, 0 done", "4 crashed, items 3 to 3, 1 done", "5 pending, items 4 to 5, 0 done",
 		})
 		list, err := f.ListBatches(f.ctx, store.BatchFilter{JobID: id, States: []job.BatchState{job.BatchCrashed}}, store.Page{Size: 9})
@@ -269,15 +269,25 @@ func died(g store.Grant, done, suspect int32, signal string) store.Settlement {
 	return s
 }
 
-// family describes a batch and its parts, by their distance in ids.
-func (f *fixture) family(jobID, root int64) []string {
+// family returns a batch and its parts.
+func (f *fixture) family(jobID, root int64) []store.BatchRow {
 	f.Helper()
-	var list []string
+	var list []store.BatchRow
 	for _, b := range f.batches(jobID) {
 		if b.ID == root || b.RootID == root {
-			list = append(list, fmt.Sprintf("%d %v, items %d to %d, %d done", b.ID-root, b.State, b.FirstItem,
-				b.FirstItem+int64(b.ItemCount)-1, b.DoneItems))
+			list = append(list, b)
 		}
+	}
+	return list
+}
+
+// shown describes a batch and its parts, by their distance in ids.
+func (f *fixture) shown(jobID, root int64) []string {
+	f.Helper()
+	var list []string
+	for _, b := range f.family(jobID, root) {
+		list = append(list, fmt.Sprintf("%d %v, items %d to %d, %d done", b.ID-root, b.State, b.FirstItem,
+			b.FirstItem+int64(b.ItemCount)-1, b.DoneItems))
 	}
 	return list
 }

@@ -78,7 +78,11 @@ var limits = []scenario{
 			} else {
 				f.settle(bad)
 			}
-			if j, want := f.audit(id, 0), fmt.Sprintf(c.want, g.BatchID); j.State != job.Failed || j.Reason != want {
+			batch := g.BatchID
+			if c.kind == job.EndDied {
+				batch = f.family(id, g.BatchID)[2].ID // split, done, culprit
+			}
+			if j, want := f.audit(id, 0), fmt.Sprintf(c.want, batch); j.State != job.Failed || j.Reason != want {
 				f.Errorf("%s: ended as %v because %q, want %q", c.name, j.State, j.Reason, want)
 			}
 		}

@@ -213,8 +213,8 @@ func (m *model) judge(b *knownBatch, c job.Case, d job.Decision) {
 	case d.State == job.BatchSplit && !alone && b.LoneDeaths == 0:
 		m.Fatalf("batch %d died for the first time, nobody knows at which item, and was split: %s", b.id, d.Why)
 	}
-	if d.State == job.BatchCrashed && open != 1 {
-		m.Fatalf("batch %d crashed with %d items: %s", b.id, open, d.Why)
+	if d.State == job.BatchCrashed && b.cut.Items != 1 {
+		m.Fatalf("batch %d crashed with %d items: %s", b.id, b.cut.Items, d.Why)
 	}
 }
 

@@ -125,7 +125,7 @@ var reaps = []scenario{
 	{"two deaths at its last item end a batch, what was durable stays", func(f *fixture) {
 		id := f.submit("a", 3)
 		s := f.register("w")
-		for i, state := range []job.BatchState{job.BatchPending, job.BatchCrashed} {
+		for i, state := range []job.BatchState{job.BatchPending, job.BatchSplit} {
 			epoch, err := f.OpenStream(f.ctx, s)
 			f.must(err)
 			g := f.claimOne(s, string(rune('a'+i)), long, id)
@@ -139,7 +139,9 @@ var reaps = []scenario{
 				f.Fatalf("round %d ended %+v, want state %v", i, got, state)
 			}
 		}
-		f.equal("outcomes", f.batches(id)[0].Outcomes, []job.Run{{Count: 2, Outcome: job.Stored}, {Count: 1, Outcome: job.ItemCrashed}})
+		f.equal("family", f.shown(id, f.batches(id)[0].ID), []string{
+			"0 split, items 1 to 3, 2 done", "1 completed, items 1 to 2, 2 done", "2 crashed, items 3 to 3, 1 done",
+		})
 		if j := f.audit(id, 0); j.State != job.CompletedWithErrors || j.CrashedEver != 1 {
 			f.Errorf("the job is %v, %d batches crashed", j.State, j.CrashedEver)
 		}

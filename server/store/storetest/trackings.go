@@ -99,7 +99,8 @@ func Trackings(t *testing.T, open OpenWithQuery) {
 		id = f.submit("b", 4)
 		f.settle(died(f.claimOne(w, "3", long, id), 2, 3, "SIGSEGV"))
 		show("the families", `SELECT parent_job_id, status, item_count, doc_identifiers ->> 0 FROM batch_job_trackings ORDER BY id`,
-			`[1 crashed 4 {"sourcedb":"PubMed","sourceid":"1"}]`, `[1 pending 1 {"sourcedb":"PubMed","sourceid":"5"}]`,
+			`[1 crashed 0 {"sourcedb":"PubMed","sourceid":"1"}]`, `[1 pending 1 {"sourcedb":"PubMed","sourceid":"5"}]`,
+			`[1 completed 3 {"sourcedb":"PubMed","sourceid":"1"}]`, `[1 crashed 1 {"sourcedb":"PubMed","sourceid":"4"}]`,
 			`[2 crashed 0 {"sourcedb":"PubMed","sourceid":"1"}]`, `[2 completed 2 {"sourcedb":"PubMed","sourceid":"1"}]`,
 			`[2 pending 1 {"sourcedb":"PubMed","sourceid":"3"}]`, `[2 pending 1 {"sourcedb":"PubMed","sourceid":"4"}]`)
 		show("items", `SELECT sum(item_count) FROM batch_job_trackings `, "[9]")
