@@ -54,6 +54,13 @@ func TestHostileItems(t *testing.T) {
 			strings.TrimSuffix(strings.Repeat(`{"begin":0,"end":1,"obj":"A"},`, 100_000), ",") + `]`), ""},
 		{"the same block", doc(`"blocks":[` + many(100_000, `{"id":%d,"begin":0,"end":1,"obj":"A"}`) + `]`), annotation.SameRangeBlocks},
 		{"the same attribute", doc(twoDenotations, `"attributes":[`+many(100_000, `{"id":%d,"subj":"T1","pred":"p"}`)+`]`), annotation.DuplicateAttribute},
+		{"a span of many parts", item(`"text":"`+strings.Repeat("x", 2*million)+`"`,
+			`"denotations":[{"id":"T1","span":[`+many(100_000, `{"begin":1%05[1]d0,"end":1%05[1]d1}`)+`],"obj":"A"}]`), ""},
+		{"ids of parts that are all in use", item(`"text":"`+strings.Repeat("x", 2*million)+`"`,
+			`"denotations":[`+many(100_000, `{"id":"T1-%d","begin":0,"end":1,"obj":"A"}`)+
+				`,{"id":"T1","span":[`+many(100_000, `{"begin":1%05[1]d0,"end":1%05[1]d1}`)+`],"obj":"A"}]`), ""},
+		{"bytes for code points", item(`"text":"`+strings.Repeat("é ", million/2)+`"`,
+			`"denotations":[`+many(100_000, `{"begin":%[1]d,"end":1%05[1]d0,"obj":"A"}`)+`]`), annotation.SpanOutOfRange},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -63,6 +70,9 @@ func TestHostileItems(t *testing.T) {
 			checkFindings(t, scanned)
 			parsed, findings := annotation.Options{}.Parse(raw)
 			checkFindings(t, findings)
+			if parsed != nil {
+				parsed.AppendBaggedJSON(nil)
+			}
 			switch {
 			case test.want == "" && (parsed == nil || len(findings) > 0):
 				t.Errorf("findings %v", findings[:min(3, len(findings))])
