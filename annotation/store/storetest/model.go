@@ -192,9 +192,9 @@ func (m *model) check(got *annotation.Item, text string) error {
 	if err := checkNames(names); err != nil {
 		return err
 	}
-	taken := make(map[string]bool, len(names))
+	taken, own := make(map[string]bool, len(names)), make(map[string]string)
 	for _, n := range names {
-		taken[n.id] = true
+		taken[n.id], own[annotation.DeriveID(n.id, ".r1")] = true, n.id
 	}
 	names = nil
 	for i, r := range m.ties {
@@ -208,8 +208,8 @@ func (m *model) check(got *annotation.Item, text string) error {
 			if taken[id] {
 				return fmt.Errorf("attributes of relation %d are about a span that is called %s, too", i, id)
 			}
-			if own, changed := strings.CutSuffix(id, ".r1"); changed && taken[own] {
-				id = own // it has the other one only in exports
+			if real, changed := own[id]; changed {
+				id = real // it has the other one only in exports
 			}
 		}
 		names = append(names, modelName{r.job, r.item, false, i, r.given, id, r.unnamed})
