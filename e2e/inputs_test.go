@@ -285,7 +285,7 @@ func places(t testing.TB, findings []*tallymanv1.Finding) []found {
 func TestNoFile(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, path, said string }{
-		{"a folder", t.TempDir(), "folder"},
+		{"an empty folder", t.TempDir(), "folder"},
 		{"a missing file", filepath.Join(t.TempDir(), "missing.jsonl"), "no such file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,33 +21,32 @@ func (p *program) checkVerb() *cobra.Command {
 		Use:         "check FILE...",
 		Short:       "Validate files as a job would, without a server",
 		Annotations: lists,
-		Long: `Validate JSON files, also compressed ones, as a job would, without a server, and list what a job would
-find, or how it would cut them into batches. What depends on documents stored before is not known here.
-
+		Long: `Validate files as a job would, without a server, and list what a job would find, or how it would cut them into
+batches. What depends on documents stored before is not known here.
+` + filesHelp + `
 It ends with 0 if every item is valid, with 2 if not.`,
 		Example: `  tallyman check collection.jsonl
   tallyman check collection.jsonl.gz --sourcedb PubMed -o json
+  tallyman check corpus/ extra.tgz
   tallyman check collection.jsonl --batches`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(verb *cobra.Command, args []string) error {
 			if err := errors.Join(flags.cut.Validate(), flags.limits.Validate()); err != nil {
 				return usageError("%w", err)
 			}
-			if err := readable(args); err != nil {
+			in, err := p.input(args)
+			if err != nil {
 				return err
 			}
-			code := exitOK
-			for _, path := range args {
-				summary, err := p.check(verb.Context(), path, flags)
-				if err != nil {
-					return err
-				}
-				p.concludeCheck(path, summary)
-				if !summary.OK() {
-					code = exitWithErrors
-				}
+			summary, err := p.check(verb.Context(), in, flags)
+			if err != nil {
+				return err
 			}
-			return exitWith(code)
+			p.concludeCheck(in.title(), summary)
+			if !summary.OK() {
+				return exitWith(exitWithErrors)
+			}
+			return nil
 		},
 	}
 	flags.add(verb.Flags())
@@ -71,12 +69,12 @@ func (f *checkFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.batches, "batches", false, "list the batches instead of the findings")
 }
 
-// check writes the findings or the batches of a file as they are made.
-func (p *program) check(ctx context.Context, path string, flags checkFlags) (check.Summary, error) {
+// check writes the findings or the batches of an input as they are made.
+func (p *program) check(ctx context.Context, in input, flags checkFlags) (check.Summary, error) {
 	var summary check.Summary
-	config := check.Config{File: filepath.Base(path), DefaultSourceDB: flags.sourceDB, Cut: flags.cut, Limits: flags.limits}
+	config := check.Config{File: in.name(), DefaultSourceDB: flags.sourceDB, Cut: flags.cut, Limits: flags.limits}
 	run := func(config check.Config) error {
-		source, err := p.open(ctx, path)
+		source, err := p.open(ctx, in)
 		if err != nil {
 			return err
 		}
@@ -147,8 +145,8 @@ func plannedBatch(b ingest.Batch, ordinal int32) *tallymanv1.Batch {
 	}
 }
 
-func (p *program) concludeCheck(path string, s check.Summary) {
+func (p *program) concludeCheck(title string, s check.Summary) {
 	fmt.Fprintf(p.stderr, "%s: %s items, of which %s valid with %s annotations; %s batches; %s errors, %s warnings\n",
-		display.Clean(path), display.Number(s.Items), display.Number(s.Valid), display.Number(s.Annotations),
+		display.Clean(title), display.Number(s.Items), display.Number(s.Valid), display.Number(s.Annotations),
 		display.Number(s.Batches), display.Number(s.Errors), display.Number(s.Warnings))
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,33 +108,68 @@ func TestRun(t *testing.T) {
 	}
 }
 
-func TestRunManyFiles(t *testing.T) {
+// TestManyFiles has several files and folders be one job, of which each finding names its file.
+func TestManyFiles(t *testing.T) {
 	t.Parallel()
-	good, _ := collection(t, sample.Config{Documents: 5})
-	bad, _ := collection(t, sample.Config{Documents: 5, Bad: 1})
-	unreadable := filepath.Join(t.TempDir(), "paper.pdf")
-	if err := os.WriteFile(unreadable, []byte("%PDF-1.7\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	data := filepath.Join(t.TempDir(), "data")
-	r := must(t, exitWithErrors, "run", good, bad, "--data", data, "-o", "json")
-	if jobs := objects(t, r.stdout); len(jobs) != 2 || jobs[0]["state"] != "JOB_STATE_SUCCEEDED" ||
-		jobs[1]["state"] != "JOB_STATE_COMPLETED_WITH_ERRORS" {
-		t.Errorf("jobs: %s", r.stdout)
-	}
-	r = must(t, exitJobFailed, "run", unreadable, good, "--data", data)
-	if !strings.Contains(r.stdout, "NOT_JSON") || !strings.Contains(r.stdout, "PDF") {
-		t.Errorf("the summary does not say what is wrong:\n%s", r.stdout)
-	}
-	missing, dir := filepath.Join(t.TempDir(), "missing.jsonl"), t.TempDir()
-	for _, verb := range []string{"run", "check"} {
-		r = must(t, exitOther, verb, good, missing, dir, "--data", data)
-		if !strings.Contains(r.stderr, missing) || !strings.Contains(r.stderr, dir+" is a folder") || r.stdout != "" {
-			t.Errorf("%s: stdout %q, stderr %q; want both that cannot be read and nothing begun", verb, r.stdout, r.stderr)
+	good, made := collection(t, sample.Config{Documents: 5})
+	folder := filepath.Join(t.TempDir(), "corpus")
+	for name, content := range map[string]string{
+		"b/2.json": "[\n{},\n{\"sourcedb\":\"PMC\",\"sourceid\":\"1\",\"text\":\"a\"}\n]", "a.jsonl": "\n{}\n", "paper.pdf": "%PDF-1.7\n", ".hidden": "x",
+	} {
+		path := filepath.Join(folder, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if jobs := objects(t, must(t, exitOK, "jobs", "--data", data, "-o", "json").stdout); len(jobs) != 4 {
-		t.Errorf("%d jobs, want the 4 of files that can be read", len(jobs))
+	if err := os.Symlink(good, filepath.Join(folder, "link.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(folder, "data") // which is not sent
+	want := []string{"corpus/a.jsonl:2 MISSING_SOURCEDB", "corpus/a.jsonl:2 MISSING_SOURCEID", "corpus/a.jsonl:2 MISSING_TEXT",
+		"corpus/b/2.json:2 MISSING_SOURCEDB", "corpus/b/2.json:2 MISSING_SOURCEID", "corpus/b/2.json:2 MISSING_TEXT",
+		"corpus/link.jsonl:1 UNSAFE_ENTRY", "corpus/paper.pdf:1 NOT_JSON"}
+	must(t, exitWithErrors, "run", folder, good, "--data", data)
+	jobs := objects(t, must(t, exitOK, "jobs", "--data", data, "-o", "json").stdout)
+	if len(jobs) != 1 || jobs[0]["fileName"] != nil && jobs[0]["fileName"] != "corpus and 1 more" || jobs[0]["project"] != "corpus" {
+		t.Fatalf("jobs: %v", jobs)
+	}
+	for verb, args := range map[string][]string{"findings": {"findings", "--data", data}, "check": {"check", folder, good, "--data", data}} {
+		var got []string
+		for _, f := range objects(t, tallyman(t, append(args, "-o", "json")...).stdout) {
+			got = append(got, fmt.Sprintf("%s:%s %s", f["file"], f["line"], f["code"]))
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", verb, diff)
+		}
+	}
+	exported := must(t, exitOK, "export", "--project", "corpus", "--data", data).stdout
+	if n := strings.Count(exported, "\n"); n != int(made.Documents)+1 {
+		t.Errorf("%d documents stored, want %d", n, made.Documents+1)
+	}
+
+	missing, empty := filepath.Join(t.TempDir(), "missing.jsonl"), t.TempDir()
+	for _, verb := range []string{"run", "check"} {
+		none := filepath.Join(t.TempDir(), "none")
+		for said, args := range map[string][]string{
+			missing:         {good, missing, empty},
+			"no files":      {empty},
+			"standard":      {good, "-"},
+			"both be":       {good, filepath.Join(filepath.Dir(good), "x", "..", filepath.Base(good))},
+			"sent as well":  {folder, filepath.Join(folder, "a.jsonl")},
+			"only be sent ": {good, os.DevNull},
+		} {
+			r := tallyman(t, append([]string{verb, "--data", none}, args...)...)
+			if r.code == exitOK || !strings.Contains(r.stderr, said) || r.stdout != "" {
+				t.Errorf("%s %v: exit code %d, stdout %q, stderr %q; want an error with %q", verb, args, r.code, r.stdout, r.stderr, said)
+			}
+		}
+		if _, err := os.Stat(none); err == nil {
+			t.Errorf("%s began something", verb)
+		}
 	}
 }
 

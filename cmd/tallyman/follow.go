@@ -31,29 +31,24 @@ type follower struct {
 	sources    sourcing
 }
 
-// submit submits files one after the other and follows the job of each to its end. Its error has the exit code of the
-// worst.
-func (f *follower) submit(ctx context.Context, c *client.Client, files []file) error {
+// submit makes an upload and follows its job to its end. Its error has the exit code of the job.
+func (f *follower) submit(ctx context.Context, c *client.Client, u upload) error {
 	if err := f.mustResume(ctx, c); err != nil {
 		return err
 	}
-	code := exitOK
-	for i, file := range files {
-		f.program.announceProject(f.submission, file)
-		job, sent, err := f.submitOne(ctx, c, file)
-		f.progress.Close()
-		if err != nil {
-			if goesOn(ctx, err) {
-				f.explain(job, sent, files[i:])
-			}
-			return err
+	f.program.announceProject(f.submission, u)
+	job, sent, err := f.watchUpload(ctx, c, u)
+	f.progress.Close()
+	if err != nil {
+		if goesOn(ctx, err) {
+			f.explain(job, sent, u)
 		}
-		if err := f.conclude(ctx, c, job); err != nil {
-			return err
-		}
-		code = worse(code, jobExit(job.GetState()))
+		return err
 	}
-	return exitWith(code)
+	if err := f.conclude(ctx, c, job); err != nil {
+		return err
+	}
+	return exitWith(jobExit(job.GetState()))
 }
 
 // mustResume refuses to go on with an upload that is not there: under its id a new one would begin.
@@ -73,13 +68,13 @@ func noUpload(id string) error {
 	return fmt.Errorf("there is no upload %s here: check --resume, --data and --server, or leave --resume out to begin anew", id)
 }
 
-// submitOne uploads a file and shows its job until that has ended, while the upload goes on and after it. With an error
+// watchUpload makes an upload and shows its job until that has ended, while the upload goes on and after it. With an error
 // the job is as last seen, nil when none is known.
-func (f *follower) submitOne(ctx context.Context, c *client.Client, file file) (*tallymanv1.Job, sending, error) {
+func (f *follower) watchUpload(ctx context.Context, c *client.Client, u upload) (*tallymanv1.Job, sending, error) {
 	made := make(chan int64, 1)
-	file.upload.Progress = func(u client.UploadProgress) {
+	u.Progress = func(at client.UploadProgress) {
 		select {
-		case made <- u.JobID:
+		case made <- at.JobID:
 		default: // it is known already
 		}
 	}
@@ -88,7 +83,7 @@ func (f *follower) submitOne(ctx context.Context, c *client.Client, file file) (
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		var err error
-		sent, err = f.program.upload(ctx, c, file)
+		sent, err = f.program.upload(ctx, c, u)
 		return err
 	})
 	group.Go(func() error {

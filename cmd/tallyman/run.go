@@ -33,16 +33,16 @@ func (p *program) runVerb() *cobra.Command {
 	verb := &cobra.Command{
 		Use:   runName + " {FILE... | --job ID}",
 		Short: "Do everything in one process: take files in, store them, say what became of every item",
-		Long: `Take JSON files, or archives of them, in, one job each, validate and store their annotations, and say what became of every item.
+		Long: `Take files in, as one job, validate and store their annotations, and say what became of every item.
 Coordinator, workers and databases are in this process and in the data folder; nothing needs to be installed, and
 other commands see the folder while it runs and afterwards.
 
 Ctrl-C stops in order and says how to go on: nothing that is stored is lost, nothing is stored twice. With --job it
 takes nothing in, but finishes jobs of the folder that are open, as after a retry.
-` + execHelp + sourcesHelp + modesHelp,
+` + filesHelp + execHelp + sourcesHelp + modesHelp,
 		Example: `  tallyman run collection.jsonl --project my-corpus
   tallyman run more.jsonl --project my-corpus --mode add
-  tallyman run *.jsonl.gz --workers 4 --data /srv/tallyman
+  tallyman run corpus/ extra.tgz --project my-corpus --workers 4 --data /srv/tallyman
   zcat large.jsonl.gz | tallyman run - --project large-corpus
   tallyman run items.jsonl --exec 'python3 ner.py' --param model=large
   tallyman run --job 3 --exec 'python3 ner.py'`,
@@ -72,12 +72,15 @@ takes nothing in, but finishes jobs of the folder that are open, as after a retr
 			if exec.chosen() {
 				s.kind = cmp.Or(s.kind, execKind)
 			}
-			files, err := s.files(args)
-			if err != nil {
-				return err
-			}
-			if err := readable(args); err != nil {
-				return err
+			var u upload
+			if len(jobs) == 0 {
+				in, err := p.input(args)
+				if err != nil {
+					return err
+				}
+				if u, err = s.upload(in); err != nil {
+					return err
+				}
 			}
 			if s.resume != "" && !folder.Exists(p.data) {
 				return noUpload(s.resume)
@@ -100,7 +103,7 @@ takes nothing in, but finishes jobs of the folder that are open, as after a retr
 			config := serverConfig(logger)
 			config.Reader, config.MaxRunningPerProject = reader, perProject
 			working := worker.Config{Slots: workers, MaxPayloadBytes: maxPayload, Logger: workLogger}
-			return f.run(verb.Context(), config, storeDSN, working, files)
+			return f.run(verb.Context(), config, storeDSN, working, u)
 		},
 	}
 	s.flags(verb.Flags())
@@ -116,8 +119,8 @@ takes nothing in, but finishes jobs of the folder that are open, as after a retr
 	return verb
 }
 
-// run serves the data folder, works, and follows a job for each file.
-func (f *follower) run(ctx context.Context, config server.Config, storeDSN string, working worker.Config, files []file) error {
+// run serves the data folder, works, and follows the job of an upload.
+func (f *follower) run(ctx context.Context, config server.Config, storeDSN string, working worker.Config, u upload) error {
 	p := f.program
 	config.Listen = "127.0.0.1:0" // for the other commands
 	coordinator, err := startEmbedded(ctx, p.data, config)
@@ -144,7 +147,7 @@ func (f *follower) run(ctx context.Context, config server.Config, storeDSN strin
 	if err != nil {
 		return errors.Join(err, coordinator.close())
 	}
-	return errors.Join(f.followWork(ctx, c, work, files), work.close(), coordinator.close())
+	return errors.Join(f.followWork(ctx, c, work, u), work.close(), coordinator.close())
 }
 
 // handlers returns those of the jobs that are followed.
@@ -155,8 +158,8 @@ func (f *follower) handlers(ctx context.Context, storeDSN string, working worker
 	return f.exec.annotationHandlers(ctx, storeDSN, &f.sources, working.Slots, working.Logger)
 }
 
-// followWork follows the named jobs, or one for each file, as long as somebody works.
-func (f *follower) followWork(ctx context.Context, c *client.Client, work *workforce, files []file) (err error) {
+// followWork follows the named jobs, or that of an upload, as long as somebody works.
+func (f *follower) followWork(ctx context.Context, c *client.Client, work *workforce, u upload) (err error) {
 	following, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -170,7 +173,7 @@ func (f *follower) followWork(ctx context.Context, c *client.Client, work *workf
 	if len(f.jobs) > 0 {
 		err = f.finish(following, c)
 	} else {
-		err = f.submit(following, c, files)
+		err = f.submit(following, c, u)
 	}
 	cancel(nil)
 	<-done

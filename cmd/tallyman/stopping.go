@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 
@@ -27,12 +26,12 @@ func goesOn(ctx context.Context, err error) bool {
 func (f *follower) again() string { return f.exec.again(f.verb.Flags()) + f.sources.again() }
 
 // explain says, when it stops before the end, what is kept and how to go on. The job is as last seen, nil when it was not
-// watched; left are the file in hand and those after it.
-func (f *follower) explain(job *tallymanv1.Job, sent sending, left []file) {
-	p, first, where := f.program, left[0], f.program.where(f.verb)
+// watched.
+func (f *follower) explain(job *tallymanv1.Job, sent sending, u upload) {
+	p, where := f.program, f.program.where(f.verb)
 	submits := f.verb.Name() == submitName
-	command := "tallyman " + f.verb.Name() + " " + quoted(first.path) +
-		sameHeader(first.upload.Project, first.upload.Kind, first.upload.Mode) + f.again()
+	command := "tallyman " + f.verb.Name() + " " + u.arguments() +
+		sameHeader(u.Project, u.Kind, u.Mode) + f.again()
 	if submits && f.verb.Flags().Changed("watch") {
 		command += " --watch"
 	}
@@ -53,27 +52,20 @@ func (f *follower) explain(job *tallymanv1.Job, sent sending, left []file) {
 			fmt.Fprintf(p.stderr, "stopped: job %d has %s items so far, which are worked on\n", jobID, display.Number(sent.Items))
 		}
 		again := ""
-		if first.path == stdinName && !submits && job.GetIngestDone() { // what was piped in is not needed again
+		if u.fromStdin() && !submits && job.GetIngestDone() { // what was piped in is not needed again
 			fmt.Fprintf(p.stderr, "to go on:\n  tallyman run --job %d%s%s\n", jobID, f.again(), where)
 			break
 		}
-		if first.path == stdinName {
+		if u.fromStdin() {
 			again = ", with the same bytes from their start on standard input"
 		}
 		if submits {
 			again += ", within an hour unless the server's --upload-timeout says otherwise"
 		}
-		fmt.Fprintf(p.stderr, "to go on%s:\n  %s --resume %s%s\n", again, command, quoted(first.upload.ID), where)
+		fmt.Fprintf(p.stderr, "to go on%s:\n  %s --resume %s%s\n", again, command, quoted(u.ID), where)
 	}
 	if jobID != 0 {
 		fmt.Fprintf(p.stderr, "to give it up:\n  tallyman cancel %d%s\n", jobID, where)
-	}
-	if rest := left[1:]; len(rest) > 0 {
-		paths := make([]string, len(rest))
-		for i, file := range rest {
-			paths[i] = quoted(file.path)
-		}
-		fmt.Fprintf(p.stderr, "not begun: %s\n", strings.Join(paths, " "))
 	}
 }
 

@@ -1,14 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,7 +33,7 @@ type submission struct {
 func (s *submission) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.project, "project", "", "project that will own the annotations (default: from the file's name)")
 	flags.StringVar(&s.mode, "mode", tallymanv1.ModeReplace, "what storing does to annotations that are there: replace, add, merge or skip")
-	flags.StringVar(&s.resume, "resume", "", "go on with the interrupted upload of this id; needs the same single FILE")
+	flags.StringVar(&s.resume, "resume", "", "go on with the interrupted upload of this id; needs the same FILEs")
 	flags.StringToStringVar(&s.parameters, "param", nil, "parameter for the handler, name=value")
 	flags.StringToStringVar(&s.labels, "label", nil, "label for people, name=value")
 	flags.Int32Var(&s.priority, "priority", 0, "-100 to 100; higher is done first")
@@ -59,6 +54,13 @@ func (s *submission) flags(flags *pflag.FlagSet) {
 	flags.BoolVar(&s.policy.Strict, "strict", false, "stop the job as failed at the first item that is neither stored nor skipped")
 }
 
+// filesHelp explains FILE.
+const filesHelp = `
+A FILE is JSON Lines, an array of items, or one object after another; or a tar or ZIP archive of such files; or a folder of
+them; any of these may be compressed by gzip or zstd. The content decides. Several FILEs and folders are one job. Of a
+folder all is sent but what has a name that begins with a dot; links in it are not followed.
+`
+
 // modesHelp explains --mode.
 const modesHelp = `
 --mode says what becomes of the annotations that the project has on the file's documents:
@@ -67,19 +69,16 @@ const modesHelp = `
   merge    they stay, and what is there already is not stored twice
   skip     documents that have any are left as they are; their items end as skipped`
 
-// file is one upload to be made.
-type file struct {
-	path   string
-	upload client.Upload
+// upload is what is sent, and what is to be done with it.
+type upload struct {
+	input
+	client.Upload
 }
 
-// files returns the uploads for the FILE arguments.
-func (s *submission) files(paths []string) ([]file, error) {
-	if s.resume != "" && len(paths) != 1 {
-		return nil, usageError("--resume needs the one FILE whose upload was interrupted")
-	}
+// upload returns the upload of an input.
+func (s *submission) upload(in input) (upload, error) {
 	if s.keepBytes < 0 {
-		return nil, usageError("--keep-bytes %d: must not be negative", s.keepBytes)
+		return upload{}, usageError("--keep-bytes %d: must not be negative", s.keepBytes)
 	}
 	if s.stall != 0 {
 		s.policy.StallTimeout = durationpb.New(s.stall)
@@ -87,136 +86,34 @@ func (s *submission) files(paths []string) ([]file, error) {
 	if s.attempt != 0 {
 		s.policy.AttemptTimeout = durationpb.New(s.attempt)
 	}
-	var files []file
-	for _, path := range paths {
-		f := file{path: path, upload: client.Upload{
-			ID:         s.resume,
-			Project:    s.project,
-			Kind:       s.kind,
-			Mode:       s.mode,
-			Parameters: s.parameters,
-			Labels:     s.labels,
-			Priority:   s.priority,
-			Policy:     &s.policy,
-			FileName:   filepath.Base(path),
-			KeepBytes:  s.keepBytes,
-		}}
-		if f.upload.ID == "" {
-			f.upload.ID = uuid.NewString()
+	u := upload{input: in, Upload: client.Upload{
+		ID:         cmp.Or(s.resume, uuid.NewString()),
+		Project:    s.project,
+		Kind:       s.kind,
+		Mode:       s.mode,
+		Parameters: s.parameters,
+		Labels:     s.labels,
+		Priority:   s.priority,
+		Policy:     &s.policy,
+		FileName:   in.name(),
+		KeepBytes:  s.keepBytes,
+	}}
+	if u.Project == "" && needsProject(s.kind) {
+		if in.fromStdin() {
+			return upload{}, usageError("--project is needed for what comes from standard input")
 		}
-		if path == stdinName {
-			f.upload.FileName = "stdin"
-		}
-		if f.upload.Project == "" && needsProject(s.kind) {
-			if path == stdinName {
-				return nil, usageError("--project is needed for what comes from standard input")
-			}
-			f.upload.Project = projectFromName(path)
-		}
-		files = append(files, f)
+		u.Project = projectFromName(in.paths[0])
 	}
-	return files, nil
+	return u, nil
 }
 
 func needsProject(kind string) bool { return kind == "" || kind == tallymanv1.KindAnnotations }
 
-// stdinName is the FILE that stands for standard input.
-const stdinName = "-"
-
-// open opens what is to be uploaded.
-func (p *program) open(ctx context.Context, path string) (io.ReadCloser, error) {
-	if path == stdinName {
-		return interruptible(ctx, io.NopCloser(p.stdin)), nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, errors.Join(err, f.Close())
-	case info.IsDir():
-		return nil, errors.Join(isFolder(path), f.Close())
-	case !info.Mode().IsRegular(): // a pipe, of which a Read may wait for ever
-		return interruptible(ctx, f), nil
-	}
-	return f, nil
-}
-
-// readable names every FILE that cannot be opened, so that nothing begins when one of several is wrong. A pipe is not
-// opened, since that waits for who writes to it.
-func readable(paths []string) error {
-	var problems []error
-	for _, path := range paths {
-		if path == stdinName {
-			continue
-		}
-		info, err := os.Stat(path)
-		switch {
-		case err != nil:
-			problems = append(problems, err)
-		case info.IsDir():
-			problems = append(problems, isFolder(path))
-		case info.Mode().IsRegular():
-			f, err := os.Open(path)
-			if err == nil {
-				err = f.Close()
-			}
-			problems = append(problems, err)
-		}
-	}
-	return errors.Join(problems...)
-}
-
-func isFolder(path string) error { return fmt.Errorf("%s is a folder; name the files in it", path) }
-
-// interruptible returns what r has until ctx ends, also while a Read of r blocks. That Read goes on until closing r ends
-// it; where that does not, as with standard input, until the process ends.
-func interruptible(ctx context.Context, r io.ReadCloser) io.ReadCloser {
-	out, in := io.Pipe()
-	stop := context.AfterFunc(ctx, func() {
-		in.CloseWithError(context.Cause(ctx))
-		r.Close() // whatever it answers: nothing more is wanted of it
-	})
-	go func() {
-		_, err := io.Copy(in, r)
-		in.CloseWithError(err)
-		stop()
-		r.Close()
-	}()
-	return out
-}
-
-var (
-	knownExtensions = regexp.MustCompile(`(?i)\.(jsonl|ndjson|json|gz|gzip|zst|zstd|tar|tgz|tzst|zip)$`)
-	notInProjects   = regexp.MustCompile(`[^a-z0-9_-]+`)
-)
-
-// The bounds of a project's name, in bytes.
-const (
-	minProject = 5
-	maxProject = 40
-)
-
-// projectFromName makes a file's name a valid project.
-func projectFromName(path string) string {
-	name := filepath.Base(path)
-	for knownExtensions.MatchString(name) {
-		name = knownExtensions.ReplaceAllString(name, "")
-	}
-	name = strings.Trim(notInProjects.ReplaceAllString(strings.ToLower(name), "-"), "-")
-	if len(name) < minProject {
-		name = strings.TrimPrefix(name+"-project", "-")
-	}
-	return strings.TrimRight(name[:min(len(name), maxProject)], "-")
-}
-
 // announceProject says what was chosen where nobody asked.
-func (p *program) announceProject(s *submission, f file) {
-	if s.project == "" && f.upload.Project != "" {
-		fmt.Fprintf(p.stderr, "project %s, from the name of %s (--project names another)\n", f.upload.Project,
-			display.Clean(f.path))
+func (p *program) announceProject(s *submission, u upload) {
+	if s.project == "" && u.Project != "" {
+		fmt.Fprintf(p.stderr, "project %s, from the name of %s (--project names another)\n", u.Project,
+			display.Clean(u.paths[0]))
 	}
 }
 
@@ -226,13 +123,13 @@ type sending struct {
 	complete bool
 }
 
-// upload sends a file and returns what is known of its job, also with an error.
-func (p *program) upload(ctx context.Context, c *client.Client, f file) (sending, error) {
-	source, err := p.open(ctx, f.path)
+// upload sends an input and returns what is known of its job, also with an error.
+func (p *program) upload(ctx context.Context, c *client.Client, u upload) (sending, error) {
+	source, err := p.open(ctx, u.input)
 	if err != nil {
 		return sending{}, err
 	}
 	defer source.Close()
-	result, err := c.Upload(ctx, source, f.upload)
+	result, err := c.Upload(ctx, source, u.Upload)
 	return sending{result, err == nil}, err
 }

@@ -18,23 +18,24 @@ func (p *program) submitVerb() *cobra.Command {
 	var watch bool
 	verb := &cobra.Command{
 		Use:   submitName + " FILE...",
-		Short: "Send files to a server, one job each",
-		Long: `Send JSON files to a server, one job each. An upload survives cut connections and restarts of the server;
+		Short: "Send files to a server, as one job",
+		Long: `Send files to a server, as one job. An upload survives cut connections and restarts of the server;
 --resume goes on with one that was interrupted; what comes from standard input is then piped in again, from its start.
 Without --watch it ends when all is sent. Ctrl-C leaves a job whose file is sent to the server, and says how to follow
 or to resume it.
-` + modesHelp,
+` + filesHelp + modesHelp,
 		Example: `  tallyman submit collection.jsonl --project my-corpus --watch
   tallyman submit more.jsonl --project my-corpus --mode add
-  tallyman submit *.jsonl.gz --server 10.0.0.5:7650
+  tallyman submit corpus/ extra.tgz --server 10.0.0.5:7650
   tallyman submit items.jsonl --kind ner --param model=large`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(verb *cobra.Command, args []string) error {
-			files, err := s.files(args)
+			in, err := p.input(args)
 			if err != nil {
 				return err
 			}
-			if err := readable(args); err != nil {
+			u, err := s.upload(in)
+			if err != nil {
 				return err
 			}
 			return p.withConnection(verb, func(ctx context.Context, c *connection) error {
@@ -44,9 +45,9 @@ or to resume it.
 				}
 				f := p.newFollower(verb, &s)
 				if watch {
-					return f.submit(ctx, c.Client, files)
+					return f.submit(ctx, c.Client, u)
 				}
-				return f.send(ctx, c.Client, files)
+				return f.send(ctx, c.Client, u)
 			})
 		},
 	}
@@ -74,45 +75,42 @@ func (f *follower) wrongKind(job *tallymanv1.Job, rejected int64) string {
 	return ", which is all of them: without --kind they must be annotations"
 }
 
-// send uploads files one after the other and says which jobs they became.
-func (f *follower) send(ctx context.Context, c *client.Client, files []file) error {
+// send makes an upload and says which job it became.
+func (f *follower) send(ctx context.Context, c *client.Client, u upload) error {
 	p := f.program
 	if err := f.mustResume(ctx, c); err != nil {
 		return err
 	}
-	code := exitOK
-	for i, file := range files {
-		p.announceProject(f.submission, file)
-		sent, err := p.upload(ctx, c, file)
-		if err != nil {
-			if goesOn(ctx, err) {
-				f.explain(nil, sent, files[i:])
-			}
-			return err
+	p.announceProject(f.submission, u)
+	sent, err := p.upload(ctx, c, u)
+	if err != nil {
+		if goesOn(ctx, err) {
+			f.explain(nil, sent, u)
 		}
-		job, err := c.Job(ctx, sent.JobID)
-		if err != nil {
-			return err
-		}
-		if sent.Stopped {
-			code = worse(code, jobExit(job.GetState()))
-		}
-		err = p.show(job, func() error {
-			fmt.Fprintf(p.stdout, "job %d: %s, %s items in %s batches\n", sent.JobID, display.Clean(file.path),
-				display.Number(sent.Items), display.Number(sent.Batches))
-			if n := rejected(job); n > 0 {
-				fmt.Fprintf(p.stdout, "  %s rejected as it was read%s; why: tallyman findings --job %d%s\n", display.Plural(n, "item"),
-					f.wrongKind(job, n), sent.JobID, p.where(f.verb))
-			}
-			if job.GetReason() != "" {
-				fmt.Fprintf(p.stdout, "  %s: %s\n", display.JobState(job.GetState()), display.Clean(job.GetReason()))
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(p.stderr, "to follow it: tallyman watch %d%s\n", sent.JobID, p.where(f.verb))
+		return err
 	}
-	return exitWith(code)
+	job, err := c.Job(ctx, sent.JobID)
+	if err != nil {
+		return err
+	}
+	err = p.show(job, func() error {
+		fmt.Fprintf(p.stdout, "job %d: %s, %s items in %s batches\n", sent.JobID, display.Clean(u.title()),
+			display.Number(sent.Items), display.Number(sent.Batches))
+		if n := rejected(job); n > 0 {
+			fmt.Fprintf(p.stdout, "  %s rejected as it was read%s; why: tallyman findings --job %d%s\n", display.Plural(n, "item"),
+				f.wrongKind(job, n), sent.JobID, p.where(f.verb))
+		}
+		if job.GetReason() != "" {
+			fmt.Fprintf(p.stdout, "  %s: %s\n", display.JobState(job.GetState()), display.Clean(job.GetReason()))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stderr, "to follow it: tallyman watch %d%s\n", sent.JobID, p.where(f.verb))
+	if sent.Stopped {
+		return exitWith(jobExit(job.GetState()))
+	}
+	return nil
 }

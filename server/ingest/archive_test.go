@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tallyman-dev/tallyman/internal/bundle"
 )
 
 // member is an entry of an archive that a test makes.
@@ -114,7 +116,7 @@ func archiveForms(t *testing.T) map[string]archiveTest {
 	pretty := member{name: "p", data: "[\n{},\n{\n}\n]"}
 	long := strings.Repeat("long/", 100) + "a.json"
 	global := member{name: "g", tar: func(h *tar.Header) {
-		*h = tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{bundleRecord: "1"}}
+		*h = tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{bundle.Record: bundle.Value}}
 	}}
 	v7 := []byte(tarOf(t, plain[0]))
 	copy(v7[257:265], make([]byte, 8))

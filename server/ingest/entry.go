@@ -11,10 +11,6 @@ import (
 // kept of a finding's place, which must not be shortened.
 const maxPlace = 4 << 10
 
-// bundleRecord is a record in the global header that a tar archive begins with. It says that the archive was only made for
-// the upload, of files that its name says nothing of: they go by their own names.
-const bundleRecord = "TALLYMAN.bundle"
-
 // readableName returns an entry's name as places give it: valid UTF-8 without control characters, cleaned of "./".
 func readableName(name string) string {
 	name = strings.ToValidUTF8(name, string(utf8.RuneError))

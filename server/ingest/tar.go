@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/tallyman-dev/tallyman/internal/bundle"
 )
 
 const tarBlock = 512
@@ -41,8 +43,8 @@ func (t *tarArchive) next() (entry, error) {
 			first := !t.begun
 			t.begun = true
 			if h.Typeflag == tar.TypeXGlobalHeader {
-				_, bundle := h.PAXRecords[bundleRecord]
-				return entry{skipped: true, bundle: bundle && first}, nil
+				_, bundled := h.PAXRecords[bundle.Record]
+				return entry{skipped: true, bundle: bundled && first}, nil
 			}
 			return t.entry(h), nil
 		case !atEnd(err):
