@@ -248,3 +248,17 @@ func TestLargeDocuments(t *testing.T) {
 		t.Errorf("ids that were asked for in lists that can be answered: %v", asked)
 	}
 }
+
+// What an item says is looked for in its source's text as in every other.
+func TestItemsAreAlignedToTheirSource(t *testing.T) {
+	l := &library{texts: map[string]string{"1": "We saw the effect of  TNF-alpha here."}}
+	h, st := openWith(t, l.sources(t, source.Config{}))
+	got, err := worker.Try(t.Context(), h, batchOf(passage("PubMed", "1", "the effect of TNF-α")))
+	if err != nil || len(got) != 1 || got[0].Outcome != worker.Stored {
+		t.Fatalf("returned %v, %v", summarize(got), err)
+	}
+	item := export(t, st, "genes")[0]
+	if d := item.Denotations[0]; item.Text[d.Begin:d.End] != "the effect of  TNF-alpha" {
+		t.Errorf("the annotation is about %q", item.Text[d.Begin:d.End])
+	}
+}
