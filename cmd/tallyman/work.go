@@ -63,6 +63,7 @@ worker of another server needs --store, one with --exec only if its command find
 		Example: `  tallyman work
   tallyman work --server 10.0.0.5:7650,10.0.0.6:7650 --store postgres://tallyman@db/tallyman --slots 8
   tallyman work --exit-when-idle --worker-id "$SLURM_JOB_ID"
+  tallyman work --source PubMed=https://docs.example.org/pubmed --source-rate 3
   tallyman work --server 10.0.0.5:7650 --kind ner --exec 'python3 ner.py' --slots 4`,
 		Args: cobra.NoArgs,
 		RunE: func(verb *cobra.Command, _ []string) error {
