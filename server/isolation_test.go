@@ -88,6 +88,53 @@ func TestCulpritIsNamedAndRetried(t *testing.T) {
 	})
 }
 
+// A batch all of whose items killed their process once has a family of several pages, and is found by each document in the
+// part that holds it.
+func TestLargeFamily(t *testing.T) {
+	onBoth(t, func(t *scene) {
+		const items = 120
+		c := start(t, Config{Database: t.database}, nil)
+		h := header("large")
+		h.Kind, h.Policy = pb.KindAnnotations, &pb.Policy{BatchItems: items, BatchWeight: 10 * items}
+		var file strings.Builder
+		for n := range items {
+			fmt.Fprintf(&file, "{\"sourcedb\":\"PubMed\",\"sourceid\":\"%d\",\"text\":\"Tea.\"}\n", n+1)
+		}
+		up := c.submit(h, []byte(file.String()))
+		r, err := c.workers.RegisterWorker(c.ctx, &pb.RegisterWorkerRequest{WorkerId: "w", Kinds: []string{pb.KindAnnotations}, Slots: 1})
+		c.must(err)
+		root, deaths := int64(0), 0
+		for name := 0; deaths < items-1; name++ {
+			g := c.claimOne(r.GetSessionId(), fmt.Sprint("r", name))
+			if root == 0 {
+				root = g.GetBatchId()
+			}
+			if g.GetItemCount() > 1 {
+				deaths++
+				c.settle(r.GetSessionId(), perished(g, 0))
+			} else {
+				c.settle(r.GetSessionId(), completed(g))
+			}
+		}
+		whole, err := c.jobs.GetBatch(c.ctx, &pb.GetBatchRequest{BatchId: root})
+		c.must(err)
+		if n := len(whole.GetFamily()); n != 1+2*deaths {
+			t.Errorf("the family has %d batches, want %d", n, 1+2*deaths)
+		}
+		for _, n := range []int64{1, 77, items} {
+			held, err := c.jobs.ListBatches(c.ctx, &pb.ListBatchesRequest{Document: fmt.Sprintf("PubMed:%d", n)})
+			c.must(err)
+			if b := held.GetBatches(); len(b) != 1 || b[0].GetFirstItem() != n || b[0].GetItemCount() != 1 || b[0].GetRootId() != root {
+				t.Errorf("document %d is in %v", n, b)
+			}
+		}
+		c.must(func() error {
+			_, err := c.jobs.CancelJob(c.ctx, &pb.CancelJobRequest{JobId: up.GetJobId()})
+			return err
+		}())
+	})
+}
+
 func TestWorkerThatIsNotHeardOfIsSilent(t *testing.T) {
 	inMemory(t, func(t *scene) {
 		c := start(t, Config{Database: t.database}, nil)

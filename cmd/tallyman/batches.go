@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -50,7 +51,7 @@ then and names that item, the culprit; a batch that was split counts by its part
 					if err != nil {
 						return err
 					}
-					return p.show(response, func() error { return display.Batch(p.stdout, response) })
+					return p.show(response, func() error { return showBatch(ctx, p.stdout, c.Client, response) })
 				}
 				if request.JobId, err = p.jobOrNewest(ctx, c, request.GetJobId()); err != nil {
 					return err
@@ -86,4 +87,17 @@ func namedBatch(args []string, flag, job int64) (int64, error) {
 			"--job lists the batches of one", flag, job)
 	}
 	return flag, nil
+}
+
+// showBatch writes everything about one batch. A part that had no attempt of its own became what it is by those of the batch
+// that was split.
+func showBatch(ctx context.Context, w io.Writer, c *client.Client, response *tallymanv1.GetBatchResponse) error {
+	var whole *tallymanv1.GetBatchResponse
+	if parent := response.GetBatch().GetParentId(); parent != 0 && len(response.GetAttempts()) == 0 {
+		var err error
+		if whole, err = c.Batch(ctx, parent); err != nil {
+			return err
+		}
+	}
+	return display.Batch(w, response, whole)
 }

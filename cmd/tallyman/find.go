@@ -19,7 +19,7 @@ func (p *program) findVerb() *cobra.Command {
 		Short:       "List every batch that held a document, across jobs",
 		Annotations: lists,
 		Long: `List every batch that held a document, across jobs, the newest first. PubMed and PMC are understood in any case and as
-people write them: PMID:8701013, PMC4402192.`,
+people write them: PMID:8701013, PMC4402192. Of a batch that was split the part that holds it is listed.`,
 		Example: `  tallyman find PMC:4402192
   tallyman find PubMed:8701013 -o tsv`,
 		Args: cobra.ExactArgs(1),

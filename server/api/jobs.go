@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/tallyman-dev/tallyman/annotation"
+	"github.com/tallyman-dev/tallyman/payload"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
@@ -168,6 +170,46 @@ func (s *jobService) suspect(ctx context.Context, b *store.BatchRow) (int64, err
 	return items[b.Suspect-1].Number, nil
 }
 
+// holders puts those parts that hold a document into the place of batches that were split.
+func (s *jobService) holders(ctx context.Context, rows []store.BatchRow, document string) ([]store.BatchRow, error) {
+	var out []store.BatchRow
+	for i := range rows {
+		parts := rows[i : i+1]
+		if rows[i].State == job.BatchSplit {
+			held, err := s.parts(ctx, &rows[i], document)
+			if err != nil {
+				return nil, err
+			}
+			if len(held) > 0 {
+				parts = held
+			}
+		}
+		out = append(out, parts...)
+	}
+	return out, nil
+}
+
+// parts returns those of a split batch that hold a document and were not split again; none when the payload does not say.
+func (s *jobService) parts(ctx context.Context, b *store.BatchRow, document string) ([]store.BatchRow, error) {
+	frames, err := s.cfg.Store.Payloads(ctx, []int64{b.ID}, math.MaxInt64)
+	if err != nil {
+		return nil, err
+	}
+	items, err := store.Items(frames[b.ID], &b.Batch)
+	if err != nil {
+		return nil, nil //nolint:nilerr // the whole batch is an answer, too
+	}
+	family, err := s.family(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(family, func(p store.BatchRow) bool {
+		own, err := payload.Range(items, p.FirstItem, int(p.ItemCount))
+		return p.State == job.BatchSplit || err != nil ||
+			!slices.ContainsFunc(own, func(it payload.Item) bool { return it.Document == document })
+	}), nil
+}
+
 // family returns the batch that ingest cut and all its parts, of which b is one, each after its parent: they share an
 // ordinal, and are numbered as they are made.
 func (s *jobService) family(ctx context.Context, b *store.BatchRow) ([]store.BatchRow, error) {
@@ -214,7 +256,13 @@ func (s *jobService) ListBatches(ctx context.Context, r *pb.ListBatchesRequest) 
 	if err != nil {
 		return nil, err
 	}
-	resp := &pb.ListBatchesResponse{Batches: toBatches(rows)}
+	shown := rows
+	if f.Document != "" && len(f.States) == 0 {
+		if shown, err = s.holders(ctx, rows, f.Document); err != nil {
+			return nil, err
+		}
+	}
+	resp := &pb.ListBatchesResponse{Batches: toBatches(shown)}
 	switch n := len(rows); {
 	case n == 0 || f.Slowest:
 	case f.JobID != 0:

@@ -1915,7 +1915,8 @@ type ListBatchesRequest struct {
 	JobId int64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Only batches in one of these states; empty for all.
 	States []BatchState `protobuf:"varint,2,rep,packed,name=states,proto3,enum=tallyman.v1.BatchState" json:"states,omitempty"`
-	// Only batches that hold this document, such as PMC:4402192.
+	// Only batches that hold this document, such as PMC:4402192. In the place of one that was split
+	// come those of its parts that do, unless states are given.
 	Document string `protobuf:"bytes,3,opt,name=document,proto3" json:"document,omitempty"`
 	// The slowest ended batches of the job, slowest first, at most 20, without pages.
 	Slowest bool `protobuf:"varint,4,opt,name=slowest,proto3" json:"slowest,omitempty"`

@@ -59,8 +59,8 @@ func Job(w io.Writer, job *tallymanv1.Job) error {
 	return write(w, []byte(b.String()))
 }
 
-// Batch writes everything about one batch.
-func Batch(w io.Writer, response *tallymanv1.GetBatchResponse) error {
+// Batch writes everything about one batch, and the attempts at the one that it is a part of, if that is not nil.
+func Batch(w io.Writer, response, whole *tallymanv1.GetBatchResponse) error {
 	batch := response.GetBatch()
 	var b strings.Builder
 	tab := newTab(&b)
@@ -114,20 +114,33 @@ func Batch(w io.Writer, response *tallymanv1.GetBatchResponse) error {
 	if err := flushTab(tab); err != nil {
 		return err
 	}
-	if attempts := response.GetAttempts(); len(attempts) > 0 {
-		b.WriteString("\nattempts that did not complete\n")
-		if _, _, err := Attempts.Write(&b, Table, each(attempts), 0); err != nil {
-			return err
-		}
-		for _, a := range attempts {
-			explain(&b, a)
-		}
+	if err := attemptsAt(&b, "attempts that did not complete", response); err != nil {
+		return err
+	}
+	if err := attemptsAt(&b, "attempts at batch "+number(batch.GetParentId())+", before it was split", whole); err != nil {
+		return err
 	}
 	if len(response.GetFamily()) > 0 {
 		b.WriteString("\nfamily\n")
 		tree(&b, response.GetFamily(), batch.GetBatchId())
 	}
 	return write(w, []byte(b.String()))
+}
+
+// attemptsAt explains the attempts at a batch, if there are any.
+func attemptsAt(b *strings.Builder, title string, response *tallymanv1.GetBatchResponse) error {
+	attempts := response.GetAttempts()
+	if len(attempts) == 0 {
+		return nil
+	}
+	b.WriteString("\n" + title + "\n")
+	if _, _, err := Attempts.Write(b, Table, each(attempts), 0); err != nil {
+		return err
+	}
+	for _, a := range attempts {
+		explain(b, a)
+	}
+	return nil
 }
 
 // Worker writes everything about one worker.

@@ -349,7 +349,7 @@ func TestDetailsNameEverything(t *testing.T) {
 		State: tallymanv1.BatchState_BATCH_STATE_CRASHED, Error: "killed by signal 9",
 		Outcomes: []*tallymanv1.OutcomeRun{{Count: 20, Outcome: tallymanv1.Outcome_OUTCOME_STORED}},
 	}, Attempts: j.GetLastCrashes()}
-	if err := Batch(&out, batch); err != nil {
+	if err := Batch(&out, batch, nil); err != nil {
 		t.Fatal(err)
 	}
 	err := Statistics(&out, time.Hour, &tallymanv1.GetStatisticsResponse{
