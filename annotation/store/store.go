@@ -113,6 +113,9 @@ const (
 // document, if a job does not say otherwise.
 const DefaultMinAlignment = 0.3
 
+// MaxAlignedBytes bounds the texts that are aligned, of an item and of a document. What is longer must be equal or contained.
+const MaxAlignedBytes = 64 << 20
+
 // MaxDocumentBytes bounds the text of a document.
 const MaxDocumentBytes = 256 << 20
 

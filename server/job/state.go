@@ -14,7 +14,7 @@ const (
 	Paused              State = "paused"                // no batch is claimed, and those that ran are given back, until it is resumed
 	Cancelling          State = "cancelling"            // no batch is claimed any more; Job.StopAs says how it will end
 	Succeeded           State = "succeeded"             // every item stored, stored with warnings, or skipped
-	CompletedWithErrors State = "completed_with_errors" // ended by itself, with at least one other outcome
+	CompletedWithErrors State = "completed_with_errors" // ended by itself, with at least one other outcome, or an error about what is stored
 	Failed              State = "failed"                // stopped by a limit or by an abandoned upload
 	Cancelled           State = "cancelled"             // stopped by hand
 )

@@ -222,6 +222,13 @@ func testAlignedInAnyOrder(f *fixture) {
 			}
 			exports[i] = items
 		}
+		for _, item := range exports[0] {
+			stored := *item
+			stored.Key.SourceDB = "F"
+			if _, findings := (annotation.Options{}).Parse(stored.AppendJSON(nil)); annotation.HasError(findings) {
+				t.Errorf("what is stored of it is not valid: %v", findings)
+			}
+		}
 		if diff := gocmp.Diff(told[0], told[1]); diff != "" {
 			t.Errorf("in %q (-in order +at once):\n%s", text, strings.ReplaceAll(diff, "in-order", "at-once"))
 		}

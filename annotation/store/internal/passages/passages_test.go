@@ -199,6 +199,7 @@ func TestPlaceSuccessively(t *testing.T) {
 	}{
 		{"whole", "abc", []string{"abc"}, []int{0}},
 		{"successive places", "x y x z x", []string{"x", "y", "x", "z", "x"}, []int{0, 2, 4, 6, 8}},
+		{"behind the item before after mapping characters", "a–b, c, a–b", []string{"c", "a-b", "a-b", "c", "A-B"}, []int{5, 8, 8, 5, 8}},
 		{"successive places after mapping characters", "a–b, c, a‐b, a–b", []string{"a-b", "c", "a-b", "c", "A-B", "c", "a-b"}, []int{0, 5, 8, 5, 13, 5, 13}},
 		{"the last when none is left", "x y x", []string{"x", "y", "x", "y", "x"}, []int{0, 2, 4, 2, 4}},
 		{"the same passage again", "x y x", []string{"x", "x", "y"}, []int{0, 0, 2}},

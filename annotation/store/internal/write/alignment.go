@@ -43,6 +43,7 @@ type aligned struct {
 	in        *align.Document
 	alignment *align.Alignment // nil: it is too little
 	share     float64
+	tooLong   bool                 // one of the texts is: nothing was tried
 	item      *annotation.Item     // with the spans that were mapped, from the beginning of the place
 	ordinals  ordinals             // of its annotations
 	findings  []annotation.Finding // about what is lost or changed
@@ -121,6 +122,9 @@ func (a *alignments) keep(entries []store.Entry) {
 
 // newAligned aligns an item and maps its spans.
 func newAligned(it *annotation.Item, in *align.Document, least float64) *aligned {
+	if max(len(it.Text), len(in.Text())) > store.MaxAlignedBytes {
+		return &aligned{in: in, tooLong: true}
+	}
 	alignment := in.Inexact(it.Text, 0)
 	a := &aligned{in: in, share: alignment.Share()}
 	if a.share < least || a.share == 0 {

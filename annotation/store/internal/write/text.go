@@ -236,13 +236,18 @@ func (p *plan) placed(doc *document, in *align.Document, placement passages.Plac
 			e.findings = append(e.findings, a.findings...)
 			continue
 		}
+		why := fmt.Sprintf("with which %.0f %% of this item's text (%d characters) align; at least %s %% are needed",
+			math.Floor(100*a.share), e.Item.Length, strconv.FormatFloat(100*p.alignments.least, 'g', 4, 64))
+		if a.tooLong {
+			why = fmt.Sprintf("which does not contain this item's (%d characters); texts of more than %d bytes are not aligned",
+				e.Item.Length, store.MaxAlignedBytes)
+		}
 		e.findings = append(e.findings, annotation.Finding{
 			Code:     store.TextMismatch,
 			Severity: annotation.Error,
 			Path:     "text",
-			Message: fmt.Sprintf("The document %s is known with another text (%d characters), with which %.0f %% of this item's text "+
-				"(%d characters) align; at least %s %% are needed. Send the text as it is stored, or check the document's id.",
-				doc.Key, doc.state.Length, math.Floor(100*a.share), e.Item.Length, strconv.FormatFloat(100*p.alignments.least, 'g', 4, 64)),
+			Message: fmt.Sprintf("The document %s is known with another text (%d characters), %s. Send the text as it is stored, or check "+
+				"the document's id.", doc.Key, doc.state.Length, why),
 		})
 	}
 }
