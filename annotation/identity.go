@@ -109,7 +109,7 @@ func (o Options) key(sourceDB, sourceID jsontext.Value, fs *findings) Key {
 			okDB = false
 		}
 	}
-	id, okID := o.keyPart(sourceID, "", sourceIDRules, fs)
+	id, okID := o.keyPart(sourceID, o.DefaultSourceID, sourceIDRules, fs)
 	if okID {
 		var problem string
 		if key.SourceID, problem = canonicalSourceID(key.SourceDB, id); problem != "" {

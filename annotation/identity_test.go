@@ -109,3 +109,36 @@ func TestOptionsValidate(t *testing.T) {
 		}
 	}
 }
+
+func TestSourceIDFromName(t *testing.T) {
+	t.Parallel()
+	for file, want := range map[string]string{
+		"8701013.json": "8701013", "dir/8701013.json": "8701013", "a.tgz!dir/8701013.JSON.gz": "8701013", "a.zip!b.tar!12.jsonl.zst": "12",
+		"10.1000.5.json": "10.1000.5", "8701013-1.json": "8701013-1", "8701013": "8701013", "8701013.txt": "8701013.txt", ".json": ".json",
+		"a!b.tgz": "b", "a/": "", " 7 .json": "7",
+	} {
+		if got := (annotation.Options{SourceIDFromName: true}).For(file).DefaultSourceID; got != want {
+			t.Errorf("%s: got %q, want %q", file, got, want)
+		}
+		if got := (annotation.Options{}).For(file).DefaultSourceID; got != "" {
+			t.Errorf("%s: got %q without having asked for it", file, got)
+		}
+	}
+	for raw, want := range map[string]string{
+		`{"sourcedb":"PMC","text":"a"}`:                 "PMC:7",
+		`{"sourcedb":"PMC","sourceid":null,"text":"a"}`: "PMC:7",
+		`{"sourcedb":"PMC","sourceid":"8","text":"a"}`:  "PMC:8",
+		`{"sourcedb":"PMC","sourceid":" ","text":"a"}`:  "",
+	} {
+		options := annotation.Options{SourceIDFromName: true}.For("a.tgz!PMC7.json")
+		summary, scanned := options.Scan([]byte(raw))
+		item, parsed := options.Parse([]byte(raw))
+		got := ""
+		if item != nil {
+			got = item.Key.String()
+		}
+		if scan := summary.Key.String(); got != want || !summary.Key.IsZero() && scan != want || annotation.HasError(scanned) != annotation.HasError(parsed) {
+			t.Errorf("%s: got %q from Parse and %q from Scan, want %q", raw, got, scan, want)
+		}
+	}
+}

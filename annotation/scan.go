@@ -82,6 +82,9 @@ func (o Options) outline(raw []byte, fs *findings) (out outline, key Key, wellFo
 	if d.sourceDB == nil && !d.finished {
 		o.DefaultSourceDB = "" // the item may name another further on
 	}
+	if d.sourceID == nil && !d.finished {
+		o.DefaultSourceID = ""
+	}
 	return outline{}, o.key(d.sourceDB, d.sourceID, &findings{}), false
 }
 

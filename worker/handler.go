@@ -55,7 +55,9 @@ type Batch struct {
 	Parameters map[string]string // of the job
 
 	DefaultSourceDB string // the sourcedb of items that have none
-	ClusterID       string // names the coordinators' database
+	// SourceIDFromName says that items which have no sourceid have the name of their file as such.
+	SourceIDFromName bool
+	ClusterID        string // names the coordinators' database
 
 	// Ancestors are the batches that this one was split from, after they crashed; none of their attempts may write any more.
 	Ancestors []int64

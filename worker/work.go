@@ -92,7 +92,8 @@ func (s *session) load(l *lease) (*Batch, error) {
 	s.mu.Unlock()
 	return &Batch{
 		ID: l.batch, Attempt: l.attempt, JobID: g.GetJobId(), Kind: g.GetKind(), Project: g.GetProject(), Mode: g.GetMode(),
-		Parameters: g.GetParameters(), DefaultSourceDB: g.GetDefaultSourcedb(), ClusterID: s.cluster,
+		Parameters: g.GetParameters(), DefaultSourceDB: g.GetDefaultSourcedb(),
+		SourceIDFromName: g.GetSourceidFromName(), ClusterID: s.cluster,
 		Ancestors: g.GetAncestors(), Solo: g.GetSolo(), Items: items, Done: int(g.GetDoneItems()), progress: p, deadline: l.until, job: s.job,
 	}, nil
 }

@@ -55,6 +55,7 @@ It ends with 0 if every item is valid, with 2 if not.`,
 
 type checkFlags struct {
 	sourceDB string
+	fromName bool
 	cut      ingest.CutConfig
 	limits   ingest.ReaderConfig
 	batches  bool
@@ -62,6 +63,7 @@ type checkFlags struct {
 
 func (f *checkFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.sourceDB, "sourcedb", "", "sourcedb of items that have none")
+	flags.BoolVar(&f.fromName, sourceIDFlag, false, sourceIDHelp)
 	flags.IntVar(&f.cut.Weight, "batch-weight", 0, "annotations after which a batch closes (default 500)")
 	flags.IntVar(&f.cut.Items, "batch-items", 0, "items at which a batch closes (default 1000)")
 	sizeVar(flags, &f.cut.Bytes, "batch-bytes", "bytes at which a batch closes (default 8 MiB)")
@@ -72,7 +74,7 @@ func (f *checkFlags) add(flags *pflag.FlagSet) {
 // check writes the findings or the batches of an input as they are made.
 func (p *program) check(ctx context.Context, in input, flags checkFlags) (check.Summary, error) {
 	var summary check.Summary
-	config := check.Config{File: in.name(), DefaultSourceDB: flags.sourceDB, Cut: flags.cut, Limits: flags.limits}
+	config := check.Config{File: in.name(), DefaultSourceDB: flags.sourceDB, SourceIDFromName: flags.fromName, Cut: flags.cut, Limits: flags.limits}
 	run := func(config check.Config) error {
 		source, err := p.open(ctx, in)
 		if err != nil {

@@ -98,7 +98,7 @@ func withFlags(verb *cobra.Command, err error) string {
 
 // flagNamesOf are the flags whose names are not those of their fields.
 var flagNamesOf = map[string]string{
-	"default_sourcedb": "sourcedb", "parameters": "param", "labels": "label", "upload_id": "resume", "job_id": "job",
+	"default_sourcedb": "sourcedb", "sourceid_from_name": "sourceid-from-name", "parameters": "param", "labels": "label", "upload_id": "resume", "job_id": "job",
 	"batch_id": "batch", "states": "state", "page_size": "limit",
 }
 

@@ -173,6 +173,32 @@ func TestManyFiles(t *testing.T) {
 	}
 }
 
+// TestSourceIDFromName has documents be known by the names of their files, in a folder, in an archive, and to check.
+func TestSourceIDFromName(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "corpus")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"101.json", "PMID:102.jsonl"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(`{"text":"some text"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data := filepath.Join(t.TempDir(), "data")
+	must(t, exitWithErrors, "check", folder, "--sourcedb", "PubMed")
+	must(t, exitOK, "check", folder, "--sourcedb", "PubMed", "--sourceid-from-name")
+	must(t, exitOK, "run", folder, "--sourcedb", "PubMed", "--sourceid-from-name", "--data", data)
+	var got []string
+	for _, d := range objects(t, must(t, exitOK, "export", "--project", "corpus", "--data", data).stdout) {
+		got = append(got, fmt.Sprintf("%v:%v", d["sourcedb"], d["sourceid"]))
+	}
+	if diff := cmp.Diff([]string{"PubMed:101", "PubMed:102"}, got); diff != "" {
+		t.Errorf("documents (-want +got):\n%s", diff)
+	}
+	must(t, exitUsage, "run", "-", "--project", "corpus", "--sourceid-from-name", "--data", data)
+}
+
 func TestTruncatedFileComesFirst(t *testing.T) {
 	t.Parallel()
 	path, _ := collection(t, sample.Config{Documents: 200, Bad: 20})

@@ -38,6 +38,7 @@ func (s *submission) flags(flags *pflag.FlagSet) {
 	flags.StringToStringVar(&s.labels, "label", nil, "label for people, name=value")
 	flags.Int32Var(&s.priority, "priority", 0, "-100 to 100; higher is done first")
 	flags.StringVar(&s.policy.DefaultSourcedb, "sourcedb", "", "sourcedb of items that have none")
+	flags.BoolVar(&s.policy.SourceidFromName, sourceIDFlag, false, sourceIDHelp)
 	flags.Int32Var(&s.policy.BatchWeight, "batch-weight", 0, "annotations after which a batch closes (default 500)")
 	flags.Int32Var(&s.policy.BatchItems, "batch-items", 0, "items at which a batch closes (default 1000)")
 	sizeVar(flags, &s.policy.BatchBytes, "batch-bytes", "bytes at which a batch closes (default 8 MiB)")
@@ -53,6 +54,12 @@ func (s *submission) flags(flags *pflag.FlagSet) {
 		"batches that may be split to find items that kill workers (default 1000; -1 for none)")
 	flags.BoolVar(&s.policy.Strict, "strict", false, "stop the job as failed at the first item that is neither stored nor skipped")
 }
+
+// The flag that gives items the name of their file.
+const (
+	sourceIDFlag = "sourceid-from-name"
+	sourceIDHelp = "items that have no sourceid have the name of their file, without extensions like .json.gz"
+)
 
 // filesHelp explains FILE.
 const filesHelp = `
@@ -85,6 +92,9 @@ func (s *submission) upload(in input) (upload, error) {
 	}
 	if s.attempt != 0 {
 		s.policy.AttemptTimeout = durationpb.New(s.attempt)
+	}
+	if s.policy.GetSourceidFromName() && in.fromStdin() {
+		return upload{}, usageError("--%s: standard input has no name", sourceIDFlag)
 	}
 	u := upload{input: in, Upload: client.Upload{
 		ID:         cmp.Or(s.resume, uuid.NewString()),

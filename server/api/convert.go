@@ -116,7 +116,7 @@ func toBatchCounts(counts []int64) []*pb.BatchStateCount {
 func toPolicy(p job.Policy) *pb.Policy {
 	return &pb.Policy{
 		MaxAttempts: p.Attempts(), BatchWeight: p.BatchWeight, BatchItems: p.BatchItems, BatchBytes: p.BatchBytes,
-		DefaultSourcedb: p.DefaultSourceDB, MaxRunning: p.MaxRunning, StallTimeout: durationpb.New(p.Stall()),
+		DefaultSourcedb: p.DefaultSourceDB, SourceidFromName: p.SourceIDFromName, MaxRunning: p.MaxRunning, StallTimeout: durationpb.New(p.Stall()),
 		AttemptTimeout: durationpb.New(p.AttemptTimeout), MaxBadItems: p.MaxBadItems, MaxBadPercent: p.MaxBadPercent,
 		Strict: p.Strict, MaxSplits: cmp.Or(p.MaxSplits, job.DefaultMaxSplits),
 	}
@@ -125,7 +125,7 @@ func toPolicy(p job.Policy) *pb.Policy {
 func fromPolicy(p *pb.Policy) job.Policy {
 	return job.Policy{
 		MaxAttempts: p.GetMaxAttempts(), BatchWeight: p.GetBatchWeight(), BatchItems: p.GetBatchItems(),
-		BatchBytes: p.GetBatchBytes(), DefaultSourceDB: p.GetDefaultSourcedb(), MaxRunning: p.GetMaxRunning(),
+		BatchBytes: p.GetBatchBytes(), DefaultSourceDB: p.GetDefaultSourcedb(), SourceIDFromName: p.GetSourceidFromName(), MaxRunning: p.GetMaxRunning(),
 		StallTimeout: p.GetStallTimeout().AsDuration(), AttemptTimeout: p.GetAttemptTimeout().AsDuration(),
 		MaxBadItems: p.GetMaxBadItems(), MaxBadPercent: p.GetMaxBadPercent(), Strict: p.GetStrict(), MaxSplits: p.GetMaxSplits(),
 	}

@@ -113,7 +113,9 @@ func (s *jobService) SubmitUpload(stream uploadStream) error {
 	}
 	identify := ingest.Values
 	if n.Kind == pb.KindAnnotations {
-		identify = ingest.Annotations(annotation.Options{DefaultSourceDB: n.Policy.DefaultSourceDB})
+		identify = ingest.Annotations(annotation.Options{
+			DefaultSourceDB: n.Policy.DefaultSourceDB, SourceIDFromName: n.Policy.SourceIDFromName,
+		})
 	} else if cut.Items == 0 {
 		cut.Items = 500
 	}

@@ -132,7 +132,8 @@ func (s *workerService) grants(ctx context.Context, grants []store.Grant) (*pb.C
 		}
 		resp.Grants = append(resp.Grants, &pb.Grant{
 			BatchId: g.BatchID, Attempt: g.Attempt, JobId: g.JobID, Kind: j.Kind, Project: j.Project, Mode: j.Mode,
-			Parameters: j.Parameters, DefaultSourcedb: j.Policy.DefaultSourceDB, ItemCount: g.ItemCount,
+			Parameters: j.Parameters, DefaultSourcedb: j.Policy.DefaultSourceDB,
+			SourceidFromName: j.Policy.SourceIDFromName, ItemCount: g.ItemCount,
 			DoneItems: g.DoneItems, Remaining: durationpb.New(g.Remaining), Payload: frames[g.BatchID],
 			FirstItem: g.FirstItem, Ancestors: g.Ancestors, Solo: g.Solo,
 		})

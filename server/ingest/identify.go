@@ -11,6 +11,7 @@ import (
 // annotations. An item without a valid key is validated whole, so that its sender learns everything that is wrong.
 func Annotations(options annotation.Options) Identify {
 	return func(it payload.Item) Identity {
+		options := options.For(it.File)
 		summary, findings := options.Scan(it.Data)
 		id := Identity{Weight: summary.Weight, Annotations: summary.Annotations}
 		if !summary.Key.IsZero() {

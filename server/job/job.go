@@ -44,6 +44,8 @@ type Policy struct {
 	BatchItems      int32  `json:"batch_items,omitempty"`      // items at which a batch closes
 	BatchBytes      int64  `json:"batch_bytes,omitempty"`      // bytes at which a batch closes
 	DefaultSourceDB string `json:"default_sourcedb,omitempty"` // for items without one
+	// SourceIDFromName gives items without a sourceid the name of their file.
+	SourceIDFromName bool `json:"sourceid_from_name,omitempty"`
 
 	MaxRunning     int32         `json:"max_running,omitempty"`     // batches that run at the same time; 0 for no limit
 	StallTimeout   time.Duration `json:"stall_timeout,omitempty"`   // without a finished item; negative for none

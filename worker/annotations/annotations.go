@@ -121,7 +121,7 @@ func (h *Handler) Handle(ctx context.Context, b *worker.Batch) error {
 
 // begin begins an attempt: nothing that an earlier one at the batch still does changes anything from then on.
 func (h *Handler) begin(ctx context.Context, b *worker.Batch) (*attempt, error) {
-	options := annotation.Options{DefaultSourceDB: b.DefaultSourceDB}
+	options := annotation.Options{DefaultSourceDB: b.DefaultSourceDB, SourceIDFromName: b.SourceIDFromName}
 	if err := options.Validate(); err != nil {
 		return nil, worker.Permanent(fmt.Errorf("read the job's settings: %w", err))
 	}
@@ -185,7 +185,7 @@ func (a *attempt) stretch(ctx context.Context, items []payload.Item, first int) 
 			results[i] = r
 			continue
 		}
-		it, findings := a.options.Parse(items[i].Data)
+		it, findings := a.options.For(items[i].File).Parse(items[i].Data)
 		if it == nil {
 			results[i] = worker.Result{Outcome: worker.Rejected, Findings: told(findings)}
 			continue

@@ -162,6 +162,22 @@ func TestDefaultSourceDB(t *testing.T) {
 	}
 }
 
+func TestSourceIDFromName(t *testing.T) {
+	h, st := open(t)
+	b := batchOf(`{"sourcedb":"PubMed","text":"no sourceid"}`)
+	b.SourceIDFromName = true
+	got, err := worker.Try(t.Context(), h, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"stored"}, summarize(got)); d != "" {
+		t.Errorf("results (-want +got)\n%s", d)
+	}
+	if n := count(t, st); n.Documents != 1 {
+		t.Errorf("stored %+v, want 1 document", n)
+	}
+}
+
 func TestEarlierAttemptIsFenced(t *testing.T) {
 	h, st := open(t)
 	late := batchOf(item("1", 3))

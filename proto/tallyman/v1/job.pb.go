@@ -347,9 +347,11 @@ type Policy struct {
 	Strict bool `protobuf:"varint,11,opt,name=strict,proto3" json:"strict,omitempty"`
 	// Batches that may be split to find items that kill workers. Past it a batch that would be split ends as failed with
 	// all its open items. Default 1,000; a negative one allows none.
-	MaxSplits     int32 `protobuf:"varint,12,opt,name=max_splits,json=maxSplits,proto3" json:"max_splits,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MaxSplits int32 `protobuf:"varint,12,opt,name=max_splits,json=maxSplits,proto3" json:"max_splits,omitempty"`
+	// Items that have no sourceid have the name of their file, without its extensions, as such.
+	SourceidFromName bool `protobuf:"varint,13,opt,name=sourceid_from_name,json=sourceidFromName,proto3" json:"sourceid_from_name,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
@@ -464,6 +466,13 @@ func (x *Policy) GetMaxSplits() int32 {
 		return x.MaxSplits
 	}
 	return 0
+}
+
+func (x *Policy) GetSourceidFromName() bool {
+	if x != nil {
+		return x.SourceidFromName
+	}
+	return false
 }
 
 // Job is one upload and everything that happens to it: a snapshot as of one revision.
@@ -1524,7 +1533,7 @@ var File_tallyman_v1_job_proto protoreflect.FileDescriptor
 
 const file_tallyman_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x15tallyman/v1/job.proto\x12\vtallyman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n" +
+	"\x15tallyman/v1/job.proto\x12\vtallyman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x04\n" +
 	"\x06Policy\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\x05R\vmaxAttempts\x12!\n" +
 	"\fbatch_weight\x18\x02 \x01(\x05R\vbatchWeight\x12\x1f\n" +
@@ -1542,7 +1551,8 @@ const file_tallyman_v1_job_proto_rawDesc = "" +
 	" \x01(\x01R\rmaxBadPercent\x12\x16\n" +
 	"\x06strict\x18\v \x01(\bR\x06strict\x12\x1d\n" +
 	"\n" +
-	"max_splits\x18\f \x01(\x05R\tmaxSplits\"\xbf\a\n" +
+	"max_splits\x18\f \x01(\x05R\tmaxSplits\x12,\n" +
+	"\x12sourceid_from_name\x18\r \x01(\bR\x10sourceidFromName\"\xbf\a\n" +
 	"\x03Job\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12\x1b\n" +
 	"\tupload_id\x18\x02 \x01(\tR\buploadId\x12\x18\n" +

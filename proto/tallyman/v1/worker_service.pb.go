@@ -470,9 +470,11 @@ type Grant struct {
 	// The batches that this one was split from, the last one first: none of their attempts may write any more.
 	Ancestors []int64 `protobuf:"varint,14,rep,packed,name=ancestors,proto3" json:"ancestors,omitempty"`
 	// The batch killed a worker's process before: the session holds nothing else, and is granted nothing else meanwhile.
-	Solo          bool `protobuf:"varint,15,opt,name=solo,proto3" json:"solo,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Solo bool `protobuf:"varint,15,opt,name=solo,proto3" json:"solo,omitempty"`
+	// Items that have no sourceid have the name of their file, without its extensions, as such.
+	SourceidFromName bool `protobuf:"varint,16,opt,name=sourceid_from_name,json=sourceidFromName,proto3" json:"sourceid_from_name,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Grant) Reset() {
@@ -606,6 +608,13 @@ func (x *Grant) GetAncestors() []int64 {
 func (x *Grant) GetSolo() bool {
 	if x != nil {
 		return x.Solo
+	}
+	return false
+}
+
+func (x *Grant) GetSourceidFromName() bool {
+	if x != nil {
+		return x.SourceidFromName
 	}
 	return false
 }
@@ -1595,7 +1604,7 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"maxBatches\"u\n" +
 	"\x14ClaimBatchesResponse\x12*\n" +
 	"\x06grants\x18\x01 \x03(\v2\x12.tallyman.v1.GrantR\x06grants\x121\n" +
-	"\x06waited\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06waited\"\xa5\x04\n" +
+	"\x06waited\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06waited\"\xd3\x04\n" +
 	"\x05Grant\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x15\n" +
@@ -1617,7 +1626,8 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"first_item\x18\r \x01(\x03R\tfirstItem\x12\x1c\n" +
 	"\tancestors\x18\x0e \x03(\x03R\tancestors\x12\x12\n" +
-	"\x04solo\x18\x0f \x01(\bR\x04solo\x1a=\n" +
+	"\x04solo\x18\x0f \x01(\bR\x04solo\x12,\n" +
+	"\x12sourceid_from_name\x18\x10 \x01(\bR\x10sourceidFromName\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +

@@ -19,8 +19,10 @@ import (
 type Config struct {
 	File            string // name of the file, as findings give it
 	DefaultSourceDB string // for items without one
-	Cut             ingest.CutConfig
-	Limits          ingest.ReaderConfig // of what is read
+	// SourceIDFromName gives items without a sourceid the name of their file.
+	SourceIDFromName bool
+	Cut              ingest.CutConfig
+	Limits           ingest.ReaderConfig // of what is read
 
 	// Finding and Batch are called, if not nil, with everything that is found and with every batch, in order of the
 	// file, one call at a time. An error ends the check and is returned as it is.
@@ -45,7 +47,7 @@ func (s Summary) OK() bool { return s.Readable && s.Rejected == 0 && s.Errors ==
 
 // Run reads src to its end and closes it. What is wrong with the file is no error but a finding.
 func Run(ctx context.Context, src io.ReadCloser, config Config) (Summary, error) {
-	options := annotation.Options{DefaultSourceDB: config.DefaultSourceDB}
+	options := annotation.Options{DefaultSourceDB: config.DefaultSourceDB, SourceIDFromName: config.SourceIDFromName}
 	if err := options.Validate(); err != nil {
 		return Summary{}, fmt.Errorf("check %s: %w", config.File, err)
 	}
@@ -90,7 +92,7 @@ func (c *checker) identify(it payload.Item) ingest.Identity {
 	if slices.ContainsFunc(id.Findings, isError) {
 		return id
 	}
-	item, findings := c.options.Parse(it.Data)
+	item, findings := c.options.For(it.File).Parse(it.Data)
 	v := validated{item: it.Number, annotations: -1}
 	if item != nil {
 		v.annotations = int64(id.Annotations)
