@@ -71,6 +71,33 @@ func (p *parser) tie(relation *int, later, earlier string) {
 	*relation++
 }
 
+// Parts returns where the parts of span arrays, but the last ones, stand in the item as it was written, by their ids: paths
+// like "denotations[3].span[0]". Of an item that Parse did not return it knows nothing.
+func (it *Item) Parts() map[string]string {
+	before, followed := make(map[string]string), make(map[string]bool)
+	for _, r := range it.Relations {
+		if r.Unnamed && r.Pred == LexicallyChained {
+			before[r.Subj], followed[r.Obj] = r.Obj, true
+		}
+	}
+	parts := make(map[string]string, len(before))
+	for c, list := range [...][]Span{denotations: it.Denotations, blocks: it.Blocks} {
+		for i, s := range list {
+			if followed[s.ID] {
+				continue
+			}
+			var chain []string
+			for id := before[s.ID]; id != ""; id = before[id] {
+				chain = append(chain, id)
+			}
+			for k, id := range chain {
+				parts[id] = atPart(collection(c), i, len(chain)-1-k, "").String()
+			}
+		}
+	}
+	return parts
+}
+
 // maxDerivedSuffix is the longest suffix, in bytes, that DeriveID takes.
 const maxDerivedSuffix = 64
 

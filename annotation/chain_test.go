@@ -65,6 +65,12 @@ func TestSpanArraysBecomeChains(t *testing.T) {
 	}
 	checkItem(t, got)
 	checkBag(t, got)
+	parts := map[string]string{
+		"T1-3": "denotations[0].span[0]", "T1-4": "denotations[0].span[1]", "T2-1": "denotations[2].span[0]", "B-1": "blocks[0].span[0]",
+	}
+	if diff := cmp.Diff(parts, got.Parts()); diff != "" {
+		t.Errorf("parts (-want +got):\n%s", diff)
+	}
 }
 
 // Ids are not made longer than they may be, and parts of annotations whose ids begin alike are told apart.

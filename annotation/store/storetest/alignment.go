@@ -252,3 +252,16 @@ func tale(r store.Result) string {
 	}
 	return outcome + fmt.Sprint(findings)
 }
+
+// The part of a span array that is lost is told by its place in the item, and so are its ties.
+func testLostPart(f *fixture) {
+	f.put(job(1, "first"), parse(f, fox))
+	results := f.put(job(2, "parts"), parse(f, `{"sourcedb":"F","sourceid":"1","text":"The quick brown fox - TNF-alpha - suddenly jumps over a lazy dog .",`+
+		`"denotations":[{"id":"T0","begin":4,"end":9,"obj":"Quality"},`+
+		`{"id":"T1","span":[{"begin":16,"end":19},{"begin":34,"end":42},{"begin":43,"end":48}],"obj":"Event"}]}`))
+	f.wantOutcomes(results, annotation.StoredWarnings)
+	f.wantCodes(results[0], "SPAN_LOST denotations[1].span[1]", "REFERENCE_LOST denotations[1].span[0]", "REFERENCE_LOST denotations[1].span[1]")
+	f.wantExport("parts", `{"sourcedb":"F","sourceid":"1","text":"The quick brown fox – TNF‑α – jumps over the lazy dog.","denotations":[`+
+		`{"id":"T0","span":{"begin":4,"end":9},"obj":"Quality"},{"id":"T1","span":{"begin":30,"end":35},"obj":"Event"},`+
+		`{"id":"T1-1","span":{"begin":16,"end":19},"obj":"_FRAGMENT"}]}`)
+}

@@ -208,8 +208,8 @@ func (m *model) check(got *annotation.Item, text string) error {
 			if taken[id] {
 				return fmt.Errorf("attributes of relation %d are about a span that is called %s, too", i, id)
 			}
-			if real, changed := own[id]; changed {
-				id = real // it has the other one only in exports
+			if before, changed := own[id]; changed {
+				id = before // it has the other one only in exports
 			}
 		}
 		names = append(names, modelName{r.job, r.item, false, i, r.given, id, r.unnamed})

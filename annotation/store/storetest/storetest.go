@@ -56,6 +56,7 @@ func Test(t *testing.T, engine Engine) {
 		"Unknown":             testUnknown,
 		"SecondJobOnPassages": testSecondJobOnPassages,
 		"Alignment":           testAlignment,
+		"LostPart":            testLostPart,
 		"ManyLost":            testManyLost,
 		"AlignedSuccessively": testAlignedSuccessively,
 		"AlignedInAnyOrder":   testAlignedInAnyOrder,

@@ -1,6 +1,7 @@
 package write
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -133,6 +134,7 @@ func newAligned(it *annotation.Item, in *align.Document, least float64) *aligned
 	a.alignment = alignment
 	m := mapping{
 		aligned: a, lost: make(map[string]bool),
+		parts:    sync.OnceValue(it.Parts),
 		text:     sync.OnceValue(func() passages.Stretches { return passages.StretchesOf(it.Text) }),
 		document: sync.OnceValue(func() passages.Stretches { return passages.StretchesOf(in.Text()) }),
 	}
@@ -150,6 +152,7 @@ func newAligned(it *annotation.Item, in *align.Document, least float64) *aligned
 // mapping maps the annotations of one item.
 type mapping struct {
 	*aligned
+	parts          func() map[string]string // paths of the parts of span arrays
 	text, document func() passages.Stretches
 	lost           map[string]bool // ids of denotations and blocks
 	lostRelations  map[string]bool
@@ -164,7 +167,7 @@ func (m *mapping) spans(kind string, spans []annotation.Span) ([]annotation.Span
 	for i, s := range spans {
 		path := kind + "s[" + strconv.Itoa(i) + "].span"
 		if s.Unnamed && s.Obj == annotation.Fragment {
-			path = kind + "s" // it is a part of a span array, which stands elsewhere
+			path = cmp.Or(m.parts()[s.ID], path) // it is a part of a span array, which stands elsewhere
 		}
 		to, ok := m.alignment.Map(s.Begin, s.End)
 		switch {
@@ -205,7 +208,7 @@ func (m *mapping) relations(relations []annotation.Relation) ([]annotation.Relat
 		m.lostRelations[r.ID] = true
 		path := "relations[" + strconv.Itoa(i) + "]"
 		if r.Unnamed && r.Pred == annotation.LexicallyChained {
-			path = "relations"
+			path = cmp.Or(m.parts()[r.Obj], path) // it ties a part to the next
 		}
 		m.find(store.ReferenceLost, path, func() string {
 			return fmt.Sprintf("The relation %s (%s, %s, %s) is not stored, since %s is lost.",
