@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +45,15 @@ func (p *program) findingsVerb() *cobra.Command {
 				if request.JobId, err = p.jobOrNewest(ctx, c, request.GetJobId()); err != nil {
 					return err
 				}
-				return list(p, display.Findings, c.Findings(ctx, &request), limit)
+				if err := list(p, display.Findings, c.Findings(ctx, &request), limit); err != nil {
+					return err
+				}
+				job, err := c.Job(ctx, request.GetJobId())
+				if n := display.Failed(job.GetProgress()); n > 0 && p.format() == display.Table {
+					fmt.Fprintf(p.stderr, "%s failed with their batches, without findings of their own; why: tallyman batches --job %d --state failed%s\n",
+						display.Plural(n, "item"), request.GetJobId(), p.where(verb))
+				}
+				return err
 			})
 		},
 	}

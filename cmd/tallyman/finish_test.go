@@ -15,6 +15,9 @@ func TestRetriedJobIsFinished(t *testing.T) {
 	dir, items := t.TempDir(), numbered(t)
 	failing, mended := script(t, "exit 3\n"), script(t, "while read -r line; do echo '{}'; done\n")
 	must(t, exitWithErrors, "run", items, "--data", dir, "--exec", failing, "--exec-mode", "batch", "--max-attempts", "1")
+	if r := must(t, exitOK, "findings", "1", "--data", dir); !strings.Contains(r.stderr, "5 items failed with their batches") {
+		t.Errorf("findings does not say where the reason is: %s", r.stderr)
+	}
 	refused := must(t, exitOther, "run", "--job", "1", "--data", dir, "--exec", mended)
 	if want := "job 1 has ended, completed with errors; what failed"; !strings.Contains(refused.stderr, want) {
 		t.Errorf("no %q in: %s", want, refused.stderr)

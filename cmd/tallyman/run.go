@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -119,6 +120,10 @@ takes nothing in, but finishes jobs of the folder that are open, as after a retr
 	return verb
 }
 
+// runPatience is for how long an upload waits for the database of this process, such as for room on its disk: somebody is
+// told, and may take a while.
+const runPatience = time.Hour
+
 // run serves the data folder, works, and follows the job of an upload.
 func (f *follower) run(ctx context.Context, config server.Config, storeDSN string, working worker.Config, u upload) error {
 	p := f.program
@@ -130,7 +135,7 @@ func (f *follower) run(ctx context.Context, config server.Config, storeDSN strin
 	if storeDSN == "" {
 		storeDSN = folder.DSN(p.data, folder.Annotations)
 	}
-	c, err := client.New(client.Config{Conn: coordinator.conn})
+	c, err := client.New(client.Config{Conn: coordinator.conn, RetryFor: runPatience})
 	if err == nil {
 		err = f.check(ctx, c)
 	}

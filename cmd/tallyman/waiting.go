@@ -30,17 +30,14 @@ func (f *follower) explainIdle(ctx context.Context, c *client.Client, latest *at
 		case <-ticker.C:
 		}
 		job := latest.Load()
-		switch why := ""; {
-		case before == nil || moved(before, job):
+		if before == nil || moved(before, job) {
 			if said != "" {
 				fmt.Fprintf(f.progress, "job %d goes on\n", job.GetJobId())
 			}
 			said = ""
-		default:
-			if why = f.whyIdle(ctx, c, job); why != "" && why != said {
-				fmt.Fprintf(f.progress, "job %d waits: %s\n", job.GetJobId(), why)
-				said = why
-			}
+		} else if why := f.whyIdle(ctx, c, job); why != "" && why != said {
+			fmt.Fprintf(f.progress, "job %d waits: %s\n", job.GetJobId(), why)
+			said = why
 		}
 		before = job
 	}

@@ -723,7 +723,7 @@ type Progress struct {
 	BytesRead int64 `protobuf:"varint,8,opt,name=bytes_read,json=bytesRead,proto3" json:"bytes_read,omitempty"`
 	// Bytes of the upload as announced; 0 when unknown.
 	BytesTotal int64 `protobuf:"varint,9,opt,name=bytes_total,json=bytesTotal,proto3" json:"bytes_total,omitempty"`
-	// Findings that are errors.
+	// Findings that are errors. Items that failed with their batches have none: items_by_outcome counts them.
 	Errors int64 `protobuf:"varint,10,opt,name=errors,proto3" json:"errors,omitempty"`
 	// Findings that are warnings.
 	Warnings int64 `protobuf:"varint,11,opt,name=warnings,proto3" json:"warnings,omitempty"`

@@ -60,19 +60,19 @@ func shorter(job *tallymanv1.Job) []string {
 	p := job.GetProgress()
 	texts := []string{" " + phase(job) + ", " + describe(job)}
 	counts := fmt.Sprintf("%s of %s", Number(p.GetItemsEnded()), Plural(p.GetItemsTotal(), "item"))
-	var left, errors string
+	var left, wrong string
 	if p.GetEta() != nil && !client.Ended(job.GetState()) {
 		left = ", " + eta(p.GetEta().AsDuration()) + " left"
 	}
-	if p.GetErrors() > 0 {
-		errors = ", " + Plural(p.GetErrors(), "error")
+	if n := errorsOf(p); n > 0 {
+		wrong = ", " + Plural(n, "error")
 	}
 	state := ""
 	if job.GetState() != tallymanv1.JobState_JOB_STATE_RUNNING {
 		state = " " + phase(job) + ","
 	}
 	for _, text := range []string{
-		state + " " + counts + errors + left, state + " " + counts + errors, " " + counts + errors, " " + counts,
+		state + " " + counts + wrong + left, state + " " + counts + wrong, " " + counts + wrong, " " + counts,
 		" " + Number(p.GetItemsEnded()) + "/" + Number(p.GetItemsTotal()),
 	} {
 		if text != texts[len(texts)-1] {

@@ -104,7 +104,7 @@ func describe(job *tallymanv1.Job) string {
 		}
 	}
 	parts = append(parts, fmt.Sprintf("%s of %s", Number(p.GetItemsEnded()), Plural(p.GetItemsTotal(), "item")))
-	if n := p.GetErrors(); n > 0 {
+	if n := errorsOf(p); n > 0 {
 		parts = append(parts, Plural(n, "error"))
 	}
 	if n := p.GetWarnings(); n > 0 {

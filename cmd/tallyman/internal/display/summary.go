@@ -123,7 +123,11 @@ func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tall
 		fmt.Fprintf(tab, "    %s\t%s\n", spaced(BatchState(c.GetState())), Number(c.GetBatches()))
 	}
 	fmt.Fprintf(tab, "  annotations\t%s\n", Number(p.GetAnnotations()))
-	fmt.Fprintf(tab, "  findings\t%s, %s\n", Plural(p.GetErrors(), "error"), Plural(p.GetWarnings(), "warning"))
+	without := ""
+	if n := Failed(p); n > 0 {
+		without = fmt.Sprintf(", and %s that failed with their batches", Plural(n, "item"))
+	}
+	fmt.Fprintf(tab, "  findings\t%s, %s%s\n", Plural(p.GetErrors(), "error"), Plural(p.GetWarnings(), "warning"), without)
 	if err := flushTab(tab); err != nil {
 		return err
 	}
@@ -171,6 +175,20 @@ func Summary(w io.Writer, job *tallymanv1.Job, findings Groups, failures []*tall
 	}
 	return write(w, []byte(b.String()))
 }
+
+// Failed returns how many items failed with their batches. They have no findings: that would be a row for every item, about
+// one reason.
+func Failed(p *tallymanv1.Progress) int64 {
+	for _, c := range p.GetItemsByOutcome() {
+		if c.GetOutcome() == tallymanv1.Outcome_OUTCOME_FAILED {
+			return c.GetItems()
+		}
+	}
+	return 0
+}
+
+// errorsOf returns how much is wrong with a job: what was found, and each item that failed without a finding.
+func errorsOf(p *tallymanv1.Progress) int64 { return p.GetErrors() + Failed(p) }
 
 // crashed reports whether items are crashed as it is now.
 func crashed(p *tallymanv1.Progress) bool {
