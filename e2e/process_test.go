@@ -57,6 +57,7 @@ func (b *buffer) String() string {
 type command struct {
 	args  []string
 	on    *host  // default: this one
+	disk  *disk  // that it sees besides; default: none
 	dir   string // default: a new one
 	stdin io.Reader
 }
@@ -70,6 +71,9 @@ func start(t testing.TB, name string, c command) *process {
 	line := append([]string{binary(t)}, c.args...)
 	if c.on != nil {
 		line = append(c.on.entering(), line...)
+	}
+	if c.disk != nil {
+		line = append(c.disk.entering(), line...)
 	}
 	p := &process{t: t, name: name, cmd: exec.Command(line[0], line[1:]...), ended: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdin = c.dir, c.stdin
