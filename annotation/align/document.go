@@ -35,6 +35,9 @@ func New(text string) *Document {
 	return d
 }
 
+// Prepare does what the first call for a phrase would otherwise have to do first.
+func (d *Document) Prepare() { d.folded() }
+
 // Text returns the document's text.
 func (d *Document) Text() string { return d.text }
 

@@ -140,6 +140,38 @@ func testAlignedSuccessively(f *fixture) {
 	}
 }
 
+// A document's text changes when items were aligned to it: a job that composes it is tried again by hand. They stay where
+// their text is.
+func testAlignedAndComposed(f *fixture) {
+	t := f.T
+	composing := parse(t, word("The first passage.", "T1")+word("The second passage.", "T2")+word("The third passage.", "T3"))
+	f.put(job(1, "composing"), []store.Entry{composing[0], composing[2]})
+	near := parse(t, word("THE FIRST PASSAGE.", "T1")+word("The third passages", "T2")+word("THE THIRD PASSAGE.", "T3"))
+	f.wantOutcomes(f.put(job(2, "aligned"), near), annotation.Stored, annotation.StoredWarnings, annotation.Stored)
+	want := func(text string, at ...[2]int) {
+		t.Helper()
+		item := f.export("aligned")[0]
+		var got [][2]int
+		for _, d := range item.Denotations {
+			got = append(got, [2]int{d.Begin, d.End})
+		}
+		if diff := gocmp.Diff(at, got); diff != "" || item.Text != text {
+			t.Errorf("in %q, want %q (-want +got):\n%s", item.Text, text, diff)
+		}
+	}
+	want("The first passage.\nThe third passage.", [2]int{0, 18}, [2]int{19, 36}, [2]int{19, 37})
+	f.put(job(1, "composing"), composing[1:2])
+	want("The first passage.\nThe second passage.\nThe third passage.", [2]int{0, 18}, [2]int{39, 56}, [2]int{39, 57})
+	f.put(job(2, "aligned"), []store.Entry{{Number: 4, Item: parse(t, word("the SECOND passage.", "T4"))[0].Item}})
+	want("The first passage.\nThe second passage.\nThe third passage.", [2]int{0, 18}, [2]int{39, 56}, [2]int{39, 57}, [2]int{19, 38})
+	// The composing job is forgotten, and what is aligned stays.
+	f.forget(10, 1)
+	f.wantOutcomes(f.put(job(3, "others"), parse(t, word("the SECOND passage.", "T4"))), annotation.Stored)
+	want("The first passage.\nThe second passage.\nThe third passage.", [2]int{0, 18}, [2]int{39, 56}, [2]int{39, 57}, [2]int{19, 38})
+	f.forget(10, 2)
+	want("The first passage.\nThe second passage.\nThe third passage.", [2]int{0, 18}, [2]int{39, 56}, [2]int{39, 57}, [2]int{19, 38})
+}
+
 // nearTexts are texts that align with each other, some of them not well.
 var nearTexts = rapid.SampledFrom([]string{
 	"IL-2", "IL–2", "il‐2", "TNF-α", "TNF-alpha", "TNF‑ALPHA", "a b", "a  b", "A\u00a0B",

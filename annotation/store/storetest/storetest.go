@@ -60,6 +60,7 @@ func Test(t *testing.T, engine Engine) {
 		"ManyLost":            testManyLost,
 		"AlignedSuccessively": testAlignedSuccessively,
 		"AlignedInAnyOrder":   testAlignedInAnyOrder,
+		"AlignedAndComposed":  testAlignedAndComposed,
 		"OtherJobsFollow":     testOtherJobsFollow,
 		"Replace":             testReplace,
 		"OlderJob":            testOlderJob,

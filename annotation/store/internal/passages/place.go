@@ -32,7 +32,7 @@ type placed struct {
 //
 // The same goes for items whose alignment is Mapped, among the places of their phrase. One whose alignment is General lies
 // where that has it, whatever other items there are, and those behind it are looked for behind it. The document is text,
-// prepared for aligning; it may be nil if neither an anchor nor an item has another level than Exact.
+// prepared for aligning; it may be nil if neither an anchor nor an item is Mapped.
 func Place(text string, document *align.Document, anchors []Anchor, items []Item) (Placement, error) {
 	placement := Placement{Added: make([]Anchor, len(items))}
 	index := newIndex(text)
@@ -43,7 +43,7 @@ func Place(text string, document *align.Document, anchors []Anchor, items []Item
 		switch {
 		case a.Level <= align.Exact:
 			p.text, ok = index.slice(a.Begin, a.Length)
-		case document == nil:
+		case a.Level == align.Mapped && document == nil:
 			ok = false
 		case a.Level == align.Mapped:
 			p.phrase, ok = document.PhraseAt(a.Begin, a.Length)

@@ -92,7 +92,9 @@ func (a *alignments) of(e *entry, in *align.Document) *aligned {
 func (a *alignments) learn(ctx context.Context, u *unaligned) error {
 	for key, text := range u.documents {
 		if d := a.documents[key]; d == nil || d.Text() != text {
-			a.documents[key] = align.New(text)
+			d = align.New(text)
+			d.Prepare()
+			a.documents[key] = d
 		}
 	}
 	for _, e := range u.entries {

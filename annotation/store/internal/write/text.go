@@ -145,9 +145,9 @@ func (p *plan) anchorTogether(doc *document, anchors []Anchor, missing *unasked)
 // nothing, if there are such and they may not be aligned. What is not known of them is noted, and then nothing is placed.
 func (p *plan) place(doc *document, may func() bool) (bool, error) {
 	document := p.alignments.document(doc)
-	moving := slices.ContainsFunc(doc.state.Anchors, func(a passages.Anchor) bool { return a.Level > align.Exact })
-	if document == nil && moving {
+	if document == nil && slices.ContainsFunc(doc.state.Anchors, func(a passages.Anchor) bool { return a.Level == align.Mapped }) {
 		p.unaligned.add(doc)
+		return true, nil
 	}
 	list := items(doc.entries)
 	for i, e := range doc.entries {
@@ -155,21 +155,19 @@ func (p *plan) place(doc *document, may func() bool) (bool, error) {
 			list[i].Alignment = a.alignment
 		}
 	}
-	if document == nil && moving {
-		return true, nil
-	}
 	placement, err := passages.Place(doc.text, document, doc.state.Anchors, list)
 	if err != nil {
 		return false, err
 	}
-	misfits := 0
+	asked := false
 	for i, e := range doc.entries {
 		if a := placement.Added[i]; a.Length > 0 && a.Level <= align.Exact {
 			continue
 		}
-		if misfits++; misfits == 1 && !may() {
+		if !asked && !may() {
 			return false, nil
 		}
+		asked = true
 		if p.alignments.of(e, document) == nil {
 			p.unaligned.add(doc)
 			p.unaligned.entries = append(p.unaligned.entries, e)
