@@ -22,7 +22,7 @@ func (p *program) checkVerb() *cobra.Command {
 		Short:       "Validate files as a job would, without a server",
 		Annotations: lists,
 		Long: `Validate files as a job would, without a server, and list what a job would find, or how it would cut them into
-batches. What depends on documents stored before is not known here.
+batches, on all processors. What depends on documents stored before is not known here.
 ` + filesHelp + `
 It ends with 0 if every item is valid, with 2 if not.`,
 		Example: `  tallyman check collection.jsonl

@@ -20,14 +20,17 @@ type Batch struct {
 
 // packer collects the items of the open batch.
 type packer struct {
-	encoder payload.Encoder
-	batch   Batch
-	seen    map[string]struct{}
+	unpacked bool // no frames are wanted
+	encoder  payload.Encoder
+	batch    Batch
+	seen     map[string]struct{}
 }
 
 func (p *packer) add(it payload.Item, id Identity) error {
-	if err := p.encoder.Append(it); err != nil {
-		return fmt.Errorf("add item to batch: %w", err)
+	if !p.unpacked {
+		if err := p.encoder.Append(it); err != nil {
+			return fmt.Errorf("add item to batch: %w", err)
+		}
 	}
 	b := &p.batch
 	if b.Items == 0 {
@@ -55,12 +58,14 @@ func (p *packer) open() bool { return p.batch.Items > 0 }
 
 // finish returns the batch and begins the next.
 func (p *packer) finish() (Batch, error) {
-	frame, err := p.encoder.Finish()
-	if err != nil {
-		return Batch{}, fmt.Errorf("pack batch: %w", err)
-	}
 	b := p.batch
-	b.Frame = frame
+	if !p.unpacked {
+		frame, err := p.encoder.Finish()
+		if err != nil {
+			return Batch{}, fmt.Errorf("pack batch: %w", err)
+		}
+		b.Frame = frame
+	}
 	p.batch = Batch{}
 	clear(p.seen)
 	return b, nil

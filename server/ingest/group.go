@@ -103,8 +103,10 @@ func (g *grouping) end(ctx context.Context, c *cutting) error {
 
 func (g *grouping) add(p piece) error {
 	for _, r := range p.rejected {
-		if err := g.rejected.Append(r.Item); err != nil {
-			return fmt.Errorf("keep rejected item: %w", err)
+		if !g.config.Unpacked {
+			if err := g.rejected.Append(r.Item); err != nil {
+				return fmt.Errorf("keep rejected item: %w", err)
+			}
 		}
 		g.bytes += int64(len(r.Item.Data))
 		g.findings += len(r.Findings)

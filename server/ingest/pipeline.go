@@ -37,6 +37,9 @@ type Config struct {
 	Cut    CutConfig
 	// Identify looks at each item; nil takes each as valid, without document, of weight 1.
 	Identify Identify
+	// Unpacked leaves out the frames of batches and of rejected items, for a sink that wants to know only how the upload is
+	// cut.
+	Unpacked bool
 	// FlushInterval is how long a closed batch or a rejected item waits for others to be committed with it; default 100 ms.
 	FlushInterval time.Duration
 	// FlushBytes is how many raw bytes are committed at once, more or less; default 4 MiB.
@@ -112,6 +115,7 @@ func Run(ctx context.Context, src io.ReadCloser, config Config, sink Sink) (Summ
 		identify: config.Identify,
 		config:   config,
 		pieces:   make(chan piece),
+		packer:   packer{unpacked: config.Unpacked},
 	}
 	go func() {
 		defer close(c.pieces)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 
 	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/payload"
@@ -51,14 +50,16 @@ func Run(ctx context.Context, src io.ReadCloser, config Config) (Summary, error)
 	if err := options.Validate(); err != nil {
 		return Summary{}, fmt.Errorf("check %s: %w", config.File, err)
 	}
-	c := &checker{config: config, options: options, ingest: ingest.Annotations(options)}
+	c := &checker{config: config, ingest: ingest.Annotations(options), parsers: startParsers(options)}
 	reader := config.Limits
 	reader.File, reader.Objects = config.File, true
 	read, err := ingest.Run(ctx, src, ingest.Config{
 		Reader:   reader,
 		Cut:      config.Cut,
 		Identify: c.identify,
+		Unpacked: true,
 	}, c)
+	c.parsers.stop()
 	if err != nil {
 		return c.summary, fmt.Errorf("check %s: %w", config.File, err)
 	}
@@ -69,47 +70,19 @@ func Run(ctx context.Context, src io.ReadCloser, config Config) (Summary, error)
 	return c.summary, nil
 }
 
-// checker validates what goes into batches while the ingest reads it, and reports it when the ingest commits it.
+// checker has what goes into batches validated while the ingest reads on, and reports it when the ingest commits it.
 type checker struct {
 	config  Config
-	options annotation.Options
 	ingest  ingest.Identify
+	parsers *parsers
 	summary Summary // the committer's
-
-	mu    sync.Mutex
-	found []validated // in batches or about to be, not yet committed
-}
-
-// validated is an item the ingest takes, with what its worker would find.
-type validated struct {
-	item        int64
-	annotations int64 // -1 when it is rejected
-	findings    []ingest.Finding
 }
 
 func (c *checker) identify(it payload.Item) ingest.Identity {
 	id := c.ingest(it)
-	if slices.ContainsFunc(id.Findings, isError) {
-		return id
+	if !slices.ContainsFunc(id.Findings, isError) {
+		c.parsers.add(it, id)
 	}
-	item, findings := c.options.For(it.File).Parse(it.Data)
-	v := validated{item: it.Number, annotations: -1}
-	if item != nil {
-		v.annotations = int64(id.Annotations)
-	}
-	for _, f := range findings {
-		severity := ingest.SeverityWarning
-		if f.Severity == annotation.Error {
-			severity = ingest.SeverityError
-		}
-		v.findings = append(v.findings, ingest.Finding{
-			Code: string(f.Code), Severity: severity, File: it.File, Line: it.Line, Item: it.Number, Offset: it.Offset,
-			Document: id.Document, Path: f.Path, Message: f.Message,
-		})
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.found = append(c.found, v)
 	return id
 }
 
@@ -118,7 +91,7 @@ func isError(f ingest.Finding) bool { return f.Severity == ingest.SeverityError 
 // Commit implements ingest.Sink.
 func (c *checker) Commit(_ context.Context, g *ingest.Group) error {
 	var findings []ingest.Finding
-	for _, v := range c.take(g) {
+	for _, v := range c.parsers.take(g.Position.Item) {
 		if v.annotations < 0 {
 			c.summary.Rejected++
 		} else {
@@ -150,20 +123,4 @@ func (c *checker) Commit(_ context.Context, g *ingest.Group) error {
 		}
 	}
 	return nil
-}
-
-// take returns the validated items of a group. The ingest reads ahead; what it commits comes first.
-func (c *checker) take(g *ingest.Group) []validated {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	end := len(c.found)
-	for i, v := range c.found {
-		if v.item > g.Position.Item {
-			end = i
-			break
-		}
-	}
-	taken := slices.Clone(c.found[:end])
-	c.found = slices.Delete(c.found, 0, end)
-	return taken
 }

@@ -131,3 +131,55 @@ func TestGoldenBatches(t *testing.T) {
 		t.Errorf("summary %+v, want 600 items with 11,789 annotations", summary)
 	}
 }
+
+// BenchmarkRun checks a collection; with -cpu 1,2 on one processor and on two.
+func BenchmarkRun(b *testing.B) {
+	var data bytes.Buffer
+	made, err := sample.Generate(&data, sample.Config{Documents: 5000})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(data.Len()))
+	for b.Loop() {
+		summary, err := check.Run(b.Context(), io.NopCloser(bytes.NewReader(data.Bytes())), check.Config{File: "f"})
+		if err != nil || summary.Valid != made.Items {
+			b.Fatalf("got %+v, %v", summary, err)
+		}
+	}
+	b.ReportMetric(float64(made.Items)*float64(b.N)/b.Elapsed().Seconds(), "items/s")
+}
+
+// TestFindingsKeepTheirOrder has findings of many items, of rejected ones and of those that workers reject, in turns.
+func TestFindingsKeepTheirOrder(t *testing.T) {
+	var lines strings.Builder
+	const items = 1000
+	for i := range items {
+		switch i % 3 {
+		case 0:
+			lines.WriteString(`{"text":"no key"}` + "\n")
+		case 1:
+			lines.WriteString(`{"sourcedb":"PMC","sourceid":"1","text":"a","denotations":[{"span":{"begin":0,"end":9},"obj":"x"}]}` + "\n")
+		default:
+			lines.WriteString(`{"sourcedb":"PMC","sourceid":"1","text":"` + strings.Repeat("good ", i) + `"}` + "\n")
+		}
+	}
+	summary, findings := run(t, lines.String(), check.Config{Cut: ingest.CutConfig{Items: 70}})
+	if summary.Items != items || summary.Valid != items/3 {
+		t.Errorf("got %+v", summary)
+	}
+	var got []int64
+	for _, f := range findings {
+		if len(got) == 0 || got[len(got)-1] != f.Item {
+			got = append(got, f.Item)
+		}
+	}
+	var want []int64
+	for i := range int64(items) {
+		if i%3 < 2 {
+			want = append(want, i+1)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("items with findings (-want +got):\n%s", diff)
+	}
+}
