@@ -3,6 +3,7 @@ package align
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 )
 
@@ -22,6 +23,8 @@ type Document struct {
 	length int // code points
 	folded func() *folded
 	index  func() *ngrams
+
+	indexed atomic.Pointer[ngrams] // the same, once somebody has needed it
 }
 
 // New returns a document. It takes no time yet.
@@ -30,7 +33,9 @@ func New(text string) *Document {
 	d.folded = sync.OnceValue(func() *folded { return fold(text) })
 	d.index = sync.OnceValue(func() *ngrams {
 		f := d.folded()
-		return newNgrams(f.canon, 0, len(f.canon))
+		x := newNgrams(f.canon, 0, len(f.canon))
+		d.indexed.Store(x)
+		return x
 	})
 	return d
 }
@@ -137,7 +142,7 @@ func (d *Document) phrase(item *folded) (Phrase, int, bool) {
 	if from == to {
 		return p, 0, false
 	}
-	at := p.search(doc, 0)
+	at := p.search(d, 0)
 	if at < 0 {
 		return p, 0, false
 	}
@@ -150,7 +155,18 @@ func (d *Document) phrase(item *folded) (Phrase, int, bool) {
 const searches = 64
 
 // search returns where the folded document has the phrase, from a place on; -1: nowhere.
-func (p Phrase) search(doc *folded, from int) int {
+func (p Phrase) search(d *Document, from int) int {
+	doc := d.folded()
+	if x := d.indexed.Load(); x != nil {
+		if places, ok := x.find(doc.canon, p.canon); ok {
+			for _, at := range places {
+				if at >= from && p.fits(doc, at) {
+					return at
+				}
+			}
+			return -1
+		}
+	}
 	for budget := searches * len(doc.canon); budget >= 0; budget -= len(p.canon) {
 		i := strings.Index(doc.canon[from:], p.canon)
 		if i < 0 {
@@ -183,7 +199,7 @@ func (d *Document) Next(p Phrase, from int) (int, bool) {
 	doc := d.folded()
 	after, _ := doc.stretch(from, from+1)
 	for {
-		at := p.search(doc, after)
+		at := p.search(d, after)
 		if at < 0 {
 			return 0, false
 		}

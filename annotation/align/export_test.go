@@ -2,6 +2,7 @@ package align
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -95,4 +96,31 @@ func MostWork(document, item string) int {
 // MostSize is what it promises of the bytes that a document keeps.
 func MostSize(document string) int {
 	return sizeFold*len(Fold(document)) + sizePoint*utf8.RuneCountInString(document) + 1<<10
+}
+
+// CheckFind looks for a part of a text, and for one that it may not have, with and without the index.
+func CheckFind(text string, begin, length int) string {
+	canon := fold(text).canon
+	x := newNgrams(canon, 0, len(canon))
+	begin = min(begin, len(canon))
+	part := canon[begin:min(begin+length, len(canon))]
+	for _, part := range []string{part, part + "#", "#" + part, part[len(part)/2:] + part[:len(part)/2]} {
+		places, ok := x.find(canon, part)
+		if !ok {
+			continue
+		}
+		var want []int
+		for from := 0; ; {
+			i := strings.Index(canon[from:], part)
+			if i < 0 {
+				break
+			}
+			want = append(want, from+i)
+			from += i + 1
+		}
+		if !slices.Equal(places, want) {
+			return fmt.Sprintf("%q is found at %v, want %v", part, places, want)
+		}
+	}
+	return ""
 }

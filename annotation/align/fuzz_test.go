@@ -97,3 +97,15 @@ func FuzzFold(f *testing.F) {
 		}
 	})
 }
+
+// FuzzFind compares what the index finds with what searching does.
+func FuzzFind(f *testing.F) {
+	f.Add("The quick brown fox jumps over the quick brown fox.", uint16(4), uint16(15))
+	f.Add(strings.Repeat("abcabcabd", 9), uint16(3), uint16(30))
+	f.Add(prose(7, 40_000), uint16(1000), uint16(300))
+	f.Fuzz(func(t *testing.T, text string, begin, length uint16) {
+		if err := align.CheckFind(strings.ToValidUTF8(text, "?"), int(begin), int(length)); err != "" {
+			t.Errorf("%s", err)
+		}
+	})
+}

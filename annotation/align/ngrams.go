@@ -1,6 +1,10 @@
 package align
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+	"strings"
+)
 
 // rare is how often an n-gram may occur in a document to be an anchor.
 const rare = 8
@@ -44,6 +48,30 @@ func newNgrams(canon string, begin, end int) *ngrams {
 		x.heads[bucket] = uint32(len(x.places))
 	}
 	return x
+}
+
+// find returns the places, in order, where canon, all of which is indexed, has a part. It returns false if the index does
+// not tell: if nothing of the part is rare, or it is short.
+func (x *ngrams) find(canon, part string) ([]int, bool) {
+	if len(part) < x.n+x.window-1 {
+		return nil, false
+	}
+	for at, hash := range x.of(part, 0, len(part)) {
+		bucket := hash >> x.shift
+		if x.counts[bucket] > rare {
+			continue
+		}
+		// The same windows choose the same n-grams: where the part is, this one is in the index.
+		var places []int
+		for e := x.heads[bucket]; e > 0; e = x.next[e-1] {
+			if begin := int(x.places[e-1]) - at; begin >= 0 && strings.HasPrefix(canon[begin:], part) {
+				places = append(places, begin)
+			}
+		}
+		slices.Sort(places)
+		return places, true
+	}
+	return nil, false
 }
 
 // of yields the place and the hash of the chosen n-grams of text[begin:end].

@@ -55,9 +55,11 @@ func Place(text string, document *align.Document, anchors []Anchor, items []Item
 	}
 	for i, it := range items {
 		placement.Added[i] = Anchor{Item: it.Number}
-		if it.Text != "" && strings.Contains(text, it.Text) {
-			all = append(all, placed{anchor: Anchor{Item: it.Number, Length: it.Length}, text: it.Text, added: i})
-		} else if it.Alignment != nil {
+		if it.Alignment == nil {
+			if it.Text != "" && strings.Contains(text, it.Text) {
+				all = append(all, placed{anchor: Anchor{Item: it.Number, Length: it.Length}, text: it.Text, added: i})
+			}
+		} else {
 			begin, end := it.Alignment.Place()
 			p := placed{anchor: Anchor{Item: it.Number, Begin: begin, Length: end - begin, Level: it.Alignment.Level()}, added: i}
 			if p.anchor.Level == align.Mapped {
