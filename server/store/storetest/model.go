@@ -45,7 +45,8 @@ const brief = time.Microsecond
 // every step all rows are compared with the model, so that each invariant of the store's specification holds or is said
 // to be broken: at most one live lease a batch; no more running batches of a job, or of a project, than may be; attempts
 // that only grow; ends that never change; every item of a batch that was split in exactly one of its parts; nobody called
-// the culprit but after two deaths of its own, and none named or split while only one worker is known to die; counters
+// the culprit but after two deaths of its own, and none named or split while only one worker is known to die; no worker
+// drained but by the verdict that its deaths make, and what died on that one acquitted; counters
 // that are what the batches say; outcomes that are final, and one for every item of a job that ended; findings recorded
 // once; progress and revisions that never fall; jobs that end when all is settled.
 //
@@ -68,7 +69,9 @@ func Model(t *testing.T, open OpenCluster, runs int) {
 		}
 		m := newModel(context.WithoutCancel(t.Context()), rt, cluster, run)
 		if dice(rt, 3, "poison") == 0 {
-			m.poison = drawPoison(rt)
+			if m.poison = drawPoison(rt); m.poison.way == badWorker {
+				m.poison.bad = m.worker(0)
+			}
 		}
 		m.begin(rt)
 		for range 2 { // rapid's steps are 30 on average

@@ -34,7 +34,7 @@ func (m *model) endings(by *coordinator) *endings {
 
 // death says what is known of the death of the process that handled a batch.
 func (m *model) death(x *endings, b *knownBatch, crash *job.Crash) job.Death {
-	d := job.Death{Worker: b.session.worker, Splits: x.splits[b.job]}
+	d := job.Death{Worker: b.session.worker, Splits: x.splits[b.job], Drained: b.session.condemned}
 	for _, s := range m.sessions {
 		d.Others = d.Others || s.takes() && !s.broken && s.worker != d.Worker
 	}
@@ -69,17 +69,18 @@ func (m *model) end(x *endings, b *knownBatch, e job.End, news []job.Outcome, fi
 		b.add([]job.Outcome{d.Undone})
 	}
 	b.find(findings, before, b.done())
-	b.crashed = b.crashed || e.Kind.Crashed()
+	b.crashed = b.crashed || e.Kind.Crashed() && d.Crashes+d.Losses > 0
 	if e.Kind.Crashed() {
 		b.session.crashed++
 	}
 	if e.Kind == job.EndDied && e.Crash == nil || e.Kind == job.EndLost {
 		b.session.falls = append(b.session.falls, m.tick())
 	}
+	completed := b.session.completed
 	if d.State == job.BatchCompleted {
 		b.session.completed++
 	}
-	end := knownEnd{b.lease(), e.Kind, e.Message, b.session.worker, d.State, d.Why, b.beats, e.Crash}
+	end := knownEnd{b.lease(), e.Kind, e.Message, b.session.worker, d.State, d.Why, b.beats, e.Crash, m.tick(), completed}
 	b.ends = append(b.ends, end)
 	b.state, b.failures, b.crashes, b.losses, b.Suspicion = d.State, d.Failures, d.Crashes, d.Losses, d.Suspicion
 	b.session, b.request, b.expired, b.deserted, b.waiting = nil, "", false, false, false
@@ -191,6 +192,12 @@ func (m *model) accuse(b *knownBatch, item int64, e job.End) {
 func (m *model) judge(b *knownBatch, c job.Case, d job.Decision) {
 	open := b.cut.Items - b.done()
 	if open == 0 || c.State.Stopping() {
+		return
+	}
+	if c.Death.Drained {
+		if d.State != job.BatchPending || d.Suspicion != b.Suspicion || d.Crashes != b.crashes {
+			m.Fatalf("batch %d is accused by its death on a worker on which everything dies: %+v", b.id, d)
+		}
 		return
 	}
 	at := c.Death.Suspect

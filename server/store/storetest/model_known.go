@@ -89,6 +89,9 @@ type knownEnd struct {
 	decision string
 	beats    int32
 	crash    *job.Crash
+
+	at        int   // by the model's clock
+	completed int64 // batches that the session had completed before
 }
 
 // knownSession is a session as the model knows it.
@@ -97,6 +100,7 @@ type knownSession struct {
 	worker    string
 	over      bool
 	drained   bool  // is to take no more
+	condemned bool  // since everything dies on its worker
 	epoch     int64 // of its newest stream
 	broken    bool  // and the worker's side closed that one
 	beatAt    int   // when it was last heard of, by the model's clock

@@ -15,6 +15,7 @@ import (
 type poison struct {
 	every, from int64 // of the items' numbers
 	way         string
+	bad         string // the worker on which everything dies, and that is no item's fault; else empty
 }
 
 // Ways to die.
@@ -22,17 +23,18 @@ const (
 	knownItem   = "a child, and its item is known"
 	wholeBatch  = "a child, nobody knows at which item"
 	wholeWorker = "the worker with all that it has begun with"
+	badWorker   = "whatever one worker handles"
 )
 
 func drawPoison(t *rapid.T) *poison {
 	p := &poison{
-		every: pick(t, []int64{1, 2, 4, 7, 7, 13, 1000}, "every"), way: pick(t, []string{knownItem, wholeBatch, wholeWorker, wholeWorker}, "way"),
+		every: pick(t, []int64{1, 2, 4, 7, 7, 13, 1000}, "every"), way: pick(t, []string{knownItem, wholeBatch, wholeWorker, wholeWorker, badWorker, badWorker}, "way"),
 	}
 	p.from = int64(dice(t, int(p.every), "from"))
 	return p
 }
 
-func (p *poison) kills(item int64) bool { return item%p.every == p.from }
+func (p *poison) kills(item int64) bool { return p.way != badWorker && item%p.every == p.from }
 
 // poisonActions are what may happen where only items kill: no process ends with what it holds, nor is one believed to.
 func (m *model) poisonActions() []action {
@@ -52,6 +54,7 @@ func (m *model) poisonActions() []action {
 		{"touch sessions", 1, nil, m.touchAll},
 		{"pause or resume job", 1, nil, m.pauseOne},
 		{"offer to all workers again", 4, func() bool { return len(m.shunnedOnes()) > 0 }, m.unshunOne},
+		{"judge workers", 6, func() bool { return m.poison.way == badWorker }, m.judgeWorkers},
 		{"wait for a session that holds nothing", 3, func() bool { return len(m.soloOnes()) > 0 }, m.waitSolo},
 	}
 }
@@ -65,7 +68,7 @@ func (m *model) worked() []*knownBatch {
 func (m *model) startIdle(t *rapid.T) {
 	worker := m.worker(dice(t, workersAtMost, "worker"))
 	for _, s := range m.sessions {
-		if s.worker == worker && !s.dead && len(m.running(s)) > 0 {
+		if s.worker == worker && (worker == m.poison.bad || !s.dead && len(m.running(s)) > 0) {
 			return
 		}
 	}
@@ -78,6 +81,10 @@ func (m *model) handle(t *rapid.T, c *coordinator, b *knownBatch) {
 	at := b.done()
 	for at < b.cut.Items && !m.poison.kills(b.cut.FirstItem+int64(at)) {
 		at++
+	}
+	if b.session.worker == m.poison.bad {
+		m.dieOnBad(t, c, b)
+		return
 	}
 	whole := m.poison.way == wholeBatch // nothing is durable before all is
 	if n := at - b.done(); n > 0 && !whole && dice(t, 4, "partly") == 0 {
@@ -149,9 +156,15 @@ func (m *model) isolate(t *rapid.T, c *coordinator) {
 			m.Fatalf("after %d rounds jobs have not ended", round)
 		}
 		m.reapThese(c, nil, 1+round%3)
+		if m.poison.way == badWorker {
+			m.judgeWorkers(t)
+		}
 		// Workers in turns, so that one that lives is not waited for without being asked.
 		worker := m.worker(round % workersAtMost)
 		live := slices.IndexFunc(m.sessions, func(s *knownSession) bool { return s.worker == worker && s.takes() && !s.dead })
+		if live < 0 && worker == m.poison.bad && slices.ContainsFunc(m.sessions, func(s *knownSession) bool { return s.worker == worker }) {
+			continue // it was drained
+		}
 		if live < 0 {
 			live = len(m.sessions)
 			m.openThis(c, m.startThis(c, worker))

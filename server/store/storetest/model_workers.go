@@ -51,14 +51,16 @@ func (m *model) worker(n int) string { return fmt.Sprintf("worker-%d-%d", m.run,
 func (m *model) startThis(c *coordinator, worker string) *knownSession {
 	var want []store.Ended
 	x := m.endings(c)
+	condemned := false // what was said of the process before holds for the next one
 	for _, s := range m.sessions {
 		if s.worker == worker && !s.over {
+			condemned = condemned || s.condemned
 			want = append(want, m.endSession(x, s, job.End{Kind: job.EndDied, Message: store.ReplacedMessage})...)
 		}
 	}
 	id, got, err := c.RegisterSession(c.ctx, session(worker))
 	m.must(err)
-	s := &knownSession{id: id, worker: worker, beatAt: m.tick()}
+	s := &knownSession{id: id, worker: worker, beatAt: m.tick(), drained: condemned, condemned: condemned}
 	m.sessions = append(m.sessions, s)
 	m.ended(c, "ended with the earlier session", got, want)
 	return s
