@@ -3,12 +3,16 @@
 package e2e
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,14 +29,17 @@ func TestInterruptedRun(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		end  func(*halfRun) (resume []string)
+		form func(testing.TB, []byte) []byte
 	}{
-		{"Ctrl-C", (*halfRun).interrupt},
-		{"kill -9", (*halfRun).kill},
+		{"Ctrl-C", (*halfRun).interrupt, asLines},
+		{"kill -9", (*halfRun).kill, asLines},
+		{"Ctrl-C in an array", (*halfRun).interrupt, asArray},
+		{"kill -9 in an archive", (*halfRun).kill, asArchive},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			whole := small.undisturbed(t)
-			h := startHalfRun(t, whole)
+			h := startHalfRun(t, whole, c.form)
 			resume := c.end(h)
 			kept := h.job()
 			if kept.GetState() != tallymanv1.JobState_JOB_STATE_RUNNING || kept.GetProgress().GetItemsEnded() == 0 {
@@ -64,13 +71,43 @@ type halfRun struct {
 	site    *site
 }
 
+// asLines, asArray and asArchive are forms of JSON Lines.
+func asLines(_ testing.TB, content []byte) []byte { return content }
+
+func asArray(_ testing.TB, content []byte) []byte {
+	return slices.Concat([]byte("[\n"), bytes.ReplaceAll(bytes.TrimSpace(content), []byte("\n"), []byte(",\n")), []byte("\n]\n"))
+}
+
+// asArchive has a file for every 50 lines.
+func asArchive(t testing.TB, content []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for lines := range slices.Chunk(slices.Collect(bytes.Lines(content)), 50) {
+		file := slices.Concat(lines...)
+		err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("items/%d.jsonl", b.Len()), Size: int64(len(file)), Mode: 0o600})
+		if err == nil {
+			_, err = w.Write(file)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
 // startHalfRun returns once the items that have come are stored.
-func startHalfRun(t testing.TB, c collection) *halfRun {
+func startHalfRun(t testing.TB, c collection, form func(testing.TB, []byte) []byte) *halfRun {
 	t.Helper()
 	content, err := os.ReadFile(c.path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	content = form(t, content)
 	dir := t.TempDir()
 	h := &halfRun{t: t, dir: dir, data: filepath.Join(dir, "data"), path: filepath.Join(dir, "items.jsonl"), content: content}
 	// A pipe that is never filled up keeps the run in the middle for as long as need be.
@@ -86,7 +123,7 @@ func startHalfRun(t testing.TB, c collection) *halfRun {
 	if err := pipe.SetWriteDeadline(time.Now().Add(jobTimeout)); err != nil {
 		t.Fatal(err)
 	}
-	half := bytes.LastIndexByte(content[:len(content)/2], '\n') + 100 // in the middle of an item
+	half := max(bytes.LastIndexByte(content[:len(content)/2], '\n'), len(content)/3) + 100 // in the middle of an item
 	if _, err := pipe.Write(content[:half]); err != nil {
 		t.Fatal(err)
 	}
