@@ -19,7 +19,8 @@ import (
 type execution struct {
 	config  process.Config
 	stderr  bool
-	isolate bool // there is none, and the handler of annotations is in processes of its own
+	isolate bool  // there is none, and the handler of annotations is in processes of its own
+	memory  int64 // that one of these may hold
 }
 
 const (
@@ -32,6 +33,7 @@ func (e *execution) flags(flags *pflag.FlagSet) {
 	c := &e.config
 	flags.StringVar(&c.Command, execFlag, "", "command line that handles the items, run by /bin/sh")
 	flags.BoolVar(&e.isolate, isolateFlag, false, isolateHelp)
+	flags.Int64Var(&e.memory, isolateMemoryFlag, 0, "that a process of --"+isolateFlag+" may hold (default: no limit)")
 	flags.StringVar((*string)(&c.Mode), "exec-mode", string(process.Stream),
 		"stream: an item a line, a line back for each; batch: all items at once, and the exit code")
 	flags.BoolVar(&c.Ready, "exec-ready", false, "a command writes a line, {}, when it is ready for its first item")
@@ -59,6 +61,9 @@ docs/exec.md has the rest; examples/exec has commands to begin with.
 
 // check refuses flags that do not go together: those of a command without one, and a kind that is not a command's.
 func (e *execution) check(flags *pflag.FlagSet, kind string) error {
+	if flags.Changed(isolateMemoryFlag) && !e.isolate {
+		return usageError("--%s without --%s", isolateMemoryFlag, isolateFlag)
+	}
 	if !flags.Changed(execFlag) {
 		var unused []string
 		flags.Visit(func(f *pflag.Flag) {
@@ -94,7 +99,7 @@ func (e *execution) annotationHandlers(
 	ctx context.Context, dsn string, s *sourcing, slots int, logger *slog.Logger,
 ) (handlers, error) {
 	if e.isolate {
-		return isolatedHandlers(ctx, dsn, s, slots, logger)
+		return isolatedHandlers(ctx, dsn, s, slots, e.memory, logger)
 	}
 	return annotationHandlers(ctx, dsn, s)
 }
@@ -132,7 +137,7 @@ func (e *execution) again(flags *pflag.FlagSet) string {
 	flags.Visit(func(f *pflag.Flag) {
 		switch {
 		case f.Name == sourceFlag, f.Name == sourceHeaderFlag: // which may be secrets
-		case f.Name == execFlag, f.Name == isolateFlag, f.Name == minAlignmentFlag,
+		case f.Name == execFlag, f.Name == isolateFlag, f.Name == isolateMemoryFlag, f.Name == minAlignmentFlag,
 			strings.HasPrefix(f.Name, execFlag+"-"), strings.HasPrefix(f.Name, sourceFlag+"-"):
 			text.WriteString(" --" + f.Name + "=" + quoted(f.Value.String()))
 		}

@@ -122,6 +122,13 @@ func TestWorkExec(t *testing.T) {
 	}
 }
 
+// So do those of the server itself, when it has any.
+func TestServeExec(t *testing.T) {
+	t.Parallel()
+	_, dir, _ := serve(t, "--workers", "2", "--kind", "echo", "--exec", "while read -r line; do echo '{}'; done")
+	must(t, exitOK, "submit", numbered(t), "--data", dir, "--kind", "echo", "--watch")
+}
+
 func TestExecUsage(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -135,6 +142,9 @@ func TestExecUsage(t *testing.T) {
 		{[]string{"work", "--exec", "cat", "--exec-mode", "both"}, `--exec: mode "both": choose stream or batch`},
 		{[]string{"work", "--exec", "cat", "--exec-mode", "batch", "--exec-item-timeout", "1s"}, "exec-item-timeout is for mode stream"},
 		{[]string{"work", "--exec", "cat", "--exec-output", "text"}, "output is kept in mode batch only"},
+		{[]string{"serve", "--exec", "cat"}, "how many are there to be (--workers)?"},
+		{[]string{"serve", "--workers", "1", "--kind", "ner"}, `--kind "ner" needs --exec`},
+		{[]string{"work", "--isolate-max-memory-bytes", "1"}, "--isolate-max-memory-bytes without --isolate"},
 		{[]string{"run", "x.jsonl", "--kind", "ner"}, `--kind "ner" needs --exec`},
 	} {
 		r := must(t, exitUsage, append(test.args, "--data", t.TempDir())...)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ type follower struct {
 	exec       execution
 	jobs       []int64 // to be finished, in the place of files to be submitted
 	sources    sourcing
+	log        *slog.Logger // of what commands do
 }
 
 // submit makes an upload and follows its job to its end. Its error has the exit code of the job.

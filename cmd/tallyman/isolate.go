@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	isolateFlag = "isolate"
-	isolateHelp = "handle annotations in processes of their own, so that what kills one costs one item. Linux only"
+	isolateFlag       = "isolate"
+	isolateMemoryFlag = process.SettingIsolatedMemory
+	isolateHelp       = "handle annotations in processes of their own, so that what kills one costs one item. Linux only"
 
 	// isolatedName is that of the verb that such a process runs.
 	isolatedName = "handle-annotations"
@@ -83,14 +84,14 @@ func (i isolated) Handle(ctx context.Context, b *worker.Batch) error {
 
 // isolatedHandlers returns the handler of annotations, on the store that the DSN names and with these sources, whose
 // batches, as many at a time as there are slots, are handled in processes of their own.
-func isolatedHandlers(ctx context.Context, dsn string, s *sourcing, slots int, logger *slog.Logger) (handlers, error) {
+func isolatedHandlers(ctx context.Context, dsn string, s *sourcing, slots int, memory int64, logger *slog.Logger) (handlers, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return handlers{}, fmt.Errorf("isolate the handler: %w", err)
 	}
 	// The name of the store, which may have a password in it, is not for the list of processes.
 	processes, err := process.NewIsolated(process.Config{
-		Command: "exec " + quoted(self) + " " + isolatedName, Logger: logger,
+		Command: "exec " + quoted(self) + " " + isolatedName, MaxMemory: memory, Logger: logger,
 		Env: append(s.environment(slots), environmentName("store")+"="+dsn),
 	})
 	if err != nil {

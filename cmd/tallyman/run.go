@@ -100,7 +100,7 @@ takes nothing in, but finishes jobs of the folder that are open, as after a retr
 			if err != nil {
 				return err
 			}
-			f.sources.config.Logger = logger
+			f.sources.config.Logger, f.log = logger, logger
 			config := serverConfig(logger)
 			config.Reader, config.MaxRunningPerProject = reader, perProject
 			working := worker.Config{Slots: workers, MaxPayloadBytes: maxPayload, Logger: workLogger}
@@ -158,7 +158,7 @@ func (f *follower) run(ctx context.Context, config server.Config, storeDSN strin
 // handlers returns those of the jobs that are followed.
 func (f *follower) handlers(ctx context.Context, storeDSN string, working worker.Config) (handlers, error) {
 	if f.exec.chosen() {
-		return f.exec.commandHandlers(ctx, f.submission.kind, storeDSN, &f.sources, f.progress, working.Logger)
+		return f.exec.commandHandlers(ctx, f.submission.kind, storeDSN, &f.sources, f.progress, f.log)
 	}
 	return f.exec.annotationHandlers(ctx, storeDSN, &f.sources, working.Slots, working.Logger)
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -23,6 +25,8 @@ type serving struct {
 	maxPayload int64
 	forget     time.Duration
 	sources    sourcing
+	exec       execution
+	kind       string // that the command handles
 }
 
 func (s *serving) flags(flags *pflag.FlagSet) {
@@ -46,6 +50,8 @@ func (s *serving) flags(flags *pflag.FlagSet) {
 	forgetInterval(flags, &s.forget)
 	workLimits(flags, &s.maxPayload)
 	s.sources.flags(flags)
+	s.exec.flags(flags)
+	flags.StringVar(&s.kind, "kind", "", "with --exec, the kind of the jobs that these workers take (default "+execKind+")")
 }
 
 func (p *program) serveVerb() *cobra.Command {
@@ -60,6 +66,7 @@ workers notice nothing of a restart within their leases.
 Jobs that ended are deleted after a while, as --retention and --retention-with-errors say, and with them what
 ` + "`stats`, `findings` and `find`" + ` know of them; the annotations they stored stay.`,
 		Example: `  tallyman serve --workers 2
+  tallyman serve --workers 4 --kind ner --exec 'python3 ner.py'
   tallyman serve --database postgres://tallyman@db/tallyman --listen 0.0.0.0:7650 --insecure
   TALLYMAN_DATA=/srv/tallyman tallyman serve --listen 127.0.0.1:0 --log-format json`,
 		Args: cobra.NoArgs,
@@ -71,6 +78,12 @@ Jobs that ended are deleted after a while, as --retention and --retention-with-e
 			s.config.Logger, s.config.Version, s.sources.config.Logger = logger, programVersion(), logger
 			if err := s.sources.check(verb.Flags()); err != nil {
 				return err
+			}
+			if err := s.exec.check(verb.Flags(), s.kind); err != nil {
+				return err
+			}
+			if (s.exec.chosen() || s.exec.isolate) && s.workers == 0 {
+				return usageError("--%s and --%s are for the workers of this process: how many are there to be (--workers)?", execFlag, isolateFlag)
 			}
 			return p.serve(verb.Context(), logger, s)
 		},
@@ -109,12 +122,20 @@ func (p *program) serve(ctx context.Context, logger *slog.Logger, s serving) err
 	return errors.Join(p.serveUntil(ctx, logger, c, s), c.close())
 }
 
+// handlers returns those of the workers of this process.
+func (s *serving) handlers(ctx context.Context, stderr io.Writer) (handlers, error) {
+	if s.exec.chosen() {
+		return s.exec.commandHandlers(ctx, cmp.Or(s.kind, execKind), s.store, &s.sources, stderr, s.config.Logger)
+	}
+	return s.exec.annotationHandlers(ctx, s.store, &s.sources, s.workers, s.config.Logger)
+}
+
 // serveUntil works, if it is to, until ctx ends or something breaks.
 func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordinator, s serving) error {
 	var work *workforce
 	var idle chan struct{} // never closed
 	if s.workers > 0 {
-		h, err := annotationHandlers(ctx, s.store, &s.sources)
+		h, err := s.handlers(ctx, p.stderr)
 		if err != nil {
 			return err
 		}

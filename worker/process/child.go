@@ -14,11 +14,12 @@ import (
 // child is a process that runs the command, with the group of those that it starts. Unless said otherwise it is for one
 // goroutine at a time.
 type child struct {
-	parent  *parent
-	cmd     *exec.Cmd
-	ownPeak int64 // memory of this process when it started the child
-	key     string
-	ready   bool // it has said so, or has answered
+	parent   *parent
+	cmd      *exec.Cmd
+	ownPeak  int64 // memory of this process when it started the child
+	key      string
+	ready    bool // it has said so, or has answered
+	answered bool // something
 
 	stdin    *os.File // the ends of the pipes that are this process's
 	stdout   *os.File
@@ -282,6 +283,13 @@ func (c *child) exchange(ctx context.Context, item []byte, limit time.Duration) 
 		defer timer.Stop()
 		expired = timer.C
 	}
+	// One that does not flush what it writes looks like one that hangs, for minutes.
+	var silent <-chan time.Time
+	if !c.answered && !c.parent.told.Load() {
+		ticker := time.NewTicker(c.parent.patience)
+		defer ticker.Stop()
+		silent = ticker.C
+	}
 	late := errSlow
 	c.tail.mark()
 	c.writes <- item
@@ -306,12 +314,19 @@ func (c *child) exchange(ctx context.Context, item []byte, limit time.Duration) 
 			if answer, lines = l.text, nil; l.more {
 				return nil, c.sent(written, sent), errMore
 			}
+		case <-silent:
+			if left, known := unread(c.stdin); written == nil && (!known || left == 0) && c.parent.told.CompareAndSwap(false, true) {
+				c.parent.config.Logger.Warn("a command has read its first item and not answered for a while; does it flush what it "+
+					"writes, as python3 -u, flush=True, jq --unbuffered and stdbuf -oL do?", "pid", c.cmd.Process.Pid,
+					"waited", c.parent.patience)
+			}
 		case <-expired:
 			return nil, c.sent(written, sent), late
 		case <-ctx.Done():
 			return nil, c.sent(written, sent), context.Cause(ctx)
 		}
 	}
+	c.answered = true
 	return answer, sent, nil
 }
 

@@ -41,6 +41,8 @@ const (
 	SettingMaxMemory    = "exec-max-memory-bytes"
 	SettingMaxAnswer    = "exec-max-answer-bytes"
 	SettingMaxOutput    = "exec-max-output-bytes"
+	// SettingIsolatedMemory is the same for processes in which a handler is isolated.
+	SettingIsolatedMemory = "isolate-max-memory-bytes"
 )
 
 // The defaults of limits.
@@ -88,6 +90,8 @@ type Config struct {
 	// It must be safe for concurrent use.
 	Stderr io.Writer
 	Logger *slog.Logger // default: none
+
+	memorySetting string // the name of MaxMemory
 }
 
 // Validate reports the first field that cannot be used.
@@ -136,6 +140,7 @@ func (c Config) withDefaults() Config {
 	if c.Mode == Batch {
 		c.BatchTimeout = cmp.Or(c.BatchTimeout, DefaultBatchTimeout)
 	}
+	c.memorySetting = cmp.Or(c.memorySetting, SettingMaxMemory)
 	c.MaxAnswer = cmp.Or(c.MaxAnswer, DefaultMaxAnswer)
 	c.MaxOutput = cmp.Or(c.MaxOutput, worker.MaxValue)
 	if c.Logger == nil {

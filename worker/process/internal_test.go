@@ -4,18 +4,23 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tallyman-dev/tallyman/payload"
 	"github.com/tallyman-dev/tallyman/worker"
 )
 
@@ -184,7 +189,7 @@ func TestUnasked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &child{stdout: r, lines: make(chan line)}
+		c := &child{parent: newParent(Config{}), stdout: r, lines: make(chan line)}
 		go func() { c.lines <- line{text: []byte("done\n")} }()
 		synctest.Wait()
 		text, sent, err := c.exchange(t.Context(), []byte("1\n"), 0)
@@ -195,4 +200,48 @@ func TestUnasked(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Somebody whose command does not flush what it writes is told so long before the item's time is over, and nothing ends.
+func TestSilenceIsTold(t *testing.T) {
+	log := &records{said: make(chan string, 10)}
+	gate := filepath.Join(t.TempDir(), "gate")
+	h, err := New(Config{
+		Command: "while read -r line; do until [ -e '" + gate + "' ]; do sleep 0.05; done; echo '{}'; done", Logger: slog.New(log),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.parent.patience = 10 * time.Millisecond
+	go func() {
+		if said := <-log.said; !strings.Contains(said, "python3 -u") {
+			t.Errorf("the log says %q", said)
+		}
+		if err := os.WriteFile(gate, nil, 0o600); err != nil {
+			t.Error(err)
+		}
+	}()
+	b := worker.Batch{Items: []payload.Item{{Number: 1, Data: []byte("1")}, {Number: 2, Data: []byte("2")}}}
+	if results, err := worker.Try(t.Context(), h, b); err != nil || len(results) != 2 {
+		t.Errorf("%d results, %v", len(results), err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := len(log.said); n > 0 {
+		t.Errorf("it was told %d times more", n)
+	}
+}
+
+// records hands on what is logged.
+type records struct {
+	slog.Handler
+	said chan string
+}
+
+func (*records) Enabled(context.Context, slog.Level) bool { return true }
+
+func (r *records) Handle(_ context.Context, record slog.Record) error {
+	r.said <- record.Message
+	return nil
 }

@@ -31,6 +31,7 @@ func NewIsolated(config Config) (*Isolated, error) {
 		return nil, errors.New("handlers can be isolated on Linux only")
 	}
 	config.Mode, config.MaxAnswer, config.Ready, config.Envelope, config.Output = Stream, maxNotice, false, false, Discard
+	config.memorySetting = SettingIsolatedMemory
 	h, err := New(config)
 	if err != nil {
 		return nil, err

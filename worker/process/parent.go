@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,9 +27,16 @@ type parent struct {
 	closed chan struct{} // by close
 	loops  sync.WaitGroup
 
+	patience time.Duration // with a process's first answer, before somebody is told
+	told     atomic.Bool   // somebody was
+
 	mu       sync.Mutex
 	children map[*child]struct{} // that live
 }
+
+// firstPatience is the time without an answer to a process's first item after which the log says what may be wrong.
+const firstPatience = 10 * time.Second
+
 
 // start is a process to be started.
 type start struct {
@@ -37,7 +45,7 @@ type start struct {
 }
 
 func newParent(config Config) *parent {
-	return &parent{config: config, closed: make(chan struct{}), children: map[*child]struct{}{}}
+	return &parent{config: config, patience: firstPatience, closed: make(chan struct{}), children: map[*child]struct{}{}}
 }
 
 // close ends what watches over the children. All of them must have ended.
@@ -188,8 +196,8 @@ func (p *parent) weigh() error {
 	}
 	for _, c := range children {
 		if n := held[c.cmd.Process.Pid]; c.weighed(n) > p.config.MaxMemory {
-			c.kill(&limitError{SettingMaxMemory, fmt.Sprintf("held %d MiB of memory, and the limit %s is %d MiB",
-				n>>20, SettingMaxMemory, p.config.MaxMemory>>20)})
+			c.kill(&limitError{p.config.memorySetting, fmt.Sprintf("held %d MiB of memory, and the limit %s is %d MiB",
+				n>>20, p.config.memorySetting, p.config.MaxMemory>>20)})
 		}
 	}
 	return nil
