@@ -80,6 +80,14 @@ func cluster(tb testing.TB, coordinators int) storetest.Cluster {
 	for range coordinators {
 		c.Handles = append(c.Handles, openAt(tb, dsn, 4))
 	}
+	handles := c.Handles
+	c.Reopen = func(i int) (store.Store, error) {
+		if err := handles[i].Close(); err != nil {
+			return nil, err
+		}
+		handles[i] = openAt(tb, dsn, 4)
+		return handles[i], nil
+	}
 	return c
 }
 

@@ -18,6 +18,8 @@ type Cluster struct {
 	// Handles are stores, one for each coordinator. On an engine that many processes share each has connections of its
 	// own. On one that a single process owns they are the same store: its coordinators are this process's memories only.
 	Handles []store.Store
+	// Reopen closes a handle whose coordinator has died and has another one in its place; nil on an engine where all are one.
+	Reopen func(i int) (store.Store, error)
 	// Postpone has a returned batch available in d from now. How long a failed batch waits is random and takes seconds;
 	// a sequence sets it by itself, so that it is a function of its seed.
 	Postpone func(ctx context.Context, batchID int64, d time.Duration) error

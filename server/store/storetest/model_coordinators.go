@@ -43,6 +43,11 @@ func (m *model) coordinatorActions() []action {
 func (m *model) die(t *rapid.T) {
 	c := pick(t, m.coordinators, "coordinator")
 	c.forget()
+	if m.cluster.Reopen != nil {
+		handle, err := m.cluster.Reopen(slices.Index(m.coordinators, c))
+		m.must(err)
+		c.Store, c.choosy = handle, false
+	}
 	m.late = slices.DeleteFunc(m.late, func(l call) bool { return l.by == c })
 	m.streams = slices.DeleteFunc(m.streams, func(s *uploadStream) bool { return s.by == c })
 }
