@@ -37,7 +37,6 @@ type parent struct {
 // firstPatience is the time without an answer to a process's first item after which the log says what may be wrong.
 const firstPatience = 10 * time.Second
 
-
 // start is a process to be started.
 type start struct {
 	cmd  *exec.Cmd
