@@ -3,6 +3,7 @@ package ingest
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"io"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ func FuzzReader(f *testing.F) {
 		zipOf(f, member{name: "a", data: "{}"}, member{name: "b.gz", data: gzipOf(f, "{}")}),
 		gzipOf(f, tarOf(f, member{name: "../a", data: "{}"}, member{name: "l", tar: ofType(tar.TypeSymlink)})),
 		tarOf(f, member{name: "z", data: zipOf(f, member{name: "t", data: tarOf(f, member{name: "a", data: "{}"})})}), "[{\"a\":[1,\"]}\"]},\n oops,{\"b\":[}]\n]",
-		"[\n {\"a\":1},\n {\"b\":\"\n {\"c\":[{}]}\n]\n{}", "{\n\"a\":1\n}\n,\n{\n}\nx", "{}{\"a\":{}}", "[[[\"", "(\xb5\x2f\xfd", "\x1f\x8b\x08"} {
+		"[\n {\"a\":1},\n {\"b\":\"\n {\"c\":[{}]}\n]\n{}", "{\n\"a\":1\n}\n,\n{\n}\nx", "{}{\"a\":{}}", "[[[\"", "[\n {\"a\": [1, {\"b\": \"]\\\"\"}]},\n -1.5e3, null, \"x,\\n\", [[], {}]]", "(\xb5\x2f\xfd", "\x1f\x8b\x08"} {
 		f.Add([]byte(s), uint8(3))
 		f.Add([]byte(s), uint8(200))
 	}
@@ -39,6 +40,9 @@ func FuzzReader(f *testing.F) {
 		_, _ = r.Next()
 		if !r.walker.compressed && !r.walker.archived {
 			checkValues(t, data, got, limit)
+			if r.encoding() == Itemized && err == nil {
+				checkArray(t, data, got)
+			}
 		}
 		if r.encoding() != Plain || err != nil {
 			return
@@ -84,6 +88,24 @@ func checkValues(t *testing.T, data []byte, items []payload.Item, limit int64) {
 		want := data[it.Offset:][:min(it.Length, limit)]
 		if got := it.Data; !bytes.Equal(want, got) && !bytes.Equal(bytes.ReplaceAll(bytes.ReplaceAll(want, newline, space), []byte("\r"), space), got) {
 			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// checkArray expects of a well-formed array what a JSON decoder finds in it.
+func checkArray(t *testing.T, data []byte, items []payload.Item) {
+	t.Helper()
+	var want []json.RawMessage
+	if json.Unmarshal(data, &want) != nil || bytes.HasPrefix(bytes.TrimSpace(data), []byte("null")) {
+		return
+	}
+	if len(items) != len(want) {
+		t.Fatalf("%d elements of %q, want %d", len(items), data, len(want))
+	}
+	for i, it := range items {
+		element := bytes.ReplaceAll(bytes.ReplaceAll(want[i], newline, []byte(" ")), []byte("\r"), []byte(" "))
+		if it.Length != int64(len(element)) || !bytes.HasPrefix(element, bytes.ReplaceAll(bytes.ReplaceAll(it.Data, newline, []byte(" ")), []byte("\r"), []byte(" "))) {
+			t.Fatalf("element %d is %q, want %q", i+1, it.Data, element)
 		}
 	}
 }
