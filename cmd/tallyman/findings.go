@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
@@ -45,7 +46,11 @@ func (p *program) findingsVerb() *cobra.Command {
 				if request.JobId, err = p.jobOrNewest(ctx, c, request.GetJobId()); err != nil {
 					return err
 				}
-				if err := list(p, display.Findings, c.Findings(ctx, &request), limit); err != nil {
+				err := list(p, display.Findings, c.Findings(ctx, &request), limit)
+				if client.ReasonOf(err) == tallymanv1.ErrorReason_ERROR_REASON_JOB_NOT_FOUND && request.GetBatchId() == 0 {
+					return fmt.Errorf("%w; the findings of batch %[2]d: tallyman findings --batch %[2]d%[3]s", err, request.GetJobId(), p.where(verb))
+				}
+				if err != nil {
 					return err
 				}
 				job, err := c.Job(ctx, request.GetJobId())

@@ -16,7 +16,8 @@ func TestNumbersOfJobsAndBatches(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	must(t, exitWithErrors, "run", path, "--data", data)
 	for want, args := range map[string][]string{
-		"there is no batch 999; the batches of job 999: tallyman batches --job 999 --data " + data: {"batches", "999", "--data", data},
+		"there is no batch 999; the batches of job 999: tallyman batches --job 999 --data " + data:     {"batches", "999", "--data", data},
+		"there is no job 999; the findings of batch 999: tallyman findings --batch 999 --data " + data: {"findings", "999", "--data", data},
 		"name one": {"batches", "1", "--batch", "2", "--data", data},
 		"is that of a batch, which has a job already": {"batches", "1", "--job", "1", "--data", data},
 	} {
