@@ -43,7 +43,7 @@ const (
 // JobService is for those who submit and follow uploads. Every call may be repeated. Statuses carry a
 // google.rpc.ErrorInfo with a reason of ErrorReason.
 type JobServiceClient interface {
-	// SubmitUpload sends one file, compressed or not. Up go one header, then chunks, then finish; a stream that ends
+	// SubmitUpload sends one file, of any form in docs/formats.md; its content decides how it is read. Up go one header, then chunks, then finish; a stream that ends
 	// without finish is an interrupted upload, which may be resumed by a new stream with the same upload_id. Down come
 	// the answer to the header, at once, and further ones as more is committed; the last has finished set and follows
 	// the commit of the whole. Batches can be claimed while the rest is still being sent. A newer stream for the upload
@@ -294,7 +294,7 @@ func (c *jobServiceClient) ListFindings(ctx context.Context, in *ListFindingsReq
 // JobService is for those who submit and follow uploads. Every call may be repeated. Statuses carry a
 // google.rpc.ErrorInfo with a reason of ErrorReason.
 type JobServiceServer interface {
-	// SubmitUpload sends one file, compressed or not. Up go one header, then chunks, then finish; a stream that ends
+	// SubmitUpload sends one file, of any form in docs/formats.md; its content decides how it is read. Up go one header, then chunks, then finish; a stream that ends
 	// without finish is an interrupted upload, which may be resumed by a new stream with the same upload_id. Down come
 	// the answer to the header, at once, and further ones as more is committed; the last has finished set and follows
 	// the commit of the whole. Batches can be claimed while the rest is still being sent. A newer stream for the upload
