@@ -180,7 +180,6 @@ func TestUsage(t *testing.T) {
 		{"cancel", "1", "--data", nothing},
 		{"run"},
 		{"run", "-", "--data", nothing},
-		{"run", "a", "b", "--resume", "x"},
 		{"run", "a", "--server", "127.0.0.1:1"},
 		{"work", "--server", "127.0.0.1:1"},
 		{"work", "--kind", "ner"},
