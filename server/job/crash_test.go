@@ -230,3 +230,35 @@ func TestIsolation(t *testing.T) {
 		}
 	})
 }
+
+// Parts begin with the crashes of the batch that was split, but for those that nothing accuses.
+func TestPartCrashes(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		batch Batch
+		death Death
+		want  []int32
+	}{
+		{"around a suspect", Batch{ItemCount: 9, DoneItems: 2, Crashes: 3}, Death{Worker: "a", Suspect: 5}, []int32{0, 0, 4, 0}},
+		{"halves", Batch{ItemCount: 9, DoneItems: 2, Crashes: 3, Suspicion: Suspicion{LoneDeaths: 1, DiedOn: "a"}}, Death{Worker: "a"},
+			[]int32{0, 4, 4}},
+	} {
+		d := Decide(&c.batch, Case{End: EndDied, Death: c.death, State: Running})
+		var got []int32
+		for _, p := range d.Parts {
+			got = append(got, d.PartCrashes(p))
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
+
+func TestDeathOnADrainedWorkerAccusesNobody(t *testing.T) {
+	b := Batch{ItemCount: 1, Crashes: 1, Suspicion: Suspicion{Suspect: 1, DiedOn: "a"}}
+	got := Decide(&b, Case{End: EndDied, Death: Death{Worker: "b", Suspect: 1, Drained: true}, State: Running})
+	want := Decision{State: BatchPending, Crashes: 1, Suspicion: b.Suspicion}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Decision{}, "Why")); diff != "" || got.Why == "" {
+		t.Errorf("decision, because %q (-want +got):\n%s", got.Why, diff)
+	}
+}

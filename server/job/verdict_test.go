@@ -136,3 +136,25 @@ func TestJudgeOfFleets(t *testing.T) {
 		}
 	}
 }
+
+// What a batch that is acquitted had cost the numbers is taken back once, of the batch that ingest cut.
+func TestAcquit(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name            string
+		batch           Batch
+		ever, acquitted int64
+	}{
+		{"open", Batch{Crashes: 2, State: BatchPending}, -1, 0},
+		{"ended", Batch{Crashes: 1, State: BatchCompleted}, -1, 1},
+		{"lost besides", Batch{Crashes: 1, Losses: 1, State: BatchCompleted}, 0, 1},
+		{"never died", Batch{State: BatchCompleted}, 0, 0},
+		{"a part", Batch{RootID: 1, Crashes: 2, State: BatchCompleted}, 0, 0},
+	} {
+		var d Delta
+		d.Acquit(&c.batch)
+		if d.CrashedEver != c.ever || d.Acquitted != c.acquitted {
+			t.Errorf("%s: %d crashed ever and %d acquitted, want %d and %d", c.name, d.CrashedEver, d.Acquitted, c.ever, c.acquitted)
+		}
+	}
+}

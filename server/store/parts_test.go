@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -26,5 +27,37 @@ func TestCulpritLastWords(t *testing.T) {
 		if diff := cmp.Diff(twice+want, store.Culprit(&payload.Item{Number: 1}, 1, 1, end).Message); diff != "" {
 			t.Errorf("after %q (-want +got):\n%s", stderr, diff)
 		}
+	}
+}
+
+// Another worker is one that serves the kind, and was heard of lately.
+func TestOthers(t *testing.T) {
+	kinds := []string{"ner", "annotations"}
+	for name, c := range map[string]struct {
+		workers []store.Colleague
+		want    bool
+	}{
+		"nobody":              {nil, false},
+		"itself":              {[]store.Colleague{{ID: "a", Kinds: kinds}}, false},
+		"another one":         {[]store.Colleague{{ID: "a", Kinds: kinds}, {ID: "b", Kinds: kinds}}, true},
+		"one of another kind": {[]store.Colleague{{ID: "b", Kinds: kinds[1:]}}, false},
+		"one that is silent":  {[]store.Colleague{{ID: "b", Kinds: kinds, Silent: 31 * time.Second}}, false},
+		"one heard just now":  {[]store.Colleague{{ID: "b", Kinds: kinds, Silent: 30 * time.Second}}, true},
+	} {
+		if got := store.Others(c.workers, "a", "ner"); got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}
+
+// A solo batch goes to a session that holds nothing, which is given nothing else.
+func TestMatchSolo(t *testing.T) {
+	solo, other := store.Choosy{Solo: true}, store.Choosy{}
+	claimants := []store.Claimant{{Session: 1, Held: 1, Room: 5}, {Session: 2, Room: 5}}
+	if diff := cmp.Diff([]int{1, 0, -1}, store.Match([]store.Choosy{solo, other, solo}, claimants)); diff != "" {
+		t.Errorf("given to (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]int{-1}, store.Match([]store.Choosy{other}, []store.Claimant{{Session: 2, Held: 1, Room: claimants[1].Room}})); diff != "" {
+		t.Errorf("given to the one that has the solo batch (-want +got):\n%s", diff)
 	}
 }
