@@ -53,11 +53,11 @@ func TestOthers(t *testing.T) {
 // A solo batch goes to a session that holds nothing, which is given nothing else.
 func TestMatchSolo(t *testing.T) {
 	solo, other := store.Choosy{Solo: true}, store.Choosy{}
-	claimants := []store.Claimant{{Session: 1, Held: 1, Room: 5}, {Session: 2, Room: 5}}
+	claimants := []store.Claimant{{Session: 1, Worker: "a", Held: 1, Room: 5}, {Session: 2, Worker: "b", Room: 5}}
 	if diff := cmp.Diff([]int{1, 0, -1}, store.Match([]store.Choosy{solo, other, solo}, claimants)); diff != "" {
 		t.Errorf("given to (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]int{-1}, store.Match([]store.Choosy{other}, []store.Claimant{{Session: 2, Held: 1, Room: claimants[1].Room}})); diff != "" {
+	if diff := cmp.Diff([]int{-1}, store.Match([]store.Choosy{other}, claimants[1:])); diff != "" {
 		t.Errorf("given to the one that has the solo batch (-want +got):\n%s", diff)
 	}
 }
