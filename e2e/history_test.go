@@ -23,10 +23,10 @@ import (
 
 // history is a site with a past, the same on both engines, for documents to show. Job 7 was cut into batches 117 to 126 of
 // two documents each, PMC:4402180 and so on. Three have completed and three failed, 125 is running and 126 is waiting. The
-// second document of 123 and of 124 killed the process that handled it, twice. The first document of 124 was durable by
-// then, so that 124 crashed as it was; 123 was split into 127, which completed, and 128 with the culprit. Job 8 has batch
-// 129, which waits after its worker died. Job 9 was cancelled with batch 130, and ended 8 days ago. Attempts that fail are
-// final in job 7 and repeated in the others.
+// second document of 123 and of 124 killed the process that handled it, twice. 123 was split into 127, which completed, and
+// 128 with the culprit. The first document of 124 was durable by then, so that it was split into 129, which had nothing left
+// to do, and 130 with the culprit. Job 8 has batch 131, which waits after its worker died. Job 9 was cancelled with batch
+// 132, and ended 8 days ago. Attempts that fail are final in job 7 and repeated in the others.
 //
 //	batch   status               took   ended before
 //	117     completed            10 s   10 min
@@ -36,11 +36,13 @@ import (
 //	121     failed               6 s    3 h
 //	122     failed               7 s    4 min
 //	123     crashed (split)      30 s   20 min
-//	124     crashed              40 s   2 days
+//	124     crashed (split)      40 s   2 days
 //	125     running since 15 min
 //	127     completed            15 s   15 min
 //	128     crashed              25 s   19 min
-//	130     failed (cancelled)          30 min
+//	129     completed            40 s   2 days
+//	130     crashed              40 s   2 days
+//	132     failed (cancelled)          30 min
 type history struct {
 	*site
 	query func(t testing.TB, query string) [][]string // rows as text, a statement of several queries gives the last's
@@ -49,7 +51,8 @@ type history struct {
 // past is what a batch gets in its row: how many seconds ago it ended, and how many seconds it took.
 var past = map[int64]struct{ ended, took int }{
 	117: {600, 10}, 118: {540, 20}, 119: {7200, 60}, 120: {300, 5}, 121: {10800, 6}, 122: {240, 7}, 123: {1200, 30},
-	124: {2 * 24 * 3600, 40}, 125: {0, 900}, 127: {900, 15}, 128: {1140, 25}, 130: {1800, 0},
+	124: {2 * 24 * 3600, 40}, 125: {0, 900}, 127: {900, 15}, 128: {1140, 25}, 129: {2 * 24 * 3600, 40},
+	130: {2 * 24 * 3600, 40}, 132: {1800, 0},
 }
 
 // postgresHistory and sqliteHistory start a coordinator without workers and make its past.
@@ -80,7 +83,7 @@ func postgresHistory(t testing.TB) *history {
 	h.query(t, `UPDATE jobs SET ended_at = now() - interval '8 days' WHERE id = 9`)
 	for id, p := range past {
 		h.query(t, fmt.Sprintf(`UPDATE batches SET settled_at = CASE WHEN state > 1 THEN now() - interval '%[2]d s' END,
-			claimed_at = CASE WHEN attempt > 0 THEN now() - interval '%[3]d s' END WHERE id = %[1]d;
+			claimed_at = CASE WHEN claimed_at IS NOT NULL THEN now() - interval '%[3]d s' END WHERE id = %[1]d;
 			UPDATE attempts SET ended_at = now() - interval '%[2]d s', claimed_at = now() - interval '%[3]d s' WHERE batch_id = %[1]d`,
 			id, p.ended, p.ended+p.took))
 	}
@@ -133,7 +136,7 @@ func sqliteHistory(t testing.TB) *history {
 	h.query(t, `UPDATE jobs SET ended_at = (unixepoch() - 8 * 24 * 3600) * 1000000 WHERE id = 9`)
 	for id, p := range past {
 		h.query(t, fmt.Sprintf(`UPDATE batches SET settled_at = CASE WHEN state > 1 THEN (unixepoch() - %[2]d) * 1000000 END,
-			claimed_at = CASE WHEN attempt > 0 THEN (unixepoch() - %[3]d) * 1000000 END WHERE id = %[1]d`, id, p.ended, p.ended+p.took))
+			claimed_at = CASE WHEN claimed_at IS NOT NULL THEN (unixepoch() - %[3]d) * 1000000 END WHERE id = %[1]d`, id, p.ended, p.ended+p.took))
 		h.query(t, fmt.Sprintf(`UPDATE attempts SET ended_at = (unixepoch() - %[2]d) * 1000000,
 			claimed_at = (unixepoch() - %[3]d) * 1000000 WHERE batch_id = %[1]d`, id, p.ended, p.ended+p.took))
 	}
@@ -185,7 +188,7 @@ func (h *history) begin() {
 
 	submit(8, first, client.Upload{Priority: 1})
 	hand.register("tagger-3")
-	hand.claim(129)
+	hand.claim(131)
 	hand.register("tagger-3") // anew: its first life is dead, and so is the attempt
 
 	submit(9, first, client.Upload{})

@@ -66,9 +66,9 @@ func (m *migration) document(t testing.TB) *markdown {
 	const (
 		death    = "the command died: the process was killed by SIGSEGV"
 		culprit  = `[{"sourcedb":"PMC","sourceid":"4402193"}]|` + death
-		culprits = `[{"sourcedb":"PMC","sourceid":"4402194"},{"sourcedb":"PMC","sourceid":"4402195"}]|` + death
+		another  = `[{"sourcedb":"PMC","sourceid":"4402195"}]|` + death
 	)
-	documents := []string{"124|PMC|4402194", "124|PMC|4402195", "128|PMC|4402193"}
+	documents := []string{"128|PMC|4402193", "130|PMC|4402195"}
 	m.doc.examples = map[string]example{
 		"sh call":       m.doc.setup,
 		"yaml database": m.database,
@@ -80,28 +80,28 @@ func (m *migration) document(t testing.TB) *markdown {
 		"sql crashed-of-a-day-sqlite": m.sql(onSQLite, "7|128|"+culprit+"|…"),
 		"sql documents":               m.sql(onPostgres, documents...),
 		"sql documents-sqlite":        m.sql(onSQLite, documents...),
-		"sql first-document":          m.sql(everywhere, "124|4402194", "128|4402193"),
-		"sql culprits":                m.sql(everywhere, "128|14|PMC:4402193", "124|16|PMC:4402195"),
-		"sql average":                 m.sql(onPostgres, "26.25000…"),
-		"sql average-sqlite":          m.sql(onSQLite, "26.25"),
+		"sql first-document":          m.sql(everywhere, "128|4402193", "130|4402195"),
+		"sql culprits":                m.sql(everywhere, "128|14|PMC:4402193", "130|16|PMC:4402195"),
+		"sql average":                 m.sql(onPostgres, "29.00000…"),
+		"sql average-sqlite":          m.sql(onSQLite, "29…"),
 		"sql last-hour":               m.sql(onPostgres, "completed|3|42.9", "failed|3|42.9", "crashed|1|14.3"),
 		"sql last-hour-sqlite":        m.sql(onSQLite, "completed|3|42.9", "failed|3|42.9", "crashed|1|14.3"),
 		"sql failures": m.sql(everywhere, "tagger: connection refused|2", death+"|2",
 			"cancelled: wrong file|1", "tagger: no model for human|1"),
 		"sql stale":        m.sql(onPostgres, "125|…"),
 		"sql stale-sqlite": m.sql(onSQLite, "125|…"),
-		"sql waiting":      m.sql(everywhere, "8|129|the worker was started again"),
-		"sql job":          m.sql(everywhere, "completed|4", "crashed|2", "failed|3", "pending|1", "running|1"),
-		"sql by-status":    m.sql(everywhere, "117|completed|2", "118|completed|2", "119|completed|2", "125|running|2", "127|completed|1"),
-		"sql crashed":      m.sql(everywhere, "128|"+culprit+"|…|…", "124|"+culprits+"|…|…"),
+		"sql waiting":      m.sql(everywhere, "8|131|the worker was started again"),
+		"sql job":          m.sql(everywhere, "completed|5", "crashed|2", "failed|3", "pending|1", "running|1"),
+		"sql by-status":    m.sql(everywhere, "117|completed|2", "118|completed|2", "119|completed|2", "125|running|2", "127|completed|1", "129|completed|1"),
+		"sql crashed":      m.sql(everywhere, "128|"+culprit+"|…|…", "130|"+another+"|…|…"),
 		"sql find":         m.sql(everywhere, "7|124|crashed"),
 		"sql slowest": func(t testing.TB, b block) {
 			t.Helper()
-			m.sql(onPostgres, "119|00:01:00", "118|00:00:20")(t, b)
-			m.sql(onSQLite, "119|60", "118|20")(t, b)
+			m.sql(onPostgres, "119|00:01:00", "129|00:00:40")(t, b)
+			m.sql(onSQLite, "119|60", "129|40")(t, b)
 		},
 
-		"sql retried": m.soon(m.rows, "124|pending|"+death, "128|pending|"+death),
+		"sql retried": m.soon(m.rows, "128|pending|"+death, "130|pending|"),
 		"sql deleted": m.sql(everywhere, "0"),
 
 		"sh submit":                 m.submit,
@@ -198,7 +198,7 @@ func (m *migration) reader(t testing.TB, b block) {
 	defer m.h.query(t, "ROLLBACK")
 	got := m.h.query(t, `SELECT count(*), has_table_privilege('batch_job_trackings', 'UPDATE'), has_table_privilege('batches', 'SELECT'),
 		has_table_privilege('batch_payloads', 'SELECT') FROM batch_job_trackings`)
-	if diff := cmp.Diff([][]string{{"14", "f", "f", "f"}}, got); diff != "" {
+	if diff := cmp.Diff([][]string{{"16", "f", "f", "f"}}, got); diff != "" {
 		t.Errorf("batches seen, and rights (-want +got):\n%s", diff)
 	}
 }
@@ -294,12 +294,12 @@ func (m *migration) console(t testing.TB, b block) {
 	for line := range strings.Lines(b.text) {
 		session.WriteString("p((" + strings.TrimSpace(line) + "))\n")
 	}
-	want := `[["completed", 4], ["crashed", 3], ["failed", 3], ["pending", 1], ["running", 1]]
-[[124, "the command died: the process was killed by SIGSEGV"], [128, "the command died: the process was killed by SIGSEGV"]]
+	want := `[["completed", 5], ["crashed", 4], ["failed", 3], ["pending", 1], ["running", 1]]
+[[128, "the command died: the process was killed by SIGSEGV"], [130, "the command died: the process was killed by SIGSEGV"]]
 [128]
 [{"sourcedb"=>"PMC", "sourceid"=>"4402186"}, {"sourcedb"=>"PMC", "sourceid"=>"4402187"}]
 119
-26.25
+29.0
 [125]
 `
 	if diff := cmp.Diff(want, m.run(t, "ruby", m.model+session.String())); diff != "" {

@@ -80,7 +80,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8::smallint, $9, $10, $11,
         CASE WHEN $8::smallint > 1 THEN clock_timestamp() END, CASE WHEN $8::smallint = 0 THEN clock_timestamp() END, $12, $13, $14, $15, $16,
         CASE WHEN $8::smallint = 4 THEN (SELECT j.run FROM jobs j WHERE j.id = $1) END,
         CASE WHEN $8::smallint = 4 THEN $17::bigint END, CASE WHEN $8::smallint = 4 THEN 'died' END,
-        CASE WHEN $8::smallint = 4 THEN $18::timestamptz END)
+        CASE WHEN $8::smallint > 1 THEN $18::timestamptz END) -- in the attempt that ended
 RETURNING id`
 
 // isolate applies the ends that need the items of their batches: adds the parts of batches that are split, and names

@@ -99,12 +99,12 @@ func (g *group) isolate(h *held, end *job.End, d *job.Decision, items []payload.
 		}
 		var available, settled, run, session, as, claimed any
 		if p.State == job.BatchCrashed {
-			run, session, as, claimed = rules.run, h.SessionID, job.EndDied, h.claimed
+			run, session, as = rules.run, h.SessionID, job.EndDied
 		}
 		if p.State == job.BatchPending {
 			available = micros(g.now)
-		} else {
-			settled = micros(g.now)
+		} else { // in the attempt that ended
+			claimed, settled = h.claimed, micros(g.now)
 		}
 		id, err := g.insert(`INSERT INTO batches (job_id, root_id, parent_id, ordinal, first_item, item_count, weight, state,
 				crashes, done_items, outcomes, settled_at, available_at, documents, lone_deaths, suspect, died_on, solo, ended_run,
