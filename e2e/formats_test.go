@@ -29,6 +29,9 @@ func runData(t testing.TB, name string, flags ...string) (*tallymanv1.Job, []*ta
 		t.Fatalf("there are %d jobs, want 1", len(jobs))
 	}
 	findings := parse[tallymanv1.Finding](t, succeed(t, "findings", "-o", "json", "--limit", "0", "--data", data))
+	if jobs[0].GetProgress().GetItemsTotal() == outcomes(jobs[0])[isRejected] {
+		return jobs[0], findings, "" // a project without documents cannot be exported
+	}
 	return jobs[0], findings, succeed(t, "export", "--project", project, "--data", data)
 }
 

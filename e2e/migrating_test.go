@@ -64,9 +64,9 @@ func (m *migration) document(t testing.TB) *markdown {
 		t.Fatal(err)
 	}
 	const (
-		death    = "the command died: the process was killed by SIGSEGV"
-		culprit  = `[{"sourcedb":"PMC","sourceid":"4402193"}]|` + death
-		another  = `[{"sourcedb":"PMC","sourceid":"4402195"}]|` + death
+		death   = "the command died: the process was killed by SIGSEGV"
+		culprit = `[{"sourcedb":"PMC","sourceid":"4402193"}]|` + death
+		another = `[{"sourcedb":"PMC","sourceid":"4402195"}]|` + death
 	)
 	documents := []string{"128|PMC|4402193", "130|PMC|4402195"}
 	m.doc.examples = map[string]example{

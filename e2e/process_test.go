@@ -4,11 +4,13 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -33,6 +35,7 @@ type process struct {
 	stdout buffer
 	stderr buffer
 	ended  chan struct{} // closed once it has been waited for
+	peak   atomic.Int64  // see maxRSS
 }
 
 // buffer collects output.
@@ -89,6 +92,7 @@ func start(t testing.TB, name string, c command) *process {
 		defer close(p.ended)
 		_ = p.cmd.Wait() // the state of the process says how it ended
 	}()
+	go p.watchMemory()
 	t.Cleanup(func() {
 		if p.running() {
 			p.kill()
@@ -194,15 +198,32 @@ func (p *process) wait(timeout time.Duration) int {
 	}
 }
 
-// maxRSS returns the most memory that the process, which has ended, had at once, in bytes.
-func (p *process) maxRSS() int64 {
-	p.t.Helper()
-	usage, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		p.t.Fatalf("no resource usage of %s", p.name)
+// watchMemory notes the most memory that the process has had at once, until it has ended. What the system says of an ended
+// process is no use: it counts what these tests had themselves when they started it.
+func (p *process) watchMemory() {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-p.ended:
+			return
+		case <-ticker.C:
+		}
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+		if err != nil {
+			return // it has just ended
+		}
+		for line := range strings.Lines(string(data)) {
+			var kilobytes int64
+			if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kilobytes); n == 1 {
+				p.peak.Store(kilobytes << 10)
+			}
+		}
 	}
-	return usage.Maxrss << 10
 }
+
+// maxRSS returns the most memory that the process, which has ended, had at once, in bytes, but for its last 20 ms.
+func (p *process) maxRSS() int64 { return p.peak.Load() }
 
 // rss returns how much memory the running process has now, in bytes.
 func (p *process) rss() int64 {

@@ -159,6 +159,10 @@ func TestClientOutlastsTheDatabase(t *testing.T) {
 		want := c.cuts(submit(c.ctx, t, submitter, file, upload))
 		for i, cause := range []error{store.ErrUnavailable, store.ErrFull} {
 			trouble = cause
+			reason := pb.ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE
+			if errors.Is(trouble, store.ErrFull) {
+				reason = pb.ErrorReason_ERROR_REASON_DATABASE_FULL
+			}
 			began, from, to = time.Now(), time.Second, 40*time.Second
 			if diff := cmp.Diff(want, c.cuts(submit(c.ctx, t, submitter, file, upload))); diff != "" {
 				t.Errorf("%v: batches (-undisturbed +disturbed):\n%s", trouble, diff)
@@ -171,7 +175,7 @@ func TestClientOutlastsTheDatabase(t *testing.T) {
 			upload.ID = fmt.Sprintf("given-up-%d", i)
 			_, err := submitter.Upload(c.ctx, &slowly{file}, upload)
 			failure, ok := errors.AsType[*client.Error](err)
-			if !ok || failure.Unreachable() || failure.Reason != pb.ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE ||
+			if !ok || failure.Unreachable() || failure.Reason != reason ||
 				!strings.Contains(err.Error(), "database") || !strings.Contains(err.Error(), "(tried for 1m") {
 				t.Errorf("%v: gave up with %v", trouble, err)
 			}
