@@ -4,31 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
-
-	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
 // held drains a queue while somebody else's transaction keeps its first snapshot, so that the database can clean up
 // nothing: what a queue slows down by then is what its dead rows cost.
 func held(ctx context.Context, c Config, engine Engine) (r Result, err error) {
-	r.Settings = map[string]string{
-		"batches": strconv.Itoa(c.Batches), "slots": strconv.Itoa(c.Slots), "workers": strconv.Itoa(c.Workers),
-	}
+	r.Settings = c.queue()
 	s, err := open(ctx, c, engine)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
-	job, err := s.upload(ctx, int64(c.Batches), &tallymanv1.Policy{BatchItems: 1})
+	job, _, err := s.fill(ctx, c)
 	if err != nil {
-		return r, err
-	}
-	if _, err := s.client.Pause(ctx, job); err != nil {
-		return r, err
-	}
-	if err := s.work(ctx, c.Workers, c.Slots/c.Workers); err != nil {
 		return r, err
 	}
 	release, err := s.db.Hold(ctx)

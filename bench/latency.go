@@ -31,19 +31,11 @@ func latency(ctx context.Context, c Config, engine Engine) (r Result, err error)
 	}
 	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
 	starts := &starts{at: map[int64]time.Time{}, news: make(chan struct{}, 1)}
-	w, err := worker.New(worker.Config{Address: s.address, Slots: 8, Handlers: map[string]worker.Handler{noopKind: starts}})
+	dismiss, err := s.employ(ctx, 8, starts)
 	if err != nil {
 		return r, err
 	}
-	working, stop := context.WithCancel(ctx)
-	var ended error
-	var wait sync.WaitGroup
-	wait.Go(func() { ended = w.Run(working) })
-	defer func() {
-		stop()
-		wait.Wait()
-		err = errors.Join(err, ended)
-	}()
+	defer func() { err = errors.Join(err, dismiss()) }()
 	const warming = 10 // of connections and statements
 	if _, err := s.latencies(ctx, starts, warming, false); err != nil {
 		return r, err

@@ -33,19 +33,11 @@ func watching(ctx context.Context, c Config, engine Engine) (r Result, err error
 		return r, err
 	}
 	crowd := &crowd{site: s, job: job, pacer: &pacer{}, first: make(chan struct{}, c.Watchers)}
-	w, err := worker.New(worker.Config{Address: s.address, Slots: 1, Handlers: map[string]worker.Handler{noopKind: crowd.pacer}})
+	dismiss, err := s.employ(ctx, 1, crowd.pacer)
 	if err != nil {
 		return r, err
 	}
-	working, stop := context.WithCancel(ctx)
-	var ended error
-	var wait sync.WaitGroup
-	wait.Go(func() { ended = w.Run(working) })
-	defer func() {
-		stop()
-		wait.Wait()
-		err = errors.Join(err, ended)
-	}()
+	defer func() { err = errors.Join(err, dismiss()) }()
 	took, used, err := crowd.watch(ctx, c.Watchers)
 	if err != nil {
 		return r, err

@@ -19,6 +19,21 @@ func Work(ctx context.Context, address string, slots int, logger *slog.Logger) e
 	return w.Run(ctx)
 }
 
+// employ has a handler of this process handle batches, until the worker is dismissed.
+func (s *site) employ(ctx context.Context, slots int, h worker.Handler) (dismiss func() error, err error) {
+	w, err := worker.New(worker.Config{Address: s.address, Slots: slots, Handlers: map[string]worker.Handler{noopKind: h}})
+	if err != nil {
+		return nil, err
+	}
+	working, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(working) }()
+	return func() error {
+		stop()
+		return <-ended
+	}, nil
+}
+
 // finish says that all of a batch is stored.
 func finish(b *worker.Batch) error {
 	b.ReportRest(worker.Result{Outcome: worker.Stored})
