@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tallyman-dev/tallyman/sample"
 )
@@ -27,6 +28,14 @@ const (
 	diskMiB    = 40
 	ballastMiB = 34
 )
+
+// runTimeout bounds a run of the whole collection, which takes long under the race detector.
+func runTimeout() time.Duration {
+	if raceEnabled {
+		return 4 * jobTimeout
+	}
+	return jobTimeout
+}
 
 // newDisk mounts a disk where only a process of this test sees it, so that it goes with that. It skips the test where that
 // is not possible.
@@ -64,7 +73,7 @@ func (d *disk) entering() []string {
 func (d *disk) tallyman(code int, text string, args ...string) {
 	d.t.Helper()
 	p := start(d.t, "tallyman "+args[0], command{args: args, disk: d})
-	got := p.wait(commandTimeout)
+	got := p.wait(runTimeout())
 	if said := p.stdout.String() + p.stderr.String(); got != code || !strings.Contains(said, text) {
 		d.t.Errorf("tallyman %s: exit code %d, want %d, and %q in:\n%s", strings.Join(args, " "), got, code, text, said)
 	}
@@ -86,7 +95,7 @@ func manifold(t testing.TB) (string, sample.Summary) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := sample.Generate(file, sample.Config{Documents: 12_000})
+	made, err := sample.Generate(file, sample.Config{Documents: 7000})
 	if err == nil {
 		err = file.Close()
 	}
@@ -124,7 +133,7 @@ func TestFullDiskOfTheDatabase(t *testing.T) {
 	d.tallyman(0, "running", "jobs", "--data", data)
 	d.tallyman(1, "has no space left, and nothing can be changed in it; make room", "cancel", "1", "--yes", "--data", data)
 	d.makeRoom()
-	if code := run.wait(jobTimeout); code != 0 {
+	if code := run.wait(runTimeout()); code != 0 {
 		t.Errorf("the run ended with code %d, want 0", code)
 	}
 	log := run.stderr.String()
@@ -169,7 +178,7 @@ func TestFullDiskOfTheAnnotations(t *testing.T) {
 	d.tallyman(1, "ALARM: 1 of 1 worker cannot work for want of what they need, as worker embedded", "health", "--data", data)
 	d.tallyman(0, "its disk is full", "workers", "embedded", "--data", data)
 	d.makeRoom()
-	if code := run.wait(jobTimeout); code != 0 {
+	if code := run.wait(runTimeout()); code != 0 {
 		t.Errorf("the run ended with code %d, want 0", code)
 	}
 	log := run.stderr.String()
