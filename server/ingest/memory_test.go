@@ -67,6 +67,9 @@ func (h *heapWatcher) Commit(_ context.Context, g *Group) error {
 
 // TestMemoryIsConstant is not parallel: it measures the heap of the whole process.
 func TestMemoryIsConstant(t *testing.T) {
+	if raceEnabled {
+		t.Skip("SKIPPED: the race detector takes memory of its own, and a quarter of an hour; the test without it measures")
+	}
 	object := `{"sourcedb":"PMC","sourceid":"1","text":"` + strings.Repeat("some words ", 200) + `"}` + "\n"
 	tests := map[string]struct {
 		src      func() io.Reader

@@ -1,0 +1,6 @@
+//go:build !race
+
+package ingest
+
+// raceEnabled says that these tests are built with the race detector.
+const raceEnabled = false
