@@ -56,7 +56,9 @@ func (m *model) lookBatch(c *coordinator, b *knownBatch, got store.BatchRow) {
 	m.Helper()
 	if b.row.ID == 0 {
 		b.row = got
-		if !got.ClaimedAt.IsZero() && b.named == nil || b.parent == nil && !got.AvailableAt.IsZero() {
+		// A part that ended with the split did so in the attempt before it.
+		ended := b.parent != nil && got.State != job.BatchPending
+		if !got.ClaimedAt.IsZero() && !ended || b.parent == nil && !got.AvailableAt.IsZero() {
 			m.Errorf("a new batch has times: %+v", got)
 		}
 	}
