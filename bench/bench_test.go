@@ -86,13 +86,20 @@ func TestLines(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	for _, c := range []Config{{}, {Program: "x", Slots: 10, Workers: 3}, {Program: "x", Rounds: -1}, {Program: "x", Watched: -1}} {
-		if err := c.Validate(); err == nil {
-			t.Errorf("%+v is valid", c)
+	for name, change := range map[string]func(*Config){
+		"no program":  func(c *Config) { c.Program = "" },
+		"odd workers": func(c *Config) { c.Slots, c.Workers = 10, 3 },
+		"no rounds":   func(c *Config) { c.Rounds = 0 },
+		"no time":     func(c *Config) { c.Watched = 0 },
+	} {
+		c := Defaults()
+		c.Program = "x"
+		if err := c.Validate(); err != nil {
+			t.Errorf("the defaults are refused: %v", err)
 		}
-	}
-	if err := (Config{Program: "x"}).Validate(); err != nil {
-		t.Errorf("the defaults are refused: %v", err)
+		if change(&c); c.Validate() == nil {
+			t.Errorf("%s: %+v is valid", name, c)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -142,5 +141,5 @@ func thousands(digits string) string {
 	}
 	groups = append(groups, digits)
 	slices.Reverse(groups)
-	return cmp.Or(sign, "") + strings.Join(groups, ",")
+	return sign + strings.Join(groups, ",")
 }

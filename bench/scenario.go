@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,57 +17,44 @@ const (
 	Postgres Engine = "postgres"
 )
 
-// Config says how scenarios are run. Program is needed; zero values of the sizes mean the defaults.
+// Config says how scenarios are run. Program is needed; Defaults has the rest.
 type Config struct {
 	Program  string // the tallyman binary
 	Database string // DSN of a Postgres server on which databases may be created; "" leaves Postgres out
 	Dir      string // for files while a scenario runs; "" is the system's
 
-	Rounds  int // each scenario and engine is run so often, in turns; default 1
-	Batches int // of a drain; default 100,000
-	Slots   int // of all workers together; default 1,000
-	Workers int // processes; default 10
-	Jobs    int // of a latency measurement; default 200
-	Started int // processes whose start is measured; default 20
+	Rounds  int // each scenario and engine is run so often, in turns
+	Batches int // of a drain
+	Slots   int // of all workers together
+	Workers int // processes
+	Jobs    int // of a latency measurement
+	Started int // processes whose start is measured
 
-	Megabytes int           // of an upload; default 200
-	Sessions  int           // workers that only beat; default 1,000
-	Watchers  int           // of one job; default 1,000
-	Watched   time.Duration // for which a fleet or a watched job is looked at; default 30 s
+	Megabytes int           // of an upload
+	Sessions  int           // workers that only beat
+	Watchers  int           // of one job
+	Watched   time.Duration // for which a fleet or a watched job is looked at
 
-	// Log is told what begins; nil for nobody.
-	Log io.Writer
+	Log io.Writer // is told what begins
 }
 
-func (c Config) withDefaults() Config {
-	for _, setting := range []struct {
-		value *int
-		usual int
-	}{
-		{&c.Rounds, 1}, {&c.Batches, 100_000}, {&c.Slots, 1000}, {&c.Workers, 10}, {&c.Jobs, 200}, {&c.Started, 20},
-		{&c.Megabytes, 200}, {&c.Sessions, 1000}, {&c.Watchers, 1000},
-	} {
-		if *setting.value == 0 {
-			*setting.value = setting.usual
-		}
+// Defaults are the usual sizes.
+func Defaults() Config {
+	return Config{
+		Rounds: 1, Batches: 100_000, Slots: 1000, Workers: 10, Jobs: 200, Started: 20,
+		Megabytes: 200, Sessions: 1000, Watchers: 1000, Watched: 30 * time.Second, Log: io.Discard,
 	}
-	c.Watched = cmp.Or(c.Watched, 30*time.Second)
-	if c.Log == nil {
-		c.Log = io.Discard
-	}
-	return c
 }
 
 // Validate reports the first setting that makes no sense.
 func (c Config) Validate() error {
-	c = c.withDefaults()
 	switch {
 	case c.Program == "":
 		return errors.New("no program")
 	case min(c.Rounds, c.Batches, c.Slots, c.Workers, c.Jobs, c.Started, c.Megabytes, c.Sessions, c.Watchers) < 1:
 		return errors.New("every number must be at least 1")
-	case c.Watched < 0:
-		return errors.New("the time to look must not be negative")
+	case c.Watched <= 0:
+		return errors.New("the time to look must be positive")
 	case c.Slots%c.Workers != 0:
 		return fmt.Errorf("%d slots cannot be shared equally by %d workers", c.Slots, c.Workers)
 	}
@@ -105,7 +91,6 @@ func Run(ctx context.Context, c Config, scenarios []Scenario) ([]Result, error) 
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
-	c = c.withDefaults()
 	var results []Result
 	for round := range c.Rounds {
 		for _, scenario := range scenarios {

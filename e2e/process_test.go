@@ -90,9 +90,16 @@ func start(t testing.TB, name string, c command) *process {
 	}
 	go func() {
 		defer close(p.ended)
+		exited := make(chan struct{})
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			p.watchMemory(exited)
+		}()
 		_ = p.cmd.Wait() // the state of the process says how it ended
+		close(exited)
+		<-watched
 	}()
-	go p.watchMemory()
 	t.Cleanup(func() {
 		if p.running() {
 			p.kill()
@@ -200,12 +207,12 @@ func (p *process) wait(timeout time.Duration) int {
 
 // watchMemory notes the most memory that the process has had at once, until it has ended. What the system says of an ended
 // process is no use: it counts what these tests had themselves when they started it.
-func (p *process) watchMemory() {
+func (p *process) watchMemory(exited <-chan struct{}) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-p.ended:
+		case <-exited:
 			return
 		case <-ticker.C:
 		}

@@ -23,12 +23,12 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	var c bench.Config
+	c := bench.Defaults()
 	flag.StringVar(&c.Program, "program", "bin/tallyman", "the tallyman binary")
 	flag.StringVar(&c.Database, "database", os.Getenv("TALLYMAN_TEST_POSTGRES"), "a PostgreSQL server on which databases may be created")
 	flag.IntVar(&c.Rounds, "rounds", 3, "how often everything is measured, in turns")
-	flag.IntVar(&c.Batches, "batches", 100_000, "batches, or jobs, that are drained")
-	flag.IntVar(&c.Jobs, "jobs", 200, "jobs whose latency is taken")
+	flag.IntVar(&c.Batches, "batches", c.Batches, "batches, or jobs, that are drained")
+	flag.IntVar(&c.Jobs, "jobs", c.Jobs, "jobs whose latency is taken")
 	asJSON := flag.Bool("json", false, "write a report as JSON instead of a table")
 	version := flag.String("version", "", "of the program, for the report")
 	flag.Parse()

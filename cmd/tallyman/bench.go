@@ -15,7 +15,7 @@ import (
 )
 
 func (p *program) benchVerb() *cobra.Command {
-	var config bench.Config
+	config := bench.Defaults()
 	all := bench.Scenarios()
 	var names []string
 	var list strings.Builder
@@ -72,16 +72,16 @@ numbers of a machine that others use differ every time; more rounds show by how 
 	flags := verb.Flags()
 	flags.StringVar(&config.Database, "database", "", "a PostgreSQL server to measure on, too, postgres://…, whose user may create databases")
 	flags.StringVar(&config.Dir, "dir", "", "folder for the databases while they are measured (default: that of the system)")
-	flags.IntVar(&config.Rounds, "rounds", 1, "how often everything is measured, in turns")
-	flags.IntVar(&config.Batches, "batches", 100_000, "batches that are drained")
-	flags.IntVar(&config.Slots, "slots", 1000, "batches that are worked on at a time, of all workers together")
-	flags.IntVar(&config.Workers, "worker-processes", 10, "worker processes")
-	flags.IntVar(&config.Jobs, "jobs", 200, "jobs whose latency is taken")
-	flags.IntVar(&config.Started, "starts", 20, "starts of the program whose time is taken")
-	flags.IntVar(&config.Megabytes, "megabytes", 200, "size of an upload")
-	flags.IntVar(&config.Sessions, "sessions", 1000, "workers that only beat, with 4 leases each")
-	flags.IntVar(&config.Watchers, "watchers", 1000, "clients that watch a job")
-	flags.DurationVar(&config.Watched, "for", 30*time.Second, "for how long workers beat and clients watch")
+	flags.IntVar(&config.Rounds, "rounds", config.Rounds, "how often everything is measured, in turns")
+	flags.IntVar(&config.Batches, "batches", config.Batches, "batches that are drained")
+	flags.IntVar(&config.Slots, "slots", config.Slots, "batches that are worked on at a time, of all workers together")
+	flags.IntVar(&config.Workers, "worker-processes", config.Workers, "worker processes")
+	flags.IntVar(&config.Jobs, "jobs", config.Jobs, "jobs whose latency is taken")
+	flags.IntVar(&config.Started, "starts", config.Started, "starts of the program whose time is taken")
+	flags.IntVar(&config.Megabytes, "megabytes", config.Megabytes, "size of an upload")
+	flags.IntVar(&config.Sessions, "sessions", config.Sessions, "workers that only beat, with 4 leases each")
+	flags.IntVar(&config.Watchers, "watchers", config.Watchers, "clients that watch a job")
+	flags.DurationVar(&config.Watched, "for", config.Watched, "for how long workers beat and clients watch")
 	verb.AddCommand(p.profiled(p.benchWorkVerb()))
 	return verb
 }

@@ -220,20 +220,21 @@ func (r *Reader) note(place, code string) {
 // there is none.
 func (r *Reader) firstLine() (line []byte, whole bool, err error) {
 	w := &r.window
-	for seen := 0; ; {
+	for seen, spaces := 0, 0; ; { // in the unread bytes; what is known to be space is not looked at again
 		unread := w.unread()
 		i := bytes.IndexByte(unread[seen:], '\n')
 		seen += i + 1
 		if i < 0 {
 			seen = len(unread)
 		}
-		switch line := unread[:seen]; {
-		case (i >= 0 || seen > sniffLine) && blank(line):
+		spaces = seen - len(bytes.TrimLeft(unread[spaces:seen], jsonSpace))
+		switch line, blank := unread[:seen], spaces == seen; {
+		case (i >= 0 || seen > sniffLine) && blank:
 			w.consume(seen)
-			seen = 0
-		case i >= 0, atEnd(w.err) && !blank(line):
+			seen, spaces = 0, 0
+		case i >= 0, atEnd(w.err) && !blank:
 			return line, true, nil
-		case w.err != nil && blank(line):
+		case w.err != nil && blank:
 			w.consume(seen)
 			return nil, false, w.err
 		case w.err == nil && seen <= sniffLine:
@@ -379,6 +380,3 @@ func (r *Reader) failure(err error) error {
 	}
 	return &f
 }
-
-// blank reports whether a line holds nothing but white space.
-func blank(line []byte) bool { return len(bytes.TrimLeft(line, jsonSpace)) == 0 }

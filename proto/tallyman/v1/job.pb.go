@@ -1005,7 +1005,8 @@ type Batch struct {
 	Documents []string `protobuf:"bytes,17,rep,name=documents,proto3" json:"documents,omitempty"`
 	// Number of distinct documents.
 	DocumentCount int32 `protobuf:"varint,18,opt,name=document_count,json=documentCount,proto3" json:"document_count,omitempty"`
-	// When its last attempt was claimed; absent before the first.
+	// When its last attempt was claimed; absent before the first. A part that ended with the split of its batch has the
+	// time of the attempt that ended then.
 	ClaimedAt *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=claimed_at,json=claimedAt,proto3" json:"claimed_at,omitempty"`
 	// When it ended; absent while it is open.
 	SettledAt *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`

@@ -58,8 +58,8 @@ func (m *model) lookBatch(c *coordinator, b *knownBatch, got store.BatchRow) {
 		b.row = got
 		// A part that ended with the split did so in the attempt before it.
 		ended := b.parent != nil && got.State != job.BatchPending
-		if !got.ClaimedAt.IsZero() && !ended || b.parent == nil && !got.AvailableAt.IsZero() {
-			m.Errorf("a new batch has times: %+v", got)
+		if got.ClaimedAt.IsZero() == ended || b.parent == nil && !got.AvailableAt.IsZero() {
+			m.Errorf("the times of a new batch are not its own: %+v", got)
 		}
 	}
 	want := store.BatchRow{
