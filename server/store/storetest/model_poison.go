@@ -163,7 +163,15 @@ func (m *model) isolate(t *rapid.T, c *coordinator) {
 		worker := m.worker(round % workersAtMost)
 		live := slices.IndexFunc(m.sessions, func(s *knownSession) bool { return s.worker == worker && s.takes() && !s.dead })
 		if live < 0 && worker == m.poison.bad && slices.ContainsFunc(m.sessions, func(s *knownSession) bool { return s.worker == worker }) {
-			continue // it was drained
+			for _, drained := range m.sessions { // it takes nothing more, and brings what it holds to an end
+				if drained.worker != worker || drained.over || drained.dead {
+					continue
+				}
+				for _, b := range m.running(drained) {
+					m.handle(t, c, b)
+				}
+			}
+			continue
 		}
 		if live < 0 {
 			live = len(m.sessions)
