@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,8 +21,10 @@ import (
 // keeper has records of jobs.
 type keeper struct {
 	worker.HandlerFunc
+	forget func(ctx context.Context, jobs []int64) error // before it is done; may be nil
+
+	mu      sync.Mutex
 	jobs    []int64
-	forget  func(ctx context.Context, jobs []int64) error // before it is done; may be nil
 	told    []int64
 	at      []time.Time // of calls of Forget
 	listed  []time.Time // of calls of Recorded for a first page
@@ -29,6 +32,8 @@ type keeper struct {
 }
 
 func (k *keeper) Recorded(_ context.Context, cluster string, after int64, limit int) ([]int64, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.cluster = cluster
 	if after == 0 {
 		k.listed = append(k.listed, time.Now())
@@ -38,12 +43,16 @@ func (k *keeper) Recorded(_ context.Context, cluster string, after int64, limit 
 }
 
 func (k *keeper) Forget(ctx context.Context, _ string, jobs []int64) error {
+	k.mu.Lock()
 	k.at = append(k.at, time.Now())
+	k.mu.Unlock()
 	if k.forget != nil {
 		if err := k.forget(ctx, jobs); err != nil {
 			return err
 		}
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.told = append(k.told, jobs...)
 	k.jobs = slices.DeleteFunc(k.jobs, func(job int64) bool { return slices.Contains(jobs, job) })
 	return nil
@@ -75,6 +84,7 @@ func TestForgetDeletedJobs(t *testing.T) {
 		for job := int64(2001); job <= 2999; job += 2 {
 			want = append(want, job)
 		}
+		k.mu.Lock()
 		if d := cmp.Diff(want, k.told); d != "" {
 			t.Errorf("forgotten (-want +got)\n%s", d)
 		}
@@ -85,10 +95,13 @@ func TestForgetDeletedJobs(t *testing.T) {
 		if rest := k.at[0].Sub(k.listed[0]); rest < 10*leaseTime || rest > 11*leaseTime {
 			t.Errorf("forgotten %v after the jobs were found to be gone, want ten leases", rest)
 		}
+		k.mu.Unlock()
 		<-time.After(95 * time.Minute)
+		k.mu.Lock()
 		if rounds := len(k.listed); rounds < 2 || rounds > 4 || len(k.at) != 1 {
 			t.Errorf("%d looks in 105 minutes, %d of them found something", rounds, len(k.at))
 		}
+		k.mu.Unlock()
 		r.stop()
 		if err := r.wait(); err != nil {
 			t.Error(err)

@@ -146,6 +146,13 @@ func (s *session) nextBeat(sent time.Time) time.Duration {
 	return max(time.Until(sent.Add(due)), 0)
 }
 
+// hasNews has the next beat go out soon.
+func (s *session) hasNews() {
+	if !s.reported.Swap(true) {
+		poke(s.beat)
+	}
+}
+
 // nothingNew reports whether a beat after the one at sent would come early for nothing: what was reported in between has
 // been settled.
 func (s *session) nothingNew(sent time.Time) bool {
@@ -155,6 +162,9 @@ func (s *session) nothingNew(sent time.Time) bool {
 	s.reported.Store(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.rest.trouble() != s.trouble {
+		return false
+	}
 	for _, l := range s.held {
 		if l.stage != settling && l.progress != nil && l.progress.unacknowledged() > 0 {
 			return false
@@ -181,8 +191,9 @@ func (s *session) makeBeat(sequence int64) *pb.HeartbeatRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reported.Store(false)
+	s.trouble = s.rest.trouble()
 	beat := &pb.HeartbeatRequest{SessionId: s.id, Sequence: sequence, Leases: make([]*pb.LeaseBeat, 0, len(s.held)),
-		Trouble: s.rest.trouble()}
+		Trouble: s.trouble}
 	room := beatBytes
 	// A map has no order, so that everybody's turn comes.
 	for _, l := range s.held {

@@ -26,7 +26,7 @@ type session struct {
 	lease   time.Duration // for which leases are granted and renewed
 
 	interval atomic.Int64  // between beats, in nanoseconds, as the coordinator last said
-	reported atomic.Bool   // a handler has reported something since the last beat was made
+	reported atomic.Bool   // something that a beat brings has happened since the last one was made
 	beat     chan struct{} // says that the next beat may be due earlier
 	settle   chan struct{} // says that queue is not empty
 
@@ -41,7 +41,8 @@ type session struct {
 	queue   []*lease            // held leases that wait to be settled
 	changed chan struct{}       // closed, and replaced, when held or running lose something
 	rest    respite
-	err     error // with which the session ends
+	trouble string // of rest, as the last beat told it
+	err     error  // with which the session ends
 }
 
 const (

@@ -51,6 +51,9 @@ func (s *session) finish(l *lease, err error) {
 		s.log.Warn("batch given back, since what its handler needs is not available", "job_id", l.grant.GetJobId(),
 			"batch_id", l.batch, "attempt", l.attempt, "error", err, "rest", s.rest.begin(clean(err.Error(), pb.MaxTrouble)).Round(time.Millisecond))
 	}
+	if s.rest.trouble() != s.trouble {
+		s.hasNews()
+	}
 	s.conclude(l, err)
 	l.cancel(nil)
 	s.notify()
@@ -80,7 +83,7 @@ func (s *session) load(l *lease) (*Batch, error) {
 	}
 	var p *progress
 	p = newProgress(items, int(g.GetDoneItems()), l.cancel, func([]Result) {
-		if !s.reported.Swap(true) || p.unacknowledged() > beatBytes {
+		if s.hasNews(); p.unacknowledged() > beatBytes {
 			poke(s.beat)
 		}
 	})
