@@ -31,7 +31,7 @@ func latency(ctx context.Context, c Config, engine Engine) (r Result, err error)
 	}
 	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
 	starts := &starts{at: map[int64]time.Time{}, news: make(chan struct{}, 1)}
-	dismiss, err := s.employ(ctx, 8, starts)
+	dismiss, err := s.employ(ctx, noopKind, 8, starts)
 	if err != nil {
 		return r, err
 	}

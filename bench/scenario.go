@@ -30,6 +30,8 @@ type Config struct {
 	Jobs    int // of a latency measurement
 	Started int // processes whose start is measured
 
+	Finished int // batches of a history
+
 	Megabytes int           // of an upload
 	Sessions  int           // workers that only beat
 	Watchers  int           // of one job
@@ -42,7 +44,7 @@ type Config struct {
 func Defaults() Config {
 	return Config{
 		Rounds: 1, Batches: 100_000, Slots: 1000, Workers: 10, Jobs: 200, Started: 20,
-		Megabytes: 200, Sessions: 1000, Watchers: 1000, Watched: 30 * time.Second, Log: io.Discard,
+		Finished: 1_000_000, Megabytes: 200, Sessions: 1000, Watchers: 1000, Watched: 30 * time.Second, Log: io.Discard,
 	}
 }
 
@@ -51,7 +53,7 @@ func (c Config) Validate() error {
 	switch {
 	case c.Program == "":
 		return errors.New("no program")
-	case min(c.Rounds, c.Batches, c.Slots, c.Workers, c.Jobs, c.Started, c.Megabytes, c.Sessions, c.Watchers) < 1:
+	case min(c.Rounds, c.Batches, c.Slots, c.Workers, c.Jobs, c.Started, c.Finished, c.Megabytes, c.Sessions, c.Watchers) < 1:
 		return errors.New("every number must be at least 1")
 	case c.Watched <= 0:
 		return errors.New("the time to look must be positive")
@@ -78,6 +80,7 @@ func Scenarios() []Scenario {
 		{"latency", "from the submission of a job to the start of its handler, idle and at a steady rate", both, latency},
 		{"start", "from the start of `tallyman run` to its end, with one item", []Engine{SQLite}, starting},
 		{"held", "a drain during somebody's long transaction, at its beginning and at its end", []Engine{Postgres}, held},
+		{"history", "draining and asking with many finished batches in the database, and with next to none", both, history},
 		{"ingest", "from the client to committed batches, beside compressing the same file", both, ingest},
 		{"fleet", "what it costs that many workers hold leases", both, fleet},
 		{"watch", "from the end of a batch until everybody who watches the job knows", both, watching},

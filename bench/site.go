@@ -64,6 +64,7 @@ func open(ctx context.Context, c Config, engine Engine, flags ...string) (_ *sit
 var serves = regexp.MustCompile(`tallyman serves at (\S+)`)
 
 func (s *site) serve(ctx context.Context) error {
+	s.address = ""
 	args := append([]string{"serve", "--listen", "127.0.0.1:0", "--log-level", "warn"}, s.flags...)
 	if s.db != nil {
 		args = append(args, "--database", s.db.DSN)
@@ -122,9 +123,14 @@ func (s *site) work(ctx context.Context, processes, slots int) error {
 	})
 }
 
-// upload submits a job.
+// upload submits a job for workers that do nothing.
 func (s *site) upload(ctx context.Context, items int64, policy *tallymanv1.Policy) (int64, error) {
-	up, err := s.client.Upload(ctx, newLines(items), client.Upload{Kind: noopKind, FileName: "bench.jsonl", Policy: policy})
+	return s.submit(ctx, noopKind, items, policy)
+}
+
+// submit submits a job of a kind.
+func (s *site) submit(ctx context.Context, kind string, items int64, policy *tallymanv1.Policy) (int64, error) {
+	up, err := s.client.Upload(ctx, newLines(items), client.Upload{Kind: kind, FileName: "bench.jsonl", Policy: policy})
 	if err != nil {
 		return 0, fmt.Errorf("upload %d items: %w", items, err)
 	}

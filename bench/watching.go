@@ -33,7 +33,7 @@ func watching(ctx context.Context, c Config, engine Engine) (r Result, err error
 		return r, err
 	}
 	crowd := &crowd{site: s, job: job, pacer: &pacer{}, first: make(chan struct{}, c.Watchers)}
-	dismiss, err := s.employ(ctx, 1, crowd.pacer)
+	dismiss, err := s.employ(ctx, noopKind, 1, crowd.pacer)
 	if err != nil {
 		return r, err
 	}

@@ -19,9 +19,9 @@ func Work(ctx context.Context, address string, slots int, logger *slog.Logger) e
 	return w.Run(ctx)
 }
 
-// employ has a handler of this process handle batches, until the worker is dismissed.
-func (s *site) employ(ctx context.Context, slots int, h worker.Handler) (dismiss func() error, err error) {
-	w, err := worker.New(worker.Config{Address: s.address, Slots: slots, Handlers: map[string]worker.Handler{noopKind: h}})
+// employ has a handler of this process handle batches of a kind, until the worker is dismissed.
+func (s *site) employ(ctx context.Context, kind string, slots int, h worker.Handler) (dismiss func() error, err error) {
+	w, err := worker.New(worker.Config{Address: s.address, Slots: slots, Handlers: map[string]worker.Handler{kind: h}})
 	if err != nil {
 		return nil, err
 	}
