@@ -34,6 +34,7 @@ func start(ctx context.Context, dir, name, program string, args ...string) (*pro
 	}
 	p.cmd = exec.CommandContext(ctx, program, args...)
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, environment()
+	p.cmd.SysProcAttr = withParent()
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = endTimeout
 	err = p.cmd.Start()
