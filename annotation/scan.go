@@ -70,6 +70,9 @@ func (o Options) outline(raw []byte, fs *findings) (out outline, key Key, wellFo
 		return outline{}, Key{}, false
 	}
 	text := bytes.TrimPrefix(raw, []byte(byteOrderMark))
+	if out, ok := skim(text, o.MaxDepth); ok {
+		return out, o.key(out.sourceDB, out.sourceID, fs), true
+	}
 	if !isSuspect(text, o.MaxDepth) {
 		if out, err := readOutline(text); err == nil {
 			return out, o.key(out.sourceDB, out.sourceID, fs), true
