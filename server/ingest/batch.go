@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/tallyman-dev/tallyman/payload"
@@ -20,14 +21,21 @@ type Batch struct {
 
 // packer collects the items of the open batch.
 type packer struct {
-	unpacked bool // no frames are wanted
-	encoder  payload.Encoder
-	batch    Batch
-	seen     map[string]struct{}
+	packing *packing // nil when no frames are wanted
+	encoder *payload.Encoder
+	batch   Batch
+	seen    map[string]struct{}
 }
 
-func (p *packer) add(it payload.Item, id Identity) error {
-	if !p.unpacked {
+func (p *packer) add(ctx context.Context, it payload.Item, id Identity) error {
+	if p.packing != nil {
+		if p.encoder == nil {
+			e, err := p.packing.encoder(ctx)
+			if err != nil {
+				return err
+			}
+			p.encoder = e
+		}
 		if err := p.encoder.Append(it); err != nil {
 			return fmt.Errorf("add item to batch: %w", err)
 		}
@@ -56,17 +64,15 @@ func (p *packer) add(it payload.Item, id Identity) error {
 
 func (p *packer) open() bool { return p.batch.Items > 0 }
 
-// finish returns the batch and begins the next.
-func (p *packer) finish() (Batch, error) {
+// finish returns the batch and its frame, unless none is wanted, and begins the next.
+func (p *packer) finish() (Batch, *frame) {
 	b := p.batch
-	if !p.unpacked {
-		frame, err := p.encoder.Finish()
-		if err != nil {
-			return Batch{}, fmt.Errorf("pack batch: %w", err)
-		}
-		b.Frame = frame
+	var f *frame
+	if p.packing != nil {
+		f = p.packing.start(p.encoder)
+		p.encoder = nil
 	}
 	p.batch = Batch{}
 	clear(p.seen)
-	return b, nil
+	return b, f
 }

@@ -9,7 +9,8 @@ import (
 
 // piece is what becomes final at once: a batch with the items rejected within it, or a rejected item between batches.
 type piece struct {
-	batch    Batch // none when it has no items
+	batch    Batch  // none when it has no items; without its frame
+	frame    *frame // of the batch, nil when none is wanted
 	rejected []Rejected
 	position Position // after it; its Hash is its own
 }
@@ -90,7 +91,7 @@ func (c *cutting) take(ctx context.Context, read Item) error {
 			return err
 		}
 	}
-	return c.packer.add(it, id)
+	return c.packer.add(ctx, it, id)
 }
 
 // settle lets go of rejected items that need not wait for a batch, or cannot: so many within one batch close it, which
@@ -111,11 +112,7 @@ func (c *cutting) settle(ctx context.Context) error {
 func (c *cutting) close(ctx context.Context) error {
 	p := piece{rejected: c.held, position: c.position}
 	if c.packer.open() {
-		b, err := c.packer.finish()
-		if err != nil {
-			return err
-		}
-		p.batch = b
+		p.batch, p.frame = c.packer.finish()
 	} else if len(p.rejected) == 0 {
 		return nil
 	}

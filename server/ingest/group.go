@@ -28,8 +28,8 @@ type Group struct {
 
 // Sink takes what an upload was made into.
 type Sink interface {
-	// Commit makes the group and its position durable, both or neither. It may block; Run reads ahead meanwhile, and not
-	// more than a group. An error ends the Run. The group is the sink's.
+	// Commit makes the group and its position durable, both or neither. It may block; Run reads ahead meanwhile, not more
+	// than the next group and the batches that are being packed. An error ends the Run. The group is the sink's.
 	Commit(context.Context, *Group) error
 }
 
@@ -40,65 +40,92 @@ const (
 	groupFindings = 4000
 )
 
-// grouping collects pieces into groups.
+// grouping collects pieces into groups, in a goroutine of its own: while one is committed, the next. How it ended may be
+// read once groups is closed.
 type grouping struct {
 	config   Config
-	sink     Sink
 	group    Group
 	rejected payload.Encoder
 	bytes    int64
 	findings int
-	summary  Summary
+
+	idle   chan struct{} // one for each time that nothing is being committed
+	groups chan *Group   // one for each of these; nobody waits to send
+	err    error
+	source error        // the cutting's error, once everything before it has been given
+	format *FormatError // why the file could not be read to its end
 }
 
-// run commits what the cutting gives, until it ends.
+// run makes groups of what the cutting gives, until it ends.
 func (g *grouping) run(ctx context.Context, c *cutting) error {
 	timer := time.NewTimer(g.config.FlushInterval)
 	defer timer.Stop()
+	idle, due := false, false
 	for {
+		pieces := c.pieces
+		if g.full() {
+			pieces = nil // until what is being committed is
+		}
 		select {
-		case p, ok := <-c.pieces:
+		case p, ok := <-pieces:
 			if !ok {
-				return g.end(ctx, c)
+				return g.end(ctx, c, idle)
 			}
 			if g.group.Items == 0 {
 				timer.Reset(g.config.FlushInterval)
+				due = false
 			}
 			if err := g.add(p); err != nil {
 				return err
 			}
-			if !g.full() {
-				continue
-			}
+		case <-g.idle:
+			idle = true
 		case <-timer.C:
+			due = true
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if err := g.commit(ctx); err != nil {
-			return err
+		if idle && g.group.Items > 0 && (due || g.full()) {
+			if err := g.give(); err != nil {
+				return err
+			}
+			idle, due = false, false
 		}
 	}
 }
 
-// end commits what is left when the cutting has ended.
-func (g *grouping) end(ctx context.Context, c *cutting) error {
-	var format *FormatError
-	if c.err != nil && !errors.As(c.err, &format) {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx) // c.err only says that src was closed
+// end gives what is left when the cutting has ended.
+func (g *grouping) end(ctx context.Context, c *cutting, idle bool) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the cutting's error only says that src was closed
+	}
+	whole := c.err == nil || errors.As(c.err, &g.format)
+	if whole {
+		if g.format != nil {
+			g.group.Findings = []Finding{g.format.Finding()}
 		}
-		return errors.Join(c.err, g.commit(ctx))
+		position, err := c.reader.Position()
+		if err != nil {
+			return err
+		}
+		g.group.Position, g.group.Last = position, true
 	}
-	if format != nil {
-		g.group.Findings = []Finding{format.Finding()}
-		g.summary.Stopped = format
+	if g.group.Items > 0 || g.group.Last {
+		if !idle {
+			select {
+			case <-g.idle:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		if err := g.give(); err != nil {
+			return errors.Join(c.err, err)
+		}
 	}
-	position, err := c.reader.Position()
-	if err != nil {
-		return err
+	if !whole {
+		g.source = c.err
 	}
-	g.group.Position, g.group.Last = position, true
-	return g.commit(ctx)
+	return g.source
 }
 
 func (g *grouping) add(p piece) error {
@@ -115,6 +142,13 @@ func (g *grouping) add(p piece) error {
 	}
 	g.group.Items += int64(len(p.rejected))
 	if p.batch.Items > 0 {
+		if p.frame != nil {
+			data, err := p.frame.wait()
+			if err != nil {
+				return err
+			}
+			p.batch.Frame = data
+		}
 		g.group.Batches = append(g.group.Batches, p.batch)
 		g.group.Items += int64(p.batch.Items)
 		g.bytes += p.batch.Bytes
@@ -128,10 +162,34 @@ func (g *grouping) full() bool {
 		len(g.group.Rejected) >= groupRejected || g.findings >= groupFindings
 }
 
-func (g *grouping) commit(ctx context.Context) error {
-	if g.group.Items == 0 && !g.group.Last {
-		return nil
+// commit commits groups until there are no more, and returns what it committed.
+func (g *grouping) commit(ctx context.Context, sink Sink) (sum Summary, err error) {
+	for {
+		g.idle <- struct{}{}
+		group, ok := <-g.groups
+		if !ok {
+			return sum, nil
+		}
+		if ctx.Err() != nil {
+			return sum, context.Cause(ctx)
+		}
+		// Counted before the sink may change the group, kept only when it has taken it.
+		after := sum
+		after.Items += group.Items
+		after.Rejected += int64(len(group.Rejected))
+		after.Batches += int64(len(group.Batches))
+		for _, b := range group.Batches {
+			after.Bytes += b.Bytes
+		}
+		if err := sink.Commit(ctx, group); err != nil {
+			return sum, fmt.Errorf("commit group: %w", err)
+		}
+		sum = after
 	}
+}
+
+// give hands the group over to be committed, and begins the next.
+func (g *grouping) give() error {
 	group := g.group
 	if g.rejected.Len() > 0 {
 		frame, err := g.rejected.Finish()
@@ -141,17 +199,6 @@ func (g *grouping) commit(ctx context.Context) error {
 		group.RejectedFrame = frame
 	}
 	g.group, g.bytes, g.findings = Group{}, 0, 0
-	// Counted before the sink may change the group, kept only when it has taken it.
-	sum := g.summary
-	sum.Items += group.Items
-	sum.Rejected += int64(len(group.Rejected))
-	sum.Batches += int64(len(group.Batches))
-	for _, b := range group.Batches {
-		sum.Bytes += b.Bytes
-	}
-	if err := g.sink.Commit(ctx, &group); err != nil {
-		return fmt.Errorf("commit group: %w", err)
-	}
-	g.summary = sum
+	g.groups <- &group
 	return nil
 }

@@ -114,22 +114,39 @@ func Run(ctx context.Context, src io.ReadCloser, config Config, sink Sink) (Summ
 		cutter:   NewCutter(config.Cut),
 		identify: config.Identify,
 		config:   config,
-		pieces:   make(chan piece),
-		packer:   packer{unpacked: config.Unpacked},
+		pieces:   make(chan piece, maxPackers),
+	}
+	if !config.Unpacked {
+		c.packer.packing = newPacking()
 	}
 	go func() {
 		defer close(c.pieces)
 		c.err = c.run(reading)
 	}()
-	g := grouping{config: config, sink: sink}
-	err = g.run(ctx, c)
+	g := &grouping{config: config, idle: make(chan struct{}, 1), groups: make(chan *Group, 1)}
+	go func() {
+		defer close(g.groups)
+		g.err = g.run(reading, c)
+	}()
+	summary, err := g.commit(ctx, sink)
+	// Whatever runs still ends, each with what it takes from.
 	stop()
-	for range c.pieces { // until the goroutine has ended
+	for range g.groups {
+	}
+	for range c.pieces {
+	}
+	if c.packer.packing != nil {
+		c.packer.packing.close()
 	}
 	<-closed
-	g.summary.Received = reader.Received()
-	if err = errors.Join(err, reader.Close()); err != nil {
-		return g.summary, fmt.Errorf("ingest: %w", err)
+	if err == nil {
+		err = g.err
+	} else if g.source != nil {
+		err = errors.Join(g.source, err)
 	}
-	return g.summary, nil
+	summary.Received, summary.Stopped = reader.Received(), g.format
+	if err = errors.Join(err, reader.Close()); err != nil {
+		return summary, fmt.Errorf("ingest: %w", err)
+	}
+	return summary, nil
 }
