@@ -29,7 +29,7 @@ func ingest(ctx context.Context, c Config, engine Engine) (r Result, err error) 
 	}
 	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
 	path := filepath.Join(s.dir, "collection.jsonl")
-	size, err := generate(path, c.Megabytes)
+	size, err := generate(path, max(1, c.Megabytes*1e6/documentBytes))
 	if err != nil {
 		return r, err
 	}
@@ -65,12 +65,12 @@ func ingest(ctx context.Context, c Config, engine Engine) (r Result, err error) 
 	return r, nil
 }
 
-func generate(path string, megabytes int) (int64, error) {
+func generate(path string, documents int) (int64, error) {
 	file, err := os.Create(path)
 	if err != nil {
 		return 0, fmt.Errorf("make a collection: %w", err)
 	}
-	made, err := sample.Generate(file, sample.Config{Documents: max(1, megabytes*1e6/documentBytes), Annotations: 12, Passages: 1})
+	made, err := sample.Generate(file, sample.Config{Documents: documents, Annotations: 12, Passages: 1})
 	if closed := file.Close(); err == nil {
 		err = closed
 	}

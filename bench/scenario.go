@@ -30,7 +30,10 @@ type Config struct {
 	Jobs    int // of a latency measurement
 	Started int // processes whose start is measured
 
-	Finished int // batches of a history
+	Finished  int // batches of a history
+	SmallJobs int // beside a big one
+	BigItems  int // of the big one
+	Documents int // that are stored
 
 	Megabytes int           // of an upload
 	Sessions  int           // workers that only beat
@@ -44,7 +47,8 @@ type Config struct {
 func Defaults() Config {
 	return Config{
 		Rounds: 1, Batches: 100_000, Slots: 1000, Workers: 10, Jobs: 200, Started: 20,
-		Finished: 1_000_000, Megabytes: 200, Sessions: 1000, Watchers: 1000, Watched: 30 * time.Second, Log: io.Discard,
+		Finished: 1_000_000, SmallJobs: 999, BigItems: 200_000, Documents: 20_000,
+		Megabytes: 200, Sessions: 1000, Watchers: 1000, Watched: 30 * time.Second, Log: io.Discard,
 	}
 }
 
@@ -53,7 +57,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Program == "":
 		return errors.New("no program")
-	case min(c.Rounds, c.Batches, c.Slots, c.Workers, c.Jobs, c.Started, c.Finished, c.Megabytes, c.Sessions, c.Watchers) < 1:
+	case min(c.Rounds, c.Batches, c.Slots, c.Workers, c.Jobs, c.Started, c.Finished, c.SmallJobs, c.BigItems, c.Documents,
+		c.Megabytes, c.Sessions, c.Watchers) < 1:
 		return errors.New("every number must be at least 1")
 	case c.Watched <= 0:
 		return errors.New("the time to look must be positive")
@@ -81,6 +86,8 @@ func Scenarios() []Scenario {
 		{"start", "from the start of `tallyman run` to its end, with one item", []Engine{SQLite}, starting},
 		{"held", "a drain during somebody's long transaction, at its beginning and at its end", []Engine{Postgres}, held},
 		{"history", "draining and asking with many finished batches in the database, and with next to none", both, history},
+		{"jobs", "how long small jobs take beside a big one that came first, and alone", both, jobs},
+		{"annotations", "from the upload of annotated documents until all are stored, beside loading the same rows", both, annotations},
 		{"ingest", "from the client to committed batches, beside compressing the same file", both, ingest},
 		{"fleet", "what it costs that many workers hold leases", both, fleet},
 		{"watch", "from the end of a batch until everybody who watches the job knows", both, watching},

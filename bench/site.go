@@ -96,9 +96,13 @@ func (s *site) serve(ctx context.Context) error {
 
 // work starts workers that do nothing with what they get, of so many slots each, and waits until all are there.
 func (s *site) work(ctx context.Context, processes, slots int) error {
+	return s.hire(ctx, processes, "bench", "work", "--slots", strconv.Itoa(slots))
+}
+
+// hire starts workers with a command line of the program, and waits until all are there.
+func (s *site) hire(ctx context.Context, processes int, args ...string) error {
 	for n := range processes {
-		p, err := start(ctx, s.dir, "worker-"+strconv.Itoa(n+1), s.program, "bench", "work", "--server", s.address,
-			"--slots", strconv.Itoa(slots))
+		p, err := start(ctx, s.dir, "worker-"+strconv.Itoa(n+1), s.program, append(args[:len(args):len(args)], "--server", s.address)...)
 		if err != nil {
 			return err
 		}

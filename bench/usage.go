@@ -46,18 +46,23 @@ func (u usage) since(before usage) usage {
 // report adds what was used for each of so many batches.
 func (u usage) report(r *Result, batches int) {
 	n := float64(batches)
+	u.processors(r, "batch", n)
+	if u.storage.Bytes > 0 {
+		r.add("log written", float64(u.storage.Bytes)/n, "B/batch")
+		r.add("rows written", float64(u.storage.Rows)/n, "/batch")
+		r.add("updates in place (HOT)", 100*float64(u.storage.Hot)/max(1, float64(u.storage.Updated)), "%")
+	}
+}
+
+// processors adds the processor time for each of n of something.
+func (u usage) processors(r *Result, one string, n float64) {
 	for _, part := range []struct {
 		name string
 		took time.Duration
 	}{{"coordinator", u.server}, {"workers", u.workers}, {"database", u.database}} {
 		if part.took > 0 {
-			r.add("processor time, "+part.name, part.took.Seconds()*1e6/n, "µs/batch")
+			r.add("processor time, "+part.name, part.took.Seconds()*1e6/n, "µs/"+one)
 		}
-	}
-	if u.storage.Bytes > 0 {
-		r.add("log written", float64(u.storage.Bytes)/n, "B/batch")
-		r.add("rows written", float64(u.storage.Rows)/n, "/batch")
-		r.add("updates in place (HOT)", 100*float64(u.storage.Hot)/max(1, float64(u.storage.Updated)), "%")
 	}
 }
 

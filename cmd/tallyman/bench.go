@@ -21,7 +21,7 @@ func (p *program) benchVerb() *cobra.Command {
 	var list strings.Builder
 	for _, s := range all {
 		names = append(names, s.Name)
-		fmt.Fprintf(&list, "  %-8s %s\n", s.Name, s.Summary)
+		fmt.Fprintf(&list, "  %-11s %s\n", s.Name, s.Summary)
 	}
 	verb := &cobra.Command{
 		Use:   "bench [SCENARIO...]",
@@ -79,6 +79,9 @@ numbers of a machine that others use differ every time; more rounds show by how 
 	flags.IntVar(&config.Jobs, "jobs", config.Jobs, "jobs whose latency is taken, and questions that are asked of a history")
 	flags.IntVar(&config.Started, "starts", config.Started, "starts of the program whose time is taken")
 	flags.IntVar(&config.Finished, "finished", config.Finished, "finished batches of a history")
+	flags.IntVar(&config.SmallJobs, "small-jobs", config.SmallJobs, "jobs of 100 items beside a big one")
+	flags.IntVar(&config.BigItems, "big-items", config.BigItems, "items of that big one")
+	flags.IntVar(&config.Documents, "documents", config.Documents, "annotated documents that are stored")
 	flags.IntVar(&config.Megabytes, "megabytes", config.Megabytes, "size of an upload")
 	flags.IntVar(&config.Sessions, "sessions", config.Sessions, "workers that only beat, with 4 leases each")
 	flags.IntVar(&config.Watchers, "watchers", config.Watchers, "clients that watch a job")
