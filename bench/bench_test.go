@@ -114,3 +114,19 @@ func TestProcessorTime(t *testing.T) {
 		t.Errorf("this process has had %d bytes at most", got)
 	}
 }
+
+func TestMined(t *testing.T) {
+	lines, guilty := mined(10, 2)
+	want := map[int64]bool{3: true, 8: true}
+	if diff := cmp.Diff(want, guilty); diff != "" {
+		t.Errorf("culprits (-want +got):\n%s", diff)
+	}
+	for n, line := range strings.Split(strings.TrimSpace(lines), "\n") {
+		if kills := strings.Contains(line, culprit); kills != want[int64(n)+1] {
+			t.Errorf("line %d is %s", n+1, line)
+		}
+	}
+	if lines, guilty := mined(3, 3); strings.Count(lines, culprit) != 3 || len(guilty) != 3 {
+		t.Errorf("all of three: %s", lines)
+	}
+}

@@ -34,6 +34,9 @@ type Config struct {
 	SmallJobs int // beside a big one
 	BigItems  int // of the big one
 	Documents int // that are stored
+	Kills     int // of workers that hold a batch
+	Lines     int // of a job some items of which kill
+	Culprits  int // these
 
 	Megabytes int           // of an upload
 	Sessions  int           // workers that only beat
@@ -48,6 +51,7 @@ func Defaults() Config {
 	return Config{
 		Rounds: 1, Batches: 100_000, Slots: 1000, Workers: 10, Jobs: 200, Started: 20,
 		Finished: 1_000_000, SmallJobs: 999, BigItems: 200_000, Documents: 20_000,
+		Kills: 5, Lines: 20_000, Culprits: 20,
 		Megabytes: 200, Sessions: 1000, Watchers: 1000, Watched: 30 * time.Second, Log: io.Discard,
 	}
 }
@@ -58,8 +62,11 @@ func (c Config) Validate() error {
 	case c.Program == "":
 		return errors.New("no program")
 	case min(c.Rounds, c.Batches, c.Slots, c.Workers, c.Jobs, c.Started, c.Finished, c.SmallJobs, c.BigItems, c.Documents,
+		c.Kills, c.Lines, c.Culprits,
 		c.Megabytes, c.Sessions, c.Watchers) < 1:
 		return errors.New("every number must be at least 1")
+	case c.Culprits > c.Lines:
+		return fmt.Errorf("%d lines cannot have %d culprits", c.Lines, c.Culprits)
 	case c.Watched <= 0:
 		return errors.New("the time to look must be positive")
 	case c.Slots%c.Workers != 0:
@@ -86,6 +93,7 @@ func Scenarios() []Scenario {
 		{"start", "from the start of `tallyman run` to its end, with one item", []Engine{SQLite}, starting},
 		{"held", "a drain during somebody's long transaction, at its beginning and at its end", []Engine{Postgres}, held},
 		{"history", "draining and asking with many finished batches in the database, and with next to none", both, history},
+		{"crash", "from the death of a worker until another one has its batch; and naming items that kill", both, crash},
 		{"jobs", "how long small jobs take beside a big one that came first, and alone", both, jobs},
 		{"annotations", "from the upload of annotated documents until all are stored, beside loading the same rows", both, annotations},
 		{"ingest", "from the client to committed batches, beside compressing the same file", both, ingest},

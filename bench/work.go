@@ -7,11 +7,17 @@ import (
 	"github.com/tallyman-dev/tallyman/worker"
 )
 
-// Work is the worker of a measurement: it takes what the coordinator at an address has and does nothing with it, until
-// ctx ends.
-func Work(ctx context.Context, address string, slots int, logger *slog.Logger) error {
+// Work is the worker of a measurement: it takes what the coordinator at an address has and does nothing with it, or holds
+// it and does not end with it, until ctx ends.
+func Work(ctx context.Context, address string, slots int, hold bool, logger *slog.Logger) error {
 	w, err := worker.New(worker.Config{Address: address, Slots: slots, Logger: logger, Handlers: map[string]worker.Handler{
-		noopKind: worker.HandlerFunc(func(_ context.Context, b *worker.Batch) error { return finish(b) }),
+		noopKind: worker.HandlerFunc(func(ctx context.Context, b *worker.Batch) error {
+			if hold {
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+			return finish(b)
+		}),
 	}})
 	if err != nil {
 		return err

@@ -48,7 +48,8 @@ func measured(t *testing.T, dsn, scenario string) []string {
 	for batches := 500; ; batches *= 4 {
 		out = tallyman(t, "bench", scenario, "--database", dsn, "--dir", t.TempDir(), "-o", "json",
 			"--batches", strconv.Itoa(batches), "--slots", "8", "--worker-processes", "2", "--jobs", "3", "--starts", "1",
-			"--finished", "40", "--small-jobs", "5", "--big-items", "200", "--documents", "40", "--megabytes", "1", "--sessions", "3", "--watchers", "3", "--for", "500ms")
+			"--finished", "40", "--small-jobs", "5", "--big-items", "200", "--documents", "40",
+			"--kills", "1", "--lines", "300", "--culprits", "2", "--megabytes", "1", "--sessions", "3", "--watchers", "3", "--for", "500ms")
 		if out.code == 0 {
 			break
 		}

@@ -82,17 +82,21 @@ numbers of a machine that others use differ every time; more rounds show by how 
 	flags.IntVar(&config.SmallJobs, "small-jobs", config.SmallJobs, "jobs of 100 items beside a big one")
 	flags.IntVar(&config.BigItems, "big-items", config.BigItems, "items of that big one")
 	flags.IntVar(&config.Documents, "documents", config.Documents, "annotated documents that are stored")
+	flags.IntVar(&config.Kills, "kills", config.Kills, "workers that are killed with a batch in hand")
+	flags.IntVar(&config.Lines, "lines", config.Lines, "items of a job some of which kill the process that handles them")
+	flags.IntVar(&config.Culprits, "culprits", config.Culprits, "those that do")
 	flags.IntVar(&config.Megabytes, "megabytes", config.Megabytes, "size of an upload")
 	flags.IntVar(&config.Sessions, "sessions", config.Sessions, "workers that only beat, with 4 leases each")
 	flags.IntVar(&config.Watchers, "watchers", config.Watchers, "clients that watch a job")
 	flags.DurationVar(&config.Watched, "for", config.Watched, "for how long workers beat and clients watch")
-	verb.AddCommand(p.profiled(p.benchWorkVerb()))
+	verb.AddCommand(p.profiled(p.benchWorkVerb()), p.benchChildVerb())
 	return verb
 }
 
 // benchWorkVerb is what runs in the worker processes of a bench.
 func (p *program) benchWorkVerb() *cobra.Command {
 	var slots int
+	var hold bool
 	verb := &cobra.Command{
 		Use:     "work",
 		Short:   "Be the worker of a measurement, which does nothing",
@@ -105,9 +109,23 @@ func (p *program) benchWorkVerb() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return bench.Work(verb.Context(), p.server, slots, logger)
+			return bench.Work(verb.Context(), p.server, slots, hold, logger)
 		},
 	}
 	verb.Flags().IntVar(&slots, "slots", 1, "batches worked on at a time")
+	verb.Flags().BoolVar(&hold, "hold", false, "never end with what it takes")
 	return verb
+}
+
+// benchChildVerb is the command that handles items in a bench.
+func (p *program) benchChildVerb() *cobra.Command {
+	return &cobra.Command{
+		Use:     "child",
+		Short:   "Be the command of a measurement, which some items kill",
+		Long:    "Answer items, line by line, and die of some. tallyman bench has a worker start this.",
+		Example: `  tallyman work --exec 'tallyman bench child'`,
+		Hidden:  true,
+		Args:    cobra.NoArgs,
+		RunE:    func(*cobra.Command, []string) error { return bench.Child(p.stdin, p.stdout) },
+	}
 }
