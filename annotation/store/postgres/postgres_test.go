@@ -101,12 +101,12 @@ func BenchmarkStore(b *testing.B) {
 // BenchmarkLoad compares storing with COPY.
 func BenchmarkLoad(b *testing.B) {
 	storetest.BenchmarkLoad(b, func() store.Store { return open(b, pgtest.DSN(b, "annotations", migrate)) },
-		func(from store.Store) (int64, time.Duration) {
+		func(from store.Store) (int64, storetest.Cost) {
 			rows, took, err := copyAll(b.Context(), from.(database).dsn, pgtest.DSN(b, "annotations", migrate), b.TempDir())
 			if err != nil {
 				b.Fatal(err)
 			}
-			return rows, took
+			return rows, storetest.Cost{Time: took}
 		})
 }
 

@@ -162,7 +162,7 @@ func (e *engine) begin(ctx context.Context) (*tx, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to annotation store: %w", err)
 	}
-	return &tx{engine: e, conn: conn}, nil
+	return &tx{engine: e, conn: conn, began: time.Now()}, nil
 }
 
 // Fault implements [write.Engine].
@@ -177,6 +177,8 @@ func (e *engine) evict(ctx context.Context) {
 type tx struct {
 	engine *engine
 	conn   *pgxpool.Conn // nil once the transaction has ended
+	began  time.Time
+	busy   time.Duration // until it was committed
 
 	// The database's clock showed clock no later than this process's showed read. What is left of a lease, counted from
 	// read on, therefore ends in the database no later than the lease does.
@@ -302,9 +304,13 @@ func (t *tx) Commit(ctx context.Context, changes *write.Changes, deadline func()
 	if !committed {
 		return errors.New("write annotations: the transaction was rolled back")
 	}
+	t.busy = time.Since(t.began)
 	t.release()
 	return nil
 }
+
+// Busy implements [write.Tx].
+func (t *tx) Busy() time.Duration { return t.busy }
 
 // rollbackTime bounds giving up a transaction; a connection that does not answer is closed.
 const rollbackTime = 5 * time.Second

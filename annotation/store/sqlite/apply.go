@@ -44,26 +44,6 @@ WHERE id = ?2`
 UPDATE project_documents
 SET last_job = max(last_job, ?1), merged_by = CASE WHEN ?2 THEN max(merged_by, ?1) ELSE merged_by END
 WHERE id = ?3`
-
-	sqlHome = `
-INSERT INTO project_documents (id, project, sourcedb, sourceid, document_id, last_job, replaced_by, merged_by)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
-
-	sqlItem = `
-INSERT INTO store_items (job_id, item, document_id, project_document_id, outcome, text_begin, text_length, text_level, findings)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
-
-	sqlSpan = `
-INSERT INTO annotation_spans (project_document_id, id, job_id, item, ordinal, given_id, traits, block, begins, ends, obj)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-
-	sqlRelation = `
-INSERT INTO annotation_relations (project_document_id, id, job_id, item, ordinal, given_id, traits, subj, pred, obj, given_subj, given_obj)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-
-	sqlAttribute = `
-INSERT INTO annotation_attributes (project_document_id, id, job_id, item, ordinal, given_id, traits, of_relation, subj, pred, obj, given_subj)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
 // apply applies changes, in the order of their fields.
@@ -166,11 +146,11 @@ func (t *tx) homes(c *write.Changes) error {
 	case store.ModeMerge:
 		mergedBy = c.Job.ID
 	}
-	for _, h := range c.Homes {
-		err := t.exec(sqlHome, h.ID, c.Job.Project, h.Key.SourceDB, h.Key.SourceID, h.Document, c.Job.ID, replacedBy, mergedBy)
-		if err != nil {
-			return err
-		}
+	err := insert(t, &intoHomes, c.Homes, func(values []any, h write.Home) []any {
+		return append(values, h.ID, c.Job.Project, h.Key.SourceDB, h.Key.SourceID, h.Document, c.Job.ID, replacedBy, mergedBy)
+	})
+	if err != nil {
+		return err
 	}
 	for _, home := range c.Used {
 		if err := t.exec(sqlUse, c.Job.ID, mergedBy > 0, home); err != nil {
@@ -187,49 +167,32 @@ func (t *tx) homes(c *write.Changes) error {
 }
 
 func (t *tx) items(c *write.Changes) error {
-	for _, row := range c.Items {
+	return insert(t, &intoItems, c.Items, func(values []any, row write.Row) []any {
 		var begin, length any
 		if row.Document != 0 {
-			begin, length = row.Begin, row.Length
+			begin, length = int64(row.Begin), int64(row.Length)
 		}
-		err := t.exec(sqlItem, c.Job.ID, row.Item, null(row.Document), null(row.Home), uint8(row.Outcome), begin, length, uint8(row.Level), null(row.Findings))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return append(values, c.Job.ID, row.Item, null(row.Document), null(row.Home), int64(row.Outcome), begin, length, int64(row.Level),
+			null(row.Findings))
+	})
 }
 
 func (t *tx) spans(c *write.Changes) error {
-	for _, s := range c.Spans {
-		err := t.exec(sqlSpan, s.Home, s.ID, s.Job, s.Item, s.Ordinal, null(s.Given), uint8(s.Traits), s.Block, s.Begin, s.End, s.Obj)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return insert(t, &intoSpans, c.Spans, func(values []any, s write.Span) []any {
+		return append(ofValues(values, &s.Of), s.Block, int64(s.Begin), int64(s.End), s.Obj)
+	})
 }
 
 func (t *tx) relations(c *write.Changes) error {
-	for _, r := range c.Relations {
-		err := t.exec(sqlRelation, r.Home, r.ID, r.Job, r.Item, r.Ordinal, null(r.Given), uint8(r.Traits), r.Subj, r.Pred, r.Obj,
-			null(r.GivenSubj), null(r.GivenObj))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return insert(t, &intoRelations, c.Relations, func(values []any, r write.Relation) []any {
+		return append(ofValues(values, &r.Of), r.Subj, r.Pred, r.Obj, null(r.GivenSubj), null(r.GivenObj))
+	})
 }
 
 func (t *tx) attributes(c *write.Changes) error {
-	for _, a := range c.Attributes {
-		err := t.exec(sqlAttribute, a.Home, a.ID, a.Job, a.Item, a.Ordinal, null(a.Given), uint8(a.Traits), a.OfRelation, a.Subj, a.Pred, a.Obj,
-			null(a.GivenSubj))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return insert(t, &intoAttributes, c.Attributes, func(values []any, a write.Attribute) []any {
+		return append(ofValues(values, &a.Of), a.OfRelation, a.Subj, a.Pred, a.Obj, null(a.GivenSubj))
+	})
 }
 
 // null returns NULL for a zero value.

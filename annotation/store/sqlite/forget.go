@@ -93,7 +93,7 @@ func (e *engine) Forget(ctx context.Context, jobs []int64, limit int) (bool, err
 		}
 		left -= n
 	}
-	if err := tx.commit(); err != nil {
+	if err := tx.commit(nil); err != nil {
 		return false, fmt.Errorf("forget: %w", err)
 	}
 	return left == 0, nil

@@ -56,7 +56,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context, path string) error {
-	writing, err := s.file(path, "journal_mode(wal)", "synchronous(full)", "foreign_keys(1)")
+	writing, err := s.file(path, "journal_mode(wal)", "synchronous(full)", "foreign_keys(1)", "temp_store(memory)")
 	if err != nil {
 		return err
 	}
@@ -191,6 +191,9 @@ func (s *Store) closeFiles() error {
 
 // fault says what an error means.
 func fault(err error) (write.Fault, string) {
+	if errors.Is(err, errLate) || errors.Is(err, errEnded) {
+		return write.Transient, ""
+	}
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return write.Broken, ""

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pressly/goose/v3/database"
 	"go.uber.org/goleak"
@@ -168,7 +167,7 @@ func BenchmarkStore(b *testing.B) {
 // BenchmarkLoad compares storing with one transaction of prepared inserts.
 func BenchmarkLoad(b *testing.B) {
 	storetest.BenchmarkLoad(b, func() store.Store { return open(b, filepath.Join(b.TempDir(), "store.db")) },
-		func(from store.Store) (int64, time.Duration) {
+		func(from store.Store) (int64, storetest.Cost) {
 			to := filepath.Join(b.TempDir(), "loaded.db")
 			empty, err := sqlite.Open(b.Context(), to) // which makes the tables
 			if err != nil {
@@ -177,56 +176,55 @@ func BenchmarkLoad(b *testing.B) {
 			if err := empty.Close(); err != nil {
 				b.Fatal(err)
 			}
-			rows, took, err := insertAll(b.Context(), from.(file).path, to)
+			rows, cost, err := insertAll(b.Context(), from.(file).path, to)
 			if err != nil {
 				b.Fatal(err)
 			}
-			return rows, took
+			return rows, cost
 		})
 }
 
-// insertAll copies the rows of a store to another file. The time is that of inserting them and of the commit.
-func insertAll(ctx context.Context, from, to string) (rows int64, took time.Duration, err error) {
+// insertAll copies the rows of a store to another file. The cost is that of inserting them and of the commit.
+func insertAll(ctx context.Context, from, to string) (rows int64, cost storetest.Cost, err error) {
 	source, err := sql.Open("sqlite", "file:"+from+"?mode=ro")
 	if err != nil {
-		return 0, 0, err
+		return 0, cost, err
 	}
 	defer source.Close()
 	target, err := sql.Open("sqlite", "file:"+to+"?_pragma=journal_mode(wal)&_pragma=synchronous(full)")
 	if err != nil {
-		return 0, 0, err
+		return 0, cost, err
 	}
 	defer target.Close()
 	tx, err := target.BeginTx(ctx, nil)
 	if err != nil {
-		return 0, 0, err
+		return 0, cost, err
 	}
 	defer tx.Rollback()
 	for _, table := range storetest.LoadedTables() {
-		n, t, err := insertTable(ctx, source, tx, table)
+		n, err := insertTable(ctx, source, tx, table, &cost)
 		if err != nil {
-			return 0, 0, fmt.Errorf("load %s: %w", table, err)
+			return 0, cost, fmt.Errorf("load %s: %w", table, err)
 		}
-		rows, took = rows+n, took+t
+		rows += n
 	}
-	began := time.Now()
-	err = tx.Commit()
-	return rows, took + time.Since(began), err
+	err = cost.Measure(tx.Commit)
+	return rows, cost, err
 }
 
-func insertTable(ctx context.Context, source *sql.DB, tx *sql.Tx, table string) (rows int64, took time.Duration, err error) {
+func insertTable(ctx context.Context, source *sql.DB, tx *sql.Tx, table string, cost *storetest.Cost) (rows int64, err error) {
 	read, err := source.QueryContext(ctx, "SELECT * FROM "+table) //nolint:gosec // one of ours
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer read.Close()
 	columns, err := read.Columns()
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	insert, err := tx.PrepareContext(ctx, "INSERT INTO "+table+" VALUES (?"+strings.Repeat(", ?", len(columns)-1)+")")
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer insert.Close()
 	const chunk = 10_000
@@ -241,17 +239,23 @@ func insertTable(ctx context.Context, source *sql.DB, tx *sql.Tx, table string) 
 				into[i] = &row[i]
 			}
 			if err := read.Scan(into...); err != nil {
-				return 0, 0, err
+				return 0, err
 			}
 			values = append(values, row)
 		}
-		began := time.Now()
-		for _, row := range values {
-			if _, err := insert.ExecContext(ctx, row...); err != nil {
-				return 0, 0, err
-			}
+		if err := cost.Measure(func() error { return insertRows(ctx, insert, values) }); err != nil {
+			return 0, err
 		}
-		rows, took = rows+int64(len(values)), took+time.Since(began)
+		rows += int64(len(values))
 	}
-	return rows, took, read.Err()
+	return rows, read.Err()
+}
+
+func insertRows(ctx context.Context, insert *sql.Stmt, rows [][]any) error {
+	for _, row := range rows {
+		if _, err := insert.ExecContext(ctx, row...); err != nil {
+			return err
+		}
+	}
+	return nil
 }

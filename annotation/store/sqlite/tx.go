@@ -1,10 +1,12 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tallyman-dev/tallyman/annotation"
@@ -16,8 +18,9 @@ import (
 // engine is a [write.Engine]: one connection, which one transaction has at a time, and its prepared statements. What
 // writes nothing is read by other connections.
 type engine struct {
-	turn       chan struct{} // holds a token while a transaction has the connection
+	turn       chan struct{} // holds a token while somebody has the connection
 	closed     chan struct{}
+	group      *group // that is open; nil: none. Of who has the turn
 	conn       *sql.Conn
 	reading    *sql.DB
 	statements map[string]*sql.Stmt
@@ -35,6 +38,9 @@ var errClosed = errors.New("the annotation store is closed")
 func (e *engine) close() error {
 	close(e.closed)
 	e.turn <- struct{}{}
+	if e.group != nil {
+		e.end()
+	}
 	errs := make([]error, 0, len(e.statements)+1)
 	for _, s := range e.statements {
 		errs = append(errs, s.Close())
@@ -56,7 +62,7 @@ func (e *engine) own(ctx context.Context, cluster string) (string, error) {
 	if _, err := tx.row(`SELECT cluster_id FROM store_owner`, nil, &owner); err != nil {
 		return "", err
 	}
-	return owner, tx.commit()
+	return owner, tx.commit(nil)
 }
 
 // Raise implements [write.Engine].
@@ -83,7 +89,7 @@ func (e *engine) Raise(ctx context.Context, lease store.Lease) error {
 	if err != nil {
 		return fmt.Errorf("raise fence: %w", err)
 	}
-	if err := tx.commit(); err != nil {
+	if err := tx.commit(nil); err != nil {
 		return fmt.Errorf("raise fence: %w", err)
 	}
 	if !found {
@@ -95,29 +101,6 @@ func (e *engine) Raise(ctx context.Context, lease store.Lease) error {
 // Begin implements [write.Engine].
 func (e *engine) Begin(ctx context.Context) (write.Tx, error) { return e.begin(ctx) }
 
-func (e *engine) begin(ctx context.Context) (*tx, error) {
-	select {
-	case <-e.closed:
-		return nil, errClosed
-	default:
-	}
-	select {
-	case e.turn <- struct{}{}:
-	case <-e.closed:
-		return nil, errClosed
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for the connection: %w", context.Cause(ctx))
-	}
-	if _, err := e.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		// An interruption may come when the transaction is open already; if it is not, there is nothing to give up.
-		_, _ = e.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-		<-e.turn
-		return nil, fmt.Errorf("begin transaction: %w", err)
-	}
-	// From here on nothing waits, so a transaction is not interrupted: it is short, and looks at ctx between statements.
-	return &tx{engine: e, ctx: ctx, open: true}, nil
-}
-
 // Fault implements [write.Engine].
 func (e *engine) Fault(err error) (write.Fault, string) { return fault(err) }
 
@@ -125,21 +108,29 @@ func (e *engine) Fault(err error) (write.Fault, string) { return fault(err) }
 type tx struct {
 	engine *engine
 	ctx    context.Context
+	group  *group
+	began  time.Time
+	busy   time.Duration // that it had the connection; set when it is added to its group
 	open   bool
+	failed error // the last of its statements
 }
 
 func (t *tx) statement(query string) (*sql.Stmt, error) {
 	if err := t.ctx.Err(); err != nil {
 		return nil, err
 	}
-	if s := t.engine.statements[query]; s != nil {
+	return t.engine.prepared(query)
+}
+
+func (e *engine) prepared(query string) (*sql.Stmt, error) {
+	if s := e.statements[query]; s != nil {
 		return s, nil
 	}
-	s, err := t.engine.conn.PrepareContext(context.WithoutCancel(t.ctx), query)
+	s, err := e.conn.PrepareContext(context.Background(), query)
 	if err != nil {
 		return nil, fmt.Errorf("prepare statement: %w", err)
 	}
-	t.engine.statements[query] = s
+	e.statements[query] = s
 	return s, nil
 }
 
@@ -149,6 +140,14 @@ func (t *tx) exec(query string, args ...any) error {
 		return err
 	}
 	_, err = s.ExecContext(context.WithoutCancel(t.ctx), args...)
+	return t.note(err)
+}
+
+// note remembers an error of a statement.
+func (t *tx) note(err error) error {
+	if err != nil {
+		t.failed = err
+	}
 	return err
 }
 
@@ -160,7 +159,7 @@ func (t *tx) changed(query string, args ...any) (int64, error) {
 	}
 	result, err := s.ExecContext(context.WithoutCancel(t.ctx), args...)
 	if err != nil {
-		return 0, err
+		return 0, t.note(err)
 	}
 	return result.RowsAffected()
 }
@@ -175,7 +174,7 @@ func (t *tx) row(query string, args []any, into ...any) (bool, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
-	return err == nil, err
+	return err == nil, t.note(err)
 }
 
 // rows calls each for every row that a query gives, after it was read into the variables.
@@ -186,9 +185,9 @@ func (t *tx) rows(query string, args, into []any, each func()) error {
 	}
 	rows, err := s.QueryContext(context.WithoutCancel(t.ctx), args...)
 	if err != nil {
-		return err
+		return t.note(err)
 	}
-	return scan(rows, into, each)
+	return t.note(scan(rows, into, each))
 }
 
 func scan(rows *sql.Rows, into []any, each func()) error {
@@ -206,12 +205,10 @@ const (
 	sqlDocument = `
 SELECT id, text_sha256 = ?, length, composed_by, composed_until FROM documents WHERE sourcedb = ? AND sourceid = ?`
 
-	sqlCreate = `
-INSERT INTO documents (sourcedb, sourceid, text, length, text_sha256, composed_by, composed_until)
-VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`
-
 	sqlKnownHome = `
 SELECT id, replaced_by, last_job, merged_by FROM project_documents WHERE project = ? AND sourcedb = ? AND sourceid = ?`
+
+	sqlDecided = `SELECT item, outcome, coalesce(findings, '') FROM store_items WHERE job_id = ? AND item BETWEEN ? AND ?`
 
 	sqlSkipped   = `SELECT skipped FROM store_skips WHERE job_id = ? AND project_document_id = ?`
 	sqlAnnotated = `SELECT EXISTS (SELECT 1 FROM annotation_spans WHERE project_document_id = ?)`
@@ -230,73 +227,99 @@ func (t *tx) Load(_ context.Context, lease store.Lease, job store.Job, items []i
 	if !found {
 		return write.State{}, fmt.Errorf("%w: a later attempt has begun, or the batch was split", store.ErrFenced)
 	}
-	for _, item := range items {
-		var outcome uint8
-		var findings string
-		found, err := t.row(`SELECT outcome, coalesce(findings, '') FROM store_items WHERE job_id = ? AND item = ?`,
-			[]any{job.ID, item}, &outcome, &findings)
-		if err != nil {
-			return write.State{}, fmt.Errorf("look for first answers: %w", err)
-		}
-		if !found {
-			continue
-		}
-		list, err := write.DecodeFindings(findings)
-		if err != nil {
-			return write.State{}, err
-		}
-		state.Decided[item] = store.Result{Outcome: annotation.Outcome(outcome), Findings: list}
+	if err := t.decided(job, items, state.Decided); err != nil {
+		return write.State{}, fmt.Errorf("look for first answers: %w", err)
 	}
-	var home int64
-	if _, err := t.row(`SELECT coalesce(max(id), 0) FROM project_documents`, nil, &home); err != nil {
+	if err := t.documents(job, drafts, state.Documents); err != nil {
 		return write.State{}, fmt.Errorf("load documents: %w", err)
-	}
-	for i, draft := range drafts {
-		home++
-		d := &state.Documents[i]
-		*d, err = t.document(job, draft)
-		if err != nil {
-			return write.State{}, fmt.Errorf("load document %s: %w", draft.Key, err)
-		}
-		if !d.HomeKnown {
-			d.Home = home
-		}
 	}
 	return state, nil
 }
 
-func (t *tx) document(job store.Job, draft write.Draft) (write.Document, error) {
-	d := write.Document{}
-	known, err := t.row(sqlDocument, []any{draft.Hash[:], draft.Key.SourceDB, draft.Key.SourceID},
+// decided looks for the first answers of items. These are in order and, but for those that are not stored, all that are
+// between the first and the last.
+func (t *tx) decided(job store.Job, items []int64, into map[int64]store.Result) error {
+	var item int64
+	var outcome uint8
+	var findings string
+	var invalid error
+	err := t.rows(sqlDecided, []any{job.ID, items[0], items[len(items)-1]}, []any{&item, &outcome, &findings}, func() {
+		if _, ours := slices.BinarySearch(items, item); !ours {
+			return
+		}
+		list, err := write.DecodeFindings(findings)
+		if err != nil {
+			invalid = err
+		}
+		into[item] = store.Result{Outcome: annotation.Outcome(outcome), Findings: list}
+	})
+	return cmp.Or(err, invalid)
+}
+
+// documents loads documents and creates those that are unknown.
+func (t *tx) documents(job store.Job, drafts []write.Draft, into []write.Document) error {
+	var home, last int64
+	if _, err := t.row(`SELECT coalesce(max(id), 0) FROM project_documents`, nil, &home); err != nil {
+		return err
+	}
+	if _, err := t.row(`SELECT coalesce(max(id), 0) FROM documents`, nil, &last); err != nil {
+		return err
+	}
+	var created []int
+	for i := range drafts {
+		d := &into[i]
+		known, err := t.document(job, &drafts[i], d)
+		if err != nil {
+			return fmt.Errorf("document %s: %w", drafts[i].Key, err)
+		}
+		if !known {
+			last++
+			d.ID = last
+			created = append(created, i)
+		}
+		if home++; !d.HomeKnown {
+			d.Home = home
+		}
+	}
+	err := insert(t, &intoDocuments, created, func(values []any, i int) []any {
+		d, draft := &into[i], &drafts[i]
+		return append(values, d.ID, draft.Key.SourceDB, draft.Key.SourceID, draft.Text, int64(draft.Length), draft.Hash[:],
+			d.ComposedBy, d.ComposedUntil)
+	})
+	if err != nil {
+		return fmt.Errorf("create: %w", err)
+	}
+	return nil
+}
+
+// document loads a document, or says how it will be created.
+func (t *tx) document(job store.Job, draft *write.Draft, d *write.Document) (known bool, err error) {
+	known, err = t.row(sqlDocument, []any{draft.Hash[:], draft.Key.SourceDB, draft.Key.SourceID},
 		&d.ID, &d.Same, &d.Length, &d.ComposedBy, &d.ComposedUntil)
 	if err != nil {
-		return d, err
+		return known, err
 	}
 	if !known {
 		by := draft.Composer(job.ID)
-		d = write.Document{Created: true, Same: true, Length: draft.Length, ComposedBy: by, ComposedUntil: by}
-		_, err := t.row(sqlCreate, []any{
-			draft.Key.SourceDB, draft.Key.SourceID, draft.Text, draft.Length, draft.Hash[:], by, by,
-		}, &d.ID)
-		return d, err
+		*d = write.Document{Created: true, Same: true, Length: draft.Length, ComposedBy: by, ComposedUntil: by}
+		return false, nil
 	}
 	d.HomeKnown, err = t.row(sqlKnownHome, []any{job.Project, draft.Key.SourceDB, draft.Key.SourceID},
 		&d.Home, &d.ReplacedBy, &d.LastJob, &d.MergedBy)
 	if err != nil {
-		return d, err
+		return true, err
 	}
 	if job.Mode == store.ModeSkip && d.HomeKnown {
 		if d.SkipDecided, err = t.row(sqlSkipped, []any{job.ID, d.Home}, &d.Skip); err != nil {
-			return d, err
+			return true, err
 		}
 		if _, err := t.row(sqlAnnotated, []any{d.Home}, &d.Annotated); err != nil {
-			return d, err
+			return true, err
 		}
 	}
 	var a passages.Anchor
 	into := []any{&a.Item, &a.Begin, &a.Length, (*uint8)(&a.Level)}
-	err = t.rows(sqlAnchors, []any{d.ID, job.ID}, into, func() { d.Anchors = append(d.Anchors, a) })
-	return d, err
+	return true, t.rows(sqlAnchors, []any{d.ID, job.ID}, into, func() { d.Anchors = append(d.Anchors, a) })
 }
 
 // Commit implements [write.Tx]. Nobody else can raise the fence while the transaction is open.
@@ -307,28 +330,11 @@ func (t *tx) Commit(_ context.Context, changes *write.Changes, deadline func() t
 	if !time.Now().Before(deadline()) {
 		return fmt.Errorf("%w: it has run out", store.ErrFenced)
 	}
-	if err := t.commit(); err != nil {
+	if err := t.commit(deadline); err != nil {
 		return fmt.Errorf("write annotations: %w", err)
 	}
 	return nil
 }
 
-func (t *tx) commit() error {
-	if err := t.exec("COMMIT"); err != nil {
-		return err
-	}
-	t.open = false
-	<-t.engine.turn
-	return nil
-}
-
-// Rollback implements [write.Tx].
-func (t *tx) Rollback() {
-	if !t.open {
-		return
-	}
-	t.open = false
-	// Where SQLite has rolled back by itself, there is nothing left to do.
-	_, _ = t.engine.conn.ExecContext(context.WithoutCancel(t.ctx), "ROLLBACK")
-	<-t.engine.turn
-}
+// Busy implements [write.Tx].
+func (t *tx) Busy() time.Duration { return t.busy }

@@ -51,7 +51,7 @@ const (
 // Tx is a transaction. After an error only Rollback may be called.
 type Tx interface {
 	// Load takes the fence of the lease's batch, ErrFenced if it is not at the lease's attempt, creates the documents that
-	// are unknown from their drafts, locks all of them in key order, and returns what is known.
+	// are unknown from their drafts, locks all of them in key order, and returns what is known. The items are in order.
 	Load(ctx context.Context, lease store.Lease, job store.Job, items []int64, drafts []Draft) (State, error)
 
 	// Texts returns the texts of documents, in the order asked for.
@@ -73,6 +73,9 @@ type Tx interface {
 	// Commit applies changes and commits, unless the deadline has passed by then: ErrFenced. The deadline is asked for at
 	// the last moment. An error that is not ErrFenced leaves open whether the commit took place.
 	Commit(ctx context.Context, changes *Changes, deadline func() time.Time) error
+
+	// Busy returns, after the commit, how long the transaction had what others may have waited for.
+	Busy() time.Duration
 
 	// Rollback gives the transaction up, if it is not committed. It does not wait for ctx of earlier calls.
 	Rollback()

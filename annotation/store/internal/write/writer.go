@@ -125,18 +125,14 @@ type storing struct {
 // is found and the others are stored.
 func (s storing) all(ctx context.Context, entries []store.Entry) error {
 	var results []store.Result
-	var reviewed int
-	began := time.Now()
 	defer s.alignments.keep(entries)
 	err := s.informed(ctx, func() error {
-		began = time.Now()
 		return s.retry(ctx, s.lease, func(ctx context.Context) (err error) {
-			results, reviewed, err = s.transact(ctx, entries)
+			results, err = s.transact(ctx, entries)
 			return err
 		})
 	})
 	if err == nil {
-		s.pace.took(entries, reviewed, time.Since(began))
 		s.durable(results)
 		return nil
 	}
@@ -180,34 +176,35 @@ func (s storing) informed(ctx context.Context, do func() error) error {
 	}
 }
 
-// transact stores entries in one transaction. It returns how many annotations it had to review besides theirs.
-func (s storing) transact(ctx context.Context, entries []store.Entry) ([]store.Result, int, error) {
+// transact stores entries in one transaction.
+func (s storing) transact(ctx context.Context, entries []store.Entry) ([]store.Result, error) {
 	plan, err := newPlan(s.job, s.overlaps, s.alignments, entries)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	tx, err := s.engine.Begin(ctx)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer tx.Rollback()
 	if err := plan.load(ctx, tx, s.lease); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	changed, err := plan.decide(ctx, tx)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if changed {
 		if err := tx.Commit(ctx, &plan.changes, s.lease.Deadline); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
+		s.pace.took(entries, plan.reviewed, tx.Busy())
 	}
 	results := make([]store.Result, len(entries))
 	for i, e := range plan.entries {
 		results[i] = e.result
 	}
-	return results, plan.reviewed, nil
+	return results, nil
 }
 
 // refuse records that the database does not take an item.
