@@ -1,6 +1,7 @@
 package annotation
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"unicode/utf8"
@@ -26,7 +27,7 @@ type skimmer struct {
 
 // skimmedKey is a key without its quotes.
 type skimmedKey struct {
-	head       uint64 // its first bytes, and its length
+	head       uint64 // its first seven bytes, and its length up to 255
 	begin, end int
 }
 
@@ -187,21 +188,35 @@ func (s *skimmer) name(i, mine int) (end int, ok bool) {
 	if s.at(i) != '"' || s.open == skimmedKeys {
 		return i, false
 	}
-	if end, ok = s.quoted(i); !ok {
-		return end, false
+	k := skimmedKey{begin: i + 1}
+	short := false
+	if i+9 <= len(s.text) {
+		// Nearly all keys end within a word, which then tells everything of them.
+		w := binary.LittleEndian.Uint64(s.text[i+1:])
+		n := bits.TrailingZeros64(special(w)) / 8
+		if short = n < 8 && s.text[i+1+n] == '"'; short {
+			k.head = w&(1<<(8*n)-1) | uint64(n)<<56
+			k.end = i + 1 + n
+			end = k.end + 1
+		}
 	}
-	k := skimmedKey{begin: i + 1, end: end - 1}
-	name := s.text[k.begin:k.end]
-	for _, c := range name {
-		if c == '\\' {
+	if !short {
+		if end, ok = s.quoted(i); !ok {
 			return end, false
 		}
-		k.head = k.head<<8 | uint64(c)
+		k.end = end - 1
+		name := s.text[k.begin:k.end]
+		if bytes.IndexByte(name, '\\') >= 0 {
+			return end, false
+		}
+		for j, c := range name[:min(len(name), 7)] {
+			k.head |= uint64(c) << (8 * j)
+		}
+		k.head |= uint64(min(len(name), 255)) << 56
 	}
-	k.head ^= uint64(len(name)) << 56
 	for j := mine; j < s.open; j++ {
 		other := &s.keys[j]
-		if k.head == other.head && string(name) == string(s.text[other.begin:other.end]) {
+		if k.head == other.head && (short || string(s.text[k.begin:k.end]) == string(s.text[other.begin:other.end])) {
 			return end, false
 		}
 	}
@@ -210,17 +225,20 @@ func (s *skimmer) name(i, mine int) (end int, ok bool) {
 	return end, true
 }
 
+// special has the high bit of the first byte of a word set that needs a look in a string: a quotation mark, a backslash, a
+// control character, or no ASCII; and no bit of those before it. It is 0 when there is none.
+func special(w uint64) uint64 {
+	quote, backslash := w^'"'*ones, w^'\\'*ones
+	return ((quote-ones)&^quote | (backslash-ones)&^backslash | (w-' '*ones)&^w | w) & highs
+}
+
 // quoted passes over the string that begins at i.
 func (s *skimmer) quoted(i int) (end int, ok bool) {
 	i++
 	for {
-		// Eight bytes at a time up to one that needs a look: a quotation mark, a backslash, a control character, or no ASCII.
-		for i+8 <= len(s.text) {
-			w := binary.LittleEndian.Uint64(s.text[i:])
-			quote, backslash := w^'"'*ones, w^'\\'*ones
-			special := ((quote-ones)&^quote | (backslash-ones)&^backslash | (w-' '*ones)&^w | w) & highs
-			if special != 0 {
-				i += bits.TrailingZeros64(special) / 8
+		for i+8 <= len(s.text) { // a word at a time
+			if found := special(binary.LittleEndian.Uint64(s.text[i:])); found != 0 {
+				i += bits.TrailingZeros64(found) / 8
 				break
 			}
 			i += 8
