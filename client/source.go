@@ -38,17 +38,17 @@ func newSource(r io.Reader, chunk int, keep int64) (source, int64, error) {
 			if err != nil {
 				return nil, 0, fmt.Errorf("find the size: %w", err)
 			}
-			return &seekSource{r: seeker, begin: begin, chunk: chunk}, end - begin, nil
+			return &seekSource{r: seeker, begin: begin, buffer: make([]byte, chunk)}, end - begin, nil
 		}
 	}
-	return &keptSource{r: r, chunk: chunk, keep: keep}, 0, nil
+	return &keptSource{r: r, buffer: make([]byte, chunk), keep: keep}, 0, nil
 }
 
 // seekSource reads again what is asked for again.
 type seekSource struct {
-	r     io.ReadSeeker
-	begin int64 // where the upload begins in r
-	chunk int
+	r      io.ReadSeeker
+	begin  int64 // where the upload begins in r
+	buffer []byte
 }
 
 func (s *seekSource) seek(offset int64) error {
@@ -65,21 +65,20 @@ func (s *seekSource) digest(n int64) ([]byte, error) {
 	return digest(s.r, n)
 }
 
-func (s *seekSource) next() ([]byte, error) { return read(s.r, s.chunk) }
+func (s *seekSource) next() ([]byte, error) { return read(s.r, s.buffer) }
 
 func (s *seekSource) release(int64) {}
 
-// read returns what one Read yields, so that a slow source's bytes go out as they come.
-func read(r io.Reader, chunk int) ([]byte, error) {
-	// Its own memory for every chunk: the message may be looked at after it was sent.
-	buffer := make([]byte, chunk)
+// read returns what one Read into the buffer yields, so that a slow source's bytes go out as they come.
+func read(r io.Reader, buffer []byte) ([]byte, error) {
 	for range maxEmptyReads {
 		n, err := r.Read(buffer)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("read: %w", err)
 		}
 		if n > 0 || err != nil {
-			return buffer[:n:n], err
+			// Its own memory for every chunk, no more than it needs: the message may be looked at after it was sent.
+			return bytes.Clone(buffer[:n]), err
 		}
 	}
 	return nil, fmt.Errorf("read: %w", io.ErrNoProgress)
@@ -89,9 +88,9 @@ const maxEmptyReads = 100
 
 // keptSource keeps what was read and not yet released, up to a bound.
 type keptSource struct {
-	r     io.Reader
-	chunk int
-	keep  int64
+	r      io.Reader
+	buffer []byte
+	keep   int64
 
 	at  int64 // where the next chunk starts
 	end int64 // bytes read
@@ -148,11 +147,8 @@ func (s *keptSource) next() ([]byte, error) {
 	if s.eof {
 		return nil, io.EOF
 	}
-	chunk, err := read(s.r, s.chunk)
+	chunk, err := read(s.r, s.buffer)
 	s.eof = errors.Is(err, io.EOF)
-	if len(chunk) < s.chunk/2 {
-		chunk = bytes.Clone(chunk) // without the memory that was not needed
-	}
 	if len(chunk) > 0 {
 		s.add(chunk)
 	}

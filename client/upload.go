@@ -17,7 +17,9 @@ import (
 )
 
 const (
-	defaultChunk = 256 << 10
+	// defaultChunk is what fits, with the rest of its message, into the largest buffers that gRPC uses again, on either
+	// side. It clears them each time, so that smaller chunks cost more.
+	defaultChunk = 1<<20 - 1<<10
 
 	defaultKeep = 64 << 20
 )
@@ -40,7 +42,7 @@ type Upload struct {
 	// the upload waits for it.
 	Progress func(UploadProgress)
 
-	ChunkBytes int // bytes sent at once, at most 1 MiB; default 256 KiB
+	ChunkBytes int // bytes sent at once, at most 1 MiB; default 1 KiB less
 	// KeepBytes bounds what is kept of a source that cannot seek, so that it can be sent again after a cut connection: what
 	// is not committed yet, which is a few MiB mostly, and everything of any but plain JSON Lines, which is sent again from its
 	// start. Default 64 MiB.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -244,24 +245,55 @@ func fromIngest(g *ingest.Group) []store.Finding {
 	return out
 }
 
-// received is the bytes of an upload's chunks as a reader. A goroutine of its own takes the messages from the stream;
-// it ends with the stream at the latest, which is when the call returns.
+// received is the bytes of an upload's chunks as a reader. A goroutine of its own takes the messages from the stream, one
+// ahead of what is read; it ends with the stream at the latest, which is when the call returns.
 type received struct {
-	*io.PipeReader
-	file  string
-	bytes atomic.Int64
+	file   string
+	bytes  atomic.Int64
+	chunks chan []byte
+	err    error // once chunks is closed
+	rest   []byte
+
+	closed chan struct{}
+	close  sync.Once
 }
 
 func receive(stream uploadStream, file string, offset int64) *received {
-	pr, pw := io.Pipe()
-	in := &received{PipeReader: pr, file: file}
+	in := &received{file: file, chunks: make(chan []byte, 1), closed: make(chan struct{})}
 	in.bytes.Store(offset)
-	go func() { pw.CloseWithError(in.pump(stream, pw)) }()
+	go func() {
+		defer close(in.chunks)
+		in.err = cmp.Or(in.pump(stream), io.EOF)
+	}()
 	return in
 }
 
+// Read implements io.Reader. It returns what there is of one chunk.
+func (r *received) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		select {
+		case chunk, ok := <-r.chunks:
+			if !ok {
+				return 0, r.err
+			}
+			r.rest = chunk
+		case <-r.closed:
+			return 0, io.ErrClosedPipe
+		}
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// Close ends a Read that blocks, and what would come after it.
+func (r *received) Close() error {
+	r.close.Do(func() { close(r.closed) })
+	return nil
+}
+
 // pump returns nil after a finish message.
-func (r *received) pump(stream uploadStream, to io.Writer) error {
+func (r *received) pump(stream uploadStream) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
@@ -275,8 +307,10 @@ func (r *received) pump(stream uploadStream, to io.Writer) error {
 				return gap("chunk.offset", x.Chunk.GetOffset(), at)
 			}
 			r.bytes.Add(int64(len(x.Chunk.GetData())))
-			if _, err := to.Write(x.Chunk.GetData()); err != nil {
-				return err
+			select {
+			case r.chunks <- x.Chunk.GetData():
+			case <-r.closed:
+				return io.ErrClosedPipe
 			}
 		case *pb.SubmitUploadRequest_Finish:
 			if x.Finish.GetSize() != at {
