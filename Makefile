@@ -21,7 +21,8 @@ with_postgres = $(if $(TALLYMAN_TEST_POSTGRES),,bin="$$(tools/postgres.sh)" && T
 FUZZTIME ?= 10s
 TESTFLAGS ?= -timeout 20m
 
-.PHONY: help build run test race examples network languages lint vet generate generate-check fmt fuzz bench peers clean
+.PHONY: help build run test race examples network languages lint vet generate generate-check fmt fuzz bench bench-quick bench-rounds \
+	bench-once bench-go peers figures clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -78,12 +79,43 @@ fmt: ## format Go and proto files
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	tools/fuzz.sh $(FUZZTIME)
 
-bench: ## the benchmarks; TALLYMAN_BENCH_DOCUMENTS is the size of the collection that the annotation stores load
-	$(with_postgres) go test -run '^$$' -bench . -benchmem ./...
+# What is measured lies in bin/bench, a file each, from which make figures fills docs/benchmarks.md. BENCHFLAGS and
+# PEERSFLAGS say how large; TALLYMAN_BENCH_DOCUMENTS is the size of the collection that the annotation stores load.
+bench: bench-rounds bench-once peers bench-go ## everything that is measured, about 35 minutes on two quiet cores
 
-peers: build ## the drain and the latency of Tallyman beside those of River, in turns
+bench-quick: ## the same with small sizes, in a few minutes, to see that it works: the numbers say little
+	$(MAKE) bench-rounds bench-once BENCHFLAGS="--rounds 1 --batches 5000 --finished 20000 --small-jobs 100 --big-items 20000 \
+		--documents 1000 --kills 1 --lines 2000 --culprits 4 --starts 3 --jobs 20 --megabytes 10 --sessions 50 --watchers 50 --for 5s"
+	$(MAKE) peers PEERSFLAGS="-rounds 1 -batches 5000 -jobs 20"
+	$(MAKE) bench-go BENCHTIME=1x
+
+# Scenarios that are short, in three rounds, then those whose own turns make rounds superfluous. drain and latency are
+# measured beside the peers.
+measure = $(with_postgres) sh -c 'bin/tallyman bench $(1) --database "$$TALLYMAN_TEST_POSTGRES" $(BENCHFLAGS) \
+	--report bin/bench/$@.json'
+
+bench-rounds: build
+	@mkdir -p bin/bench
+	$(call measure,start held jobs annotations ingest watch --rounds 3 --for 10s)
+
+bench-once: build
+	@mkdir -p bin/bench
+	$(call measure,history crash fleet)
+
+BENCHTIME ?= 200ms
+bench-go:
+	@mkdir -p bin/bench
+	$(with_postgres) go test -timeout 60m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./... | tee bin/bench/go.txt
+
+peers: build ## the drain and the latency of Tallyman beside those of other queues, in turns
+	@mkdir -p bin/bench
+	tools/redis.sh
+	tools/graphile.sh
 	cd bench/peers && go build -o ../../bin/peers .
-	$(with_postgres) bin/peers -version $(VERSION)
+	$(with_postgres) bin/peers -version $(VERSION) -report bin/bench/peers.json $(PEERSFLAGS)
+
+figures: ## put what was measured last into docs/benchmarks.md
+	go run ./bench/figures -into docs/benchmarks.md $(wildcard $(addprefix bin/bench/,peers.json bench-rounds.json bench-once.json go.txt))
 
 clean: ## remove what was built, downloaded and generated for a run
 	rm -rf bin .cache tallyman-data

@@ -1,10 +1,12 @@
 package bench
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -106,6 +108,8 @@ type Report struct {
 	Started string   `json:"started"` // RFC 3339
 	Rows    []Row    `json:"rows"`
 	Results []Result `json:"results"` // each round, in order
+
+	Versions map[string]string `json:"versions,omitempty"` // of what else took part, by name
 }
 
 // WriteJSON writes the report as one JSON value.
@@ -116,6 +120,23 @@ func (r Report) WriteJSON(w io.Writer) error {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
+}
+
+// Write writes the report as JSON into a file, unless its path is "", and to w as JSON or as a table.
+func (r Report) Write(w io.Writer, path string, asJSON bool) error {
+	if path != "" {
+		var b bytes.Buffer
+		if err := r.WriteJSON(&b); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+			return fmt.Errorf("write the report: %w", err)
+		}
+	}
+	if asJSON {
+		return r.WriteJSON(w)
+	}
+	return WriteTable(w, r.Rows)
 }
 
 // number writes a number with three digits that matter, and all of those before the point.

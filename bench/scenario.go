@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/tallyman-dev/tallyman/bench/postgres"
 )
 
 // Engine is a database that a coordinator can be on.
@@ -73,6 +75,15 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%d slots cannot be shared equally by %d workers", c.Slots, c.Workers)
 	}
 	return nil
+}
+
+// Versions returns those of what takes part besides the program.
+func (c Config) Versions(ctx context.Context) (map[string]string, error) {
+	if c.Database == "" {
+		return nil, nil
+	}
+	version, err := postgres.Version(ctx, c.Database)
+	return map[string]string{"PostgreSQL": version}, err
 }
 
 // Scenario asks one question of an engine.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,37 +20,18 @@ import (
 // riverAtOnce is how many jobs are inserted in one call.
 const riverAtOnce = 5000
 
-// noop is a job without work.
-type noop struct {
-	N int `json:"n"`
-}
-
 // Kind implements river.JobArgs.
 func (noop) Kind() string { return "noop" }
 
-// counter counts jobs, and tells when the last has come.
-type counter struct {
+// riverWorker notes jobs and does nothing else.
+type riverWorker struct {
 	river.WorkerDefaults[noop]
-	mu   sync.Mutex
-	at   []time.Time // when each began, by its number
-	seen int
-	all  chan struct{}
+	jobs *starts
 }
 
-func newCounter(n int) *counter { return &counter{at: make([]time.Time, n), all: make(chan struct{})} }
-
 // Work implements river.Worker.
-func (c *counter) Work(_ context.Context, job *river.Job[noop]) error {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.at[job.Args.N].IsZero() {
-		return nil // again
-	}
-	c.at[job.Args.N] = now
-	if c.seen++; c.seen == len(c.at) {
-		close(c.all)
-	}
+func (w *riverWorker) Work(_ context.Context, job *river.Job[noop]) error {
+	w.jobs.note(job.Args.N)
 	return nil
 }
 
@@ -62,7 +42,7 @@ type riverSite struct {
 	client *river.Client[pgx.Tx]
 }
 
-func openRiver(ctx context.Context, dsn string, jobs *counter, config river.Config) (_ *riverSite, err error) {
+func openRiver(ctx context.Context, dsn string, jobs *starts, config river.Config) (_ *riverSite, err error) {
 	s := &riverSite{}
 	defer func() {
 		if err != nil {
@@ -84,7 +64,7 @@ func openRiver(ctx context.Context, dsn string, jobs *counter, config river.Conf
 		return nil, fmt.Errorf("migrate: %w", err)
 	}
 	config.Workers = river.NewWorkers()
-	river.AddWorker(config.Workers, jobs)
+	river.AddWorker(config.Workers, &riverWorker{jobs: jobs})
 	config.Logger = slog.New(slog.DiscardHandler)
 	s.client, err = river.NewClient(driver, &config)
 	return s, err
@@ -115,7 +95,7 @@ func (s *riverSite) insert(ctx context.Context, n int) error {
 
 // riverDrain works a full queue off in this process, with the settings of River's own bench.
 func riverDrain(ctx context.Context, c bench.Config, slots int) (r bench.Result, err error) {
-	jobs := newCounter(c.Batches)
+	jobs := newStarts(c.Batches)
 	s, err := openRiver(ctx, c.Database, jobs, river.Config{
 		FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 20 * time.Millisecond,
 		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: slots}},
@@ -135,10 +115,8 @@ func riverDrain(ctx context.Context, c bench.Config, slots int) (r bench.Result,
 	if err := s.client.Start(ctx); err != nil {
 		return r, fmt.Errorf("start: %w", err)
 	}
-	select {
-	case <-jobs.all:
-	case <-ctx.Done():
-		return r, context.Cause(ctx)
+	if err := jobs.wait(ctx); err != nil {
+		return r, err
 	}
 	// What was worked is completed in groups a moment later: the end of the client waits for them.
 	if err := s.client.Stop(ctx); err != nil {
@@ -158,23 +136,18 @@ func riverDrain(ctx context.Context, c bench.Config, slots int) (r bench.Result,
 
 // riverLatency inserts jobs one behind the other, then at a steady rate, with River's defaults.
 func riverLatency(ctx context.Context, c bench.Config) (r bench.Result, err error) {
-	const steady = 40 * time.Millisecond // as in package bench
-	for _, how := range []struct {
-		name   string
-		steady bool
-	}{{"idle", false}, {"steady", true}} {
-		took, err := riverLatencies(ctx, c, how.steady, steady)
+	for _, steady := range []bool{false, true} {
+		took, err := riverLatencies(ctx, c, steady)
 		if err != nil {
 			return r, err
 		}
-		r.Distribution(how.name, took)
+		r.Distribution(paceOf(steady), took)
 	}
 	return r, nil
 }
 
-func riverLatencies(ctx context.Context, c bench.Config, steady bool, pause time.Duration) (_ []time.Duration, err error) {
-	const warming = 10
-	jobs := newCounter(warming + c.Jobs)
+func riverLatencies(ctx context.Context, c bench.Config, steady bool) (_ []time.Duration, err error) {
+	jobs := newStarts(warming + measured(c, steady))
 	s, err := openRiver(ctx, c.Database, jobs, river.Config{
 		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 8}},
 	})
@@ -186,41 +159,10 @@ func riverLatencies(ctx context.Context, c bench.Config, steady bool, pause time
 		return nil, fmt.Errorf("start: %w", err)
 	}
 	defer func() { err = errors.Join(err, s.client.Stop(context.WithoutCancel(ctx))) }()
-	ticker := time.NewTicker(pause)
-	defer ticker.Stop()
-	inserted := make([]time.Time, len(jobs.at))
-	for i := range inserted {
-		inserted[i] = time.Now()
-		if _, err := s.client.Insert(ctx, noop{i}, nil); err != nil {
-			return nil, fmt.Errorf("insert a job: %w", err)
+	return jobs.latencies(ctx, steady, func(n int) error {
+		if _, err := s.client.Insert(ctx, noop{n}, nil); err != nil {
+			return fmt.Errorf("insert a job: %w", err)
 		}
-		for !steady && jobs.began(i).IsZero() {
-			select {
-			case <-time.After(time.Millisecond):
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	select {
-	case <-jobs.all:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	var took []time.Duration
-	for i := warming; i < len(inserted); i++ {
-		took = append(took, jobs.at[i].Sub(inserted[i]))
-	}
-	return took, nil
-}
-
-func (c *counter) began(n int) time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.at[n]
+		return nil
+	})
 }

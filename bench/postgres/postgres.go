@@ -59,6 +59,17 @@ func connected(ctx context.Context, dsn string, use func(*pgx.Conn) error) error
 	return use(conn)
 }
 
+// Version returns that of the server of a DSN.
+func Version(ctx context.Context, dsn string) (version string, err error) {
+	err = connected(ctx, dsn, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "SHOW server_version").Scan(&version)
+	})
+	if err != nil {
+		return "", fmt.Errorf("ask for the version of the database server: %w", err)
+	}
+	return version, nil
+}
+
 // Writes is what was written on a server since it began to count. Other databases of the server count for Bytes.
 type Writes struct {
 	Bytes   int64 // of the write-ahead log

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 func (p *program) benchVerb() *cobra.Command {
 	config := bench.Defaults()
+	var path string
 	all := bench.Scenarios()
 	var names []string
 	var list strings.Builder
@@ -58,20 +60,22 @@ numbers of a machine that others use differ every time; more rounds show by how 
 			report := bench.Report{
 				Machine: bench.ThisMachine(), Version: programVersion(), Started: time.Now().UTC().Format(time.RFC3339),
 			}
+			if report.Versions, err = config.Versions(verb.Context()); err != nil {
+				return err
+			}
+			// What was measured before an error is worth something, too.
 			report.Results, err = bench.Run(verb.Context(), config, chosen)
-			if err != nil {
+			if err != nil && len(report.Results) == 0 {
 				return err
 			}
 			report.Rows = bench.Rows(report.Results)
-			if p.format() == display.JSON {
-				return report.WriteJSON(p.stdout)
-			}
-			return bench.WriteTable(p.stdout, report.Rows)
+			return errors.Join(err, report.Write(p.stdout, path, p.format() == display.JSON))
 		},
 	}
 	flags := verb.Flags()
 	flags.StringVar(&config.Database, "database", "", "a PostgreSQL server to measure on, too, postgres://…, whose user may create databases")
 	flags.StringVar(&config.Dir, "dir", "", "folder for the databases while they are measured (default: that of the system)")
+	flags.StringVar(&path, "report", "", "file for a report as JSON, besides what is printed")
 	flags.IntVar(&config.Rounds, "rounds", config.Rounds, "how often everything is measured, in turns")
 	flags.IntVar(&config.Batches, "batches", config.Batches, "batches that are drained")
 	flags.IntVar(&config.Slots, "slots", config.Slots, "batches that are worked on at a time, of all workers together")
