@@ -56,6 +56,19 @@ func (a *away) Claim(
 	return claimed, err
 }
 
+func (a *away) SettleAndClaim(
+	ctx context.Context, settlements []store.Settlement, lease time.Duration, requests []store.ClaimRequest, turns []store.Turn,
+) (store.Settled, store.Claimed, error) {
+	if err := call(a.claim); err != nil {
+		return store.Settled{}, store.Claimed{}, err
+	}
+	settled, claimed, err := a.Store.SettleAndClaim(ctx, settlements, lease, requests, turns)
+	if a.after != nil {
+		a.after()
+	}
+	return settled, claimed, err
+}
+
 func TestUploadMeetsTheStoresTroubles(t *testing.T) {
 	inMemory(t, func(t *scene) {
 		var trouble error

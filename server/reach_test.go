@@ -196,6 +196,16 @@ func (d *dying) Settle(ctx context.Context, settlements []store.Settlement) ([]s
 	return answers, ended, err
 }
 
+func (d *dying) SettleAndClaim(
+	ctx context.Context, settlements []store.Settlement, lease time.Duration, requests []store.ClaimRequest, turns []store.Turn,
+) (store.Settled, store.Claimed, error) {
+	settled, claimed, err := d.Store.SettleAndClaim(ctx, settlements, lease, requests, turns)
+	if err == nil {
+		d.settled()
+	}
+	return settled, claimed, err
+}
+
 // TestCoordinatorsKilledInTheMiddle kills one of three coordinators between the commit of a claim and its answer, and
 // another one between the commit of a settlement and its answer. Two workers go on at the third: every item is handled
 // once, under the lease that was granted by the dead.

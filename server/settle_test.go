@@ -168,3 +168,43 @@ func TestBatchThatCrashesTwiceAloneEnds(t *testing.T) {
 		}
 	})
 }
+
+func TestSettlingBringsTheNextBatch(t *testing.T) {
+	inMemory(t, func(t *scene) {
+		c := start(t, Config{Database: t.database}, nil)
+		h := header("next")
+		h.Policy = &pb.Policy{BatchItems: 1}
+		up := c.submit(h, lines(1, 2))
+		session := c.register("w")
+		request := &pb.SettleBatchesRequest{
+			SessionId: session, Settlements: []*pb.Settlement{completed(c.claimOne(session, "first"))},
+			Claim: &pb.NextClaim{RequestId: "second", MaxBatches: 3},
+		}
+		var grants []*pb.Grant
+		for range 2 { // the second is a repetition
+			r, err := c.workers.SettleBatches(c.ctx, request)
+			c.must(err)
+			if a := r.GetAnswers(); len(a) != 1 || a[0].GetStatus() != pb.SettleStatus_SETTLE_STATUS_SETTLED {
+				t.Fatalf("answers %v", a)
+			}
+			if r.GetWaited() == nil || len(r.GetGrants()) != 1 || len(r.GetGrants()[0].GetPayload()) == 0 {
+				t.Fatalf("answered with %v, want one batch with its payload", r)
+			}
+			grants = append(grants, r.GetGrants()[0])
+		}
+		if grants[0].GetBatchId() != grants[1].GetBatchId() || grants[1].GetAttempt() != 1 {
+			t.Errorf("granted %v, then %v", grants[0], grants[1])
+		}
+		began := time.Now()
+		request.Settlements = []*pb.Settlement{completed(grants[0])}
+		request.Claim.RequestId = "third"
+		r, err := c.workers.SettleBatches(c.ctx, request)
+		c.must(err)
+		if took := time.Since(began); took > 0 || len(r.GetGrants()) > 0 || r.GetWaited() == nil {
+			t.Errorf("without work it was answered with %v after %v", r, took)
+		}
+		if j := c.ended(up.GetJobId()); j.GetState() != pb.JobState_JOB_STATE_SUCCEEDED {
+			t.Errorf("the job is %v", j)
+		}
+	})
+}

@@ -45,6 +45,7 @@ type batch struct {
 	results  []*pb.ItemResult
 	end      *pb.Settlement // the last
 	ends     int
+	rests    time.Time // until when it is not granted again, since it failed
 }
 
 // coordinator keeps leases as the protocol says, without ever ending one by itself. Its hooks are called without the
@@ -57,6 +58,7 @@ type coordinator struct {
 	after   func(call string, n int) error         // fails it after its effect
 	silent  func() bool                            // beats are not answered
 	reaps   bool                                   // leases end by their time
+	old     bool                                   // settlements that ask for batches are not known
 	answers func(*pb.LeaseAnswer)                  // changes an answer to a beat
 	settled func(*pb.Settlement, *pb.SettleAnswer) // changes an answer to a settle
 	beaten  func(*pb.HeartbeatRequest)             // sees a beat
@@ -216,7 +218,7 @@ func (c *coordinator) grant(r *pb.ClaimBatchesRequest) ([]*pb.Grant, chan struct
 			if c.expired(b) {
 				b.held = false
 			}
-			if !b.held && !b.paused && (b.end == nil || b.end.GetRetryable() || b.end.GetEnd() == pb.AttemptEnd_ATTEMPT_END_RELEASED) &&
+			if !b.held && !b.paused && !time.Now().Before(b.rests) && (b.end == nil || b.end.GetRetryable() || b.end.GetEnd() == pb.AttemptEnd_ATTEMPT_END_RELEASED) &&
 				len(c.claimed[r.GetRequestId()]) < int(r.GetMaxBatches()) {
 				b.held, b.lost, b.end = true, false, nil
 				b.attempt++
@@ -323,6 +325,11 @@ func (c *coordinator) SettleBatches(_ context.Context, r *pb.SettleBatchesReques
 		return nil, err
 	}
 	resp := &pb.SettleBatchesResponse{}
+	if next := r.GetClaim(); next != nil && !c.old {
+		// Before the settlements: what they return is not available again at once.
+		resp.Grants, _ = c.grant(&pb.ClaimBatchesRequest{RequestId: next.GetRequestId(), MaxBatches: next.GetMaxBatches()})
+		resp.Waited = durationpb.New(0)
+	}
 	for _, s := range r.GetSettlements() {
 		a := &pb.SettleAnswer{BatchId: s.GetBatchId(), Attempt: s.GetAttempt(), Status: c.settle(s)}
 		if c.settled != nil {
@@ -351,6 +358,9 @@ func (c *coordinator) settle(s *pb.Settlement) pb.SettleStatus {
 	}
 	b.held, b.end = false, s
 	b.ends++
+	if s.GetEnd() == pb.AttemptEnd_ATTEMPT_END_FAILED {
+		b.rests = time.Now().Add(time.Second)
+	}
 	return pb.SettleStatus_SETTLE_STATUS_SETTLED
 }
 

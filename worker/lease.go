@@ -47,12 +47,13 @@ type lease struct {
 	clock    *time.Timer
 }
 
-// hold takes a lease that was granted, unless it is held already, and has its batch handled. Its clock runs from start.
+// hold takes a lease that was granted, unless it is held already, and has its batch handled, or gives it back when nothing is
+// taken any more. Its clock runs from start.
 func (s *session) hold(working context.Context, g *pb.Grant, start time.Time) {
 	key := leaseKey{g.GetBatchId(), g.GetAttempt()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held[key] != nil {
+	if s.held[key] != nil || s.closed {
 		return
 	}
 	l := &lease{leaseKey: key, grant: g, deadline: start.Add(g.GetRemaining().AsDuration()),
@@ -60,6 +61,11 @@ func (s *session) hold(working context.Context, g *pb.Grant, start time.Time) {
 	l.ctx, l.cancel = context.WithCancelCause(working)
 	l.clock = time.AfterFunc(time.Until(l.deadline), func() { s.ranOut(l) })
 	s.held[key] = l
+	if !s.claiming {
+		l.cancel(ErrDraining)
+		s.conclude(l, ErrDraining)
+		return
+	}
 	s.running[l] = struct{}{}
 	// It ends with the handler. What does not return when the worker stops is named in Run's error.
 	go s.work(l)

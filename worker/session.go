@@ -43,6 +43,15 @@ type session struct {
 	rest    respite
 	trouble string // of rest, as the last beat told it
 	err     error  // with which the session ends
+	closed  bool   // nothing is held any more
+
+	// Each free slot is asked for once: by the claim loop, or together with settlements.
+	claiming bool          // batches may be taken
+	polling  int           // slots that the claim loop asks for
+	next     *pb.NextClaim // what settlements under way ask for
+	unsure   *pb.NextClaim // what settlements asked for that failed: the claim loop repeats it
+	failing  bool          // the last settlements failed: until others succeed they ask for nothing
+	plain    time.Time     // until when they do not ask, since the coordinator does not know of it
 }
 
 const (
@@ -193,6 +202,7 @@ func (s *session) abandon() error {
 		cause = fmt.Errorf("%w: %w", ErrLeaseLost, failure)
 	}
 	s.mu.Lock()
+	s.closed = true
 	for _, l := range s.held {
 		s.drop(l, cause)
 	}

@@ -3,9 +3,11 @@ package worker
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tallyman-dev/tallyman/internal/retry"
@@ -88,11 +90,13 @@ func (s *session) refuse(l *lease) {
 	s.forward(l)
 }
 
-// settleLoop settles what the queue holds until ctx ends: in one call whatever came while the call before was under way.
+// settleLoop settles what the queue holds until ctx ends: in one call whatever came while the call before was under way. With
+// it goes a claim for the slots that are free by then.
 func (s *session) settleLoop(ctx context.Context) {
 	again := s.repeat("settle batches")
 	most := pb.MaxSettlements
 	for {
+		runtime.Gosched() // so that handlers which are about to return go with the first of them
 		group, request := s.group(most)
 		if len(group) == 0 {
 			select {
@@ -103,7 +107,8 @@ func (s *session) settleLoop(ctx context.Context) {
 			}
 		}
 		bounded, cancel := context.WithTimeoutCause(ctx, settleTimeout, retry.ErrSilent)
-		resp, err := s.api.SettleBatches(bounded, request)
+		sent := time.Now()
+		resp, err := s.api.SettleBatches(bounded, request, grpc.MaxCallRecvMsgSize(maxMessage))
 		err = retry.Blame(bounded, err)
 		cancel()
 		switch {
@@ -111,6 +116,7 @@ func (s *session) settleLoop(ctx context.Context) {
 			again.worked()
 			most = min(2*most, pb.MaxSettlements)
 			s.settled(group, resp.GetAnswers())
+			s.answered(ctx, request, resp, sent)
 			continue
 		case err == nil:
 			err = errors.New("the coordinator did not answer for every settlement")
@@ -121,6 +127,7 @@ func (s *session) settleLoop(ctx context.Context) {
 			s.blameSettlement(group)
 		}
 		s.requeue(group)
+		s.unanswered()
 		if !again.failed(ctx, err) {
 			return
 		}
@@ -148,6 +155,11 @@ func (s *session) group(most int) ([]*lease, *pb.SettleBatchesRequest) {
 		request.Settlements = append(request.Settlements, l.settlement)
 	}
 	s.queue = slices.Delete(s.queue, 0, taken)
+	if len(group) > 0 {
+		s.ask(request)
+	} else if taken > 0 {
+		s.notify() // the claim loop need not wait for them
+	}
 	return group, request
 }
 

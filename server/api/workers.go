@@ -100,22 +100,28 @@ func (s *workerService) ClaimBatches(ctx context.Context, r *pb.ClaimBatchesRequ
 		return nil, asSession(err)
 	}
 	granted := time.Now()
-	resp, err := s.grants(ctx, grants)
+	list, err := s.grants(ctx, grants)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ClaimBatchesResponse{Grants: list, Waited: durationpb.New(granted.Sub(began))}, nil
+}
+
+// grants returns what a caller is to be told of its grants. They are given back when it cannot be told.
+func (s *workerService) grants(ctx context.Context, grants []store.Grant) ([]*pb.Grant, error) {
+	list, err := s.describe(ctx, grants)
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		s.giveBack(ctx, grants)
-		return nil, err
 	}
-	resp.Waited = durationpb.New(granted.Sub(began))
-	return resp, nil
+	return list, err
 }
 
-func (s *workerService) grants(ctx context.Context, grants []store.Grant) (*pb.ClaimBatchesResponse, error) {
-	resp := &pb.ClaimBatchesResponse{}
+func (s *workerService) describe(ctx context.Context, grants []store.Grant) ([]*pb.Grant, error) {
 	if len(grants) == 0 {
-		return resp, nil
+		return nil, nil
 	}
 	ids := make([]int64, len(grants))
 	for i, g := range grants {
@@ -125,12 +131,13 @@ func (s *workerService) grants(ctx context.Context, grants []store.Grant) (*pb.C
 	if err != nil {
 		return nil, err
 	}
+	list := make([]*pb.Grant, 0, len(grants))
 	for _, g := range grants {
 		j, err := s.cfg.Dispatcher.Job(ctx, g.JobID, s.cfg.Store.GetJob)
 		if err != nil {
 			return nil, err
 		}
-		resp.Grants = append(resp.Grants, &pb.Grant{
+		list = append(list, &pb.Grant{
 			BatchId: g.BatchID, Attempt: g.Attempt, JobId: g.JobID, Kind: j.Kind, Project: j.Project, Mode: j.Mode,
 			Parameters: j.Parameters, DefaultSourcedb: j.Policy.DefaultSourceDB,
 			SourceidFromName: j.Policy.SourceIDFromName, ItemCount: g.ItemCount,
@@ -138,7 +145,7 @@ func (s *workerService) grants(ctx context.Context, grants []store.Grant) (*pb.C
 			FirstItem: g.FirstItem, Ancestors: g.Ancestors, Solo: g.Solo,
 		})
 	}
-	return resp, nil
+	return list, nil
 }
 
 // giveBack releases grants whose caller is gone. If that fails, they are released when beats do not name them.
@@ -183,44 +190,6 @@ func (s *workerService) ReadBatch(r *pb.ReadBatchRequest, stream grpc.ServerStre
 func leaseLost(l job.Lease) error {
 	return fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_LEASE_LOST,
 		"attempt %d at batch %d is not session %d's any more", l.Attempt, l.BatchID, l.SessionID)
-}
-
-func (s *workerService) SettleBatches(ctx context.Context, r *pb.SettleBatchesRequest) (*pb.SettleBatchesResponse, error) {
-	settlements := make([]store.Settlement, len(r.GetSettlements()))
-	for i, x := range r.GetSettlements() {
-		results, err := fromResults(x.GetResults())
-		if err != nil {
-			return nil, err
-		}
-		settlements[i] = store.Settlement{
-			Lease: job.Lease{BatchID: x.GetBatchId(), Attempt: x.GetAttempt(), SessionID: r.GetSessionId()},
-			End: job.End{
-				Kind: endsByProto[x.GetEnd()], Retryable: x.GetRetryable(), Message: x.GetMessage(),
-				From: x.GetFromItem(), Outcomes: fromRuns(x.GetOutcomes()), Crash: fromCrash(x.GetCrash()),
-			},
-			Findings: fromFindings(x.GetBatchId(), x.GetFindings()),
-			Results:  results,
-		}
-	}
-	answers, err := s.cfg.Dispatcher.Settle(ctx, settlements)
-	if err != nil {
-		return nil, err
-	}
-	resp := &pb.SettleBatchesResponse{}
-	for i, a := range answers {
-		out := &pb.SettleAnswer{BatchId: settlements[i].BatchID, Attempt: settlements[i].Attempt}
-		switch {
-		case a.Lost:
-			out.Status = pb.SettleStatus_SETTLE_STATUS_LEASE_LOST
-		case a.Err != nil:
-			out.Status = pb.SettleStatus_SETTLE_STATUS_OUTCOMES_INCOMPLETE
-		default:
-			out.Status = pb.SettleStatus_SETTLE_STATUS_SETTLED
-			out.BatchState = batchState(a.State)
-		}
-		resp.Answers = append(resp.Answers, out)
-	}
-	return resp, nil
 }
 
 func (s *workerService) DeregisterWorker(

@@ -35,7 +35,13 @@ type waiter struct {
 	asked   bool          // the store has seen the request
 	drained bool          // it came when its session was being drained already
 	done    chan struct{} // closed with grants or err set
+
+	// What goes before the claim. Who settles does not wait for work.
+	settlements []store.Settlement
+	settled     []store.SettleAnswer // set once asked
 }
+
+func (w *waiter) settles() bool { return len(w.settlements) > 0 }
 
 func newClaims(d *Dispatcher) *claims {
 	return &claims{d: d, board: newBoard(d.cfg.MaxRunningPerProject), stirred: map[int64]bool{}, stale: true, wake: make(chan struct{}, 1)}
@@ -74,27 +80,36 @@ func (c *claims) free(jobID int64) {
 
 func (c *claims) claim(ctx context.Context, r store.ClaimRequest, kinds []string) ([]store.Grant, error) {
 	w := &waiter{ctx: ctx, request: r, kinds: slices.Sorted(slices.Values(kinds)), done: make(chan struct{})}
+	if !c.await(w) {
+		return nil, nil
+	}
+	if errors.Is(w.err, store.ErrSessionDrained) {
+		return nil, nil // while it waited
+	}
+	return w.grants, w.err
+}
+
+// await has a waiter served. It returns false when its context ended before that began.
+func (c *claims) await(w *waiter) bool {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		return nil, ErrStopped
+		w.err = ErrStopped
+		return true
 	}
 	c.waiting = append(c.waiting, w)
 	c.mu.Unlock()
 	c.signal()
 	select {
 	case <-w.done:
-	case <-ctx.Done():
+	case <-w.ctx.Done():
 		if c.withdraw(w) {
-			return nil, nil
+			return false
 		}
 		// A claim for it is under way: its answer is bounded by the store's own limits.
 		<-w.done
 	}
-	if errors.Is(w.err, store.ErrSessionDrained) {
-		return nil, nil // while it waited
-	}
-	return w.grants, w.err
+	return true
 }
 
 // drain answers the waiters of sessions with nothing. Claims that come later wait in vain, since one that is answered at
@@ -103,7 +118,7 @@ func (c *claims) drain(sessions []int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = slices.DeleteFunc(c.waiting, func(w *waiter) bool {
-		if w.drained || !slices.Contains(sessions, w.request.SessionID) {
+		if w.drained || w.settles() || !slices.Contains(sessions, w.request.SessionID) {
 			return false
 		}
 		close(w.done)
@@ -188,9 +203,9 @@ func (c *claims) back(groups [][]*waiter, err error) {
 	for _, g := range groups {
 		for _, w := range g {
 			switch {
-			case len(w.grants) > 0 || w.err != nil:
+			case len(w.grants) > 0 || w.err != nil || w.settles() && w.asked:
 				close(w.done)
-			case err != nil && !errors.Is(err, store.ErrUnavailable):
+			case err != nil && (w.settles() || !errors.Is(err, store.ErrUnavailable)):
 				w.err = err
 				close(w.done)
 			case w.ctx.Err() != nil || c.closed:
@@ -249,31 +264,22 @@ func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
 		kinds[k] = true
 	}
 	for {
-		var open []*waiter
-		var requests []store.ClaimRequest
-		want, asked := 0, true
-		for _, w := range waiters {
-			// A waiter that got something is done, if it could take more or not: a second claim under its request id
-			// would be taken for a repetition.
-			if len(w.grants) == 0 && w.err == nil && !w.drained && w.ctx.Err() == nil {
-				r := w.request
-				r.Max = min(r.Max, c.d.cfg.GroupSize)
-				if want += r.Max; len(requests) > 0 && want > c.d.cfg.GroupSize {
-					want -= r.Max
-					break
-				}
-				open, requests = append(open, w), append(requests, r)
-				asked = asked && w.asked
-			}
-		}
-		if !asked {
+		g := c.gather(waiters, false)
+		if !g.asked {
 			c.board.reconsider() // who comes anew may be the one that a batch waits for
 		}
-		turns := c.board.deal(kinds, want)
-		if len(requests) == 0 || len(turns) == 0 && asked {
+		turns := c.board.deal(kinds, g.want)
+		if len(turns) == 0 && g.asked {
+			// There is no work for the first, which must not keep others from being asked about, or from settling.
+			if g = c.gather(waiters, true); len(g.open) == 0 {
+				return nil
+			}
+		}
+		if len(g.open) == 0 {
 			return nil
 		}
-		claimed, err := c.d.cfg.Store.Claim(ctx, c.d.cfg.Lease, requests, turns)
+		open, requests, settlements, want := g.open, g.requests, g.settlements, g.want
+		settled, claimed, err := c.ask(ctx, g, turns)
 		switch half := len(open) / 2; {
 		case err == nil:
 		case errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil:
@@ -287,13 +293,20 @@ func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
 		}
 		got := 0
 		jobs := map[int64]bool{}
+		answers := settled.Answers
 		for i, w := range open {
+			if w.settles() {
+				w.settled, answers = answers[:len(w.settlements):len(w.settlements)], answers[len(w.settlements):]
+			}
 			w.err = claimed.Errs[i]
 			if errors.Is(w.err, store.ErrSessionDrained) && !w.asked {
 				w.err, w.drained = nil, true
 			}
 			w.asked = true
 			w.grants = claimed.Grants[i]
+			if w.settles() {
+				w.err = nil // that it cannot claim is for its next claim to be told
+			}
 			if got += len(w.grants); claimed.Errs[i] != nil || len(w.grants) > 0 && w.grants[0].Repeated {
 				got += requests[i].Max // it asked for nothing that a job could have given
 			}
@@ -309,6 +322,8 @@ func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
 		if got < want {
 			c.board.dried(turns, claimed.Took)
 		}
+		// After what this claim left: what ended may have made room, or returned something, for who waits.
+		c.d.settled(settlements, settled)
 	}
 }
 

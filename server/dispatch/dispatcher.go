@@ -268,25 +268,39 @@ func (d *Dispatcher) applySettles(ctx context.Context, queries [][]store.Settlem
 	if err != nil {
 		return nil, err
 	}
-	jobs := map[int64]bool{}
-	for i, a := range answers {
-		if a.Err != nil {
-			continue
-		}
-		d.ledger.Drop(flat[i].Lease)
-		if a.JobID != 0 {
-			jobs[a.JobID] = jobs[a.JobID] || offers(a.State)
-		}
-	}
-	d.changed(jobs)
-	if len(ended) > 0 {
-		d.cfg.Events.AttemptsEnded(ended)
-	}
+	d.settled(flat, store.Settled{Answers: answers, Ended: ended})
 	out := make([][]store.SettleAnswer, len(queries))
 	for i, q := range queries {
 		out[i], answers = answers[:len(q):len(q)], answers[len(q):]
 	}
 	return out, nil
+}
+
+// settled notes what the store has settled.
+func (d *Dispatcher) settled(settlements []store.Settlement, s store.Settled) {
+	jobs := map[int64]bool{}
+	for i, a := range s.Answers {
+		if a.Err != nil {
+			continue
+		}
+		d.ledger.Drop(settlements[i].Lease)
+		if a.JobID != 0 {
+			jobs[a.JobID] = jobs[a.JobID] || offers(a.State)
+		}
+	}
+	d.changed(jobs)
+	if len(s.Ended) > 0 {
+		d.cfg.Events.AttemptsEnded(s.Ended)
+	}
+}
+
+// SettleAndClaim ends attempts of a session and claims for it, in one transaction where it can, and blocks until that is
+// committed. It does not wait for work: there may be no grants, also because the session has ended or is being drained.
+// The answers are in the order of the settlements, of which there is at least one.
+func (d *Dispatcher) SettleAndClaim(
+	ctx context.Context, settlements []store.Settlement, r store.ClaimRequest, kinds []string,
+) ([]store.SettleAnswer, []store.Grant, error) {
+	return d.claims.settleAndClaim(ctx, settlements, r, kinds)
 }
 
 // Returned notes attempts that the store ended: their leases are forgotten, and what is pending again is offered.

@@ -12,6 +12,8 @@
 //	Heartbeat ─────► group ──► store.Beat ────► ledger
 //	SettleBatches ─► group ──► store.Settle ──► ledger
 //
+// A settlement that asks for the next batches goes the way of claims, with store.SettleAndClaim, but does not wait for work.
+//
 // The ledger is the coordinator's memory of the leases that it granted or saw beat. It is a hint for the reaper and for
 // pushing cancels, never the truth: the truth is the batch's row.
 package dispatch

@@ -168,6 +168,12 @@ type SettleAnswer struct {
 	Err   error          // ErrIncomplete: completed with items that have no outcome
 }
 
+// Settled is what became of a group of settlements.
+type Settled struct {
+	Answers []SettleAnswer // in the order of the settlements
+	Ended   []Ended        // attempts ended now that did not complete
+}
+
 // ErrIncomplete says that an attempt was settled as completed while items lack outcomes, or its outcomes leave a gap or
 // pass the end.
 var ErrIncomplete = errors.New("the outcomes do not cover the batch's items exactly")
@@ -218,6 +224,11 @@ type Leases interface {
 	// that ends with items undone gives these the outcome that package job decides, so that its outcomes are complete.
 	// ended lists the attempts ended now that did not complete.
 	Settle(ctx context.Context, settlements []Settlement) (answers []SettleAnswer, ended []Ended, err error)
+	// SettleAndClaim settles, as Settle does, and then claims, as Claim does, in one transaction: what the settlements end is
+	// not held any more by those who claim, has made room under limits, and may be claimed where it is pending again. When
+	// settling has been committed and claiming failed, that is an error of each request in Claimed, not of the call.
+	SettleAndClaim(ctx context.Context, settlements []Settlement, lease time.Duration, requests []ClaimRequest, turns []Turn) (
+		Settled, Claimed, error)
 	// Reap ends leases that have expired: of the given batches, or with nil of all there are, at most limit. Rows that
 	// are locked are left for the next round. An expired lease whose session's stream broke since it was granted died; of others package
 	// job decides, by what is known of the other sessions, whether they are lost.

@@ -80,5 +80,9 @@ func (m *SettleBatchesRequest) Validate() error {
 		v.check(died || s.GetCrash() == nil, at+".crash", "is for an attempt that died")
 		v.check(s.GetCrash().GetSuspect() >= 0, at+".crash.suspect", "must not be negative")
 	}
+	if c := m.GetClaim(); c != nil {
+		v.check(printable(c.GetRequestId(), 64), "claim.request_id", "must be 1 to 64 printable characters without spaces")
+		v.within("claim.max_batches", int64(c.GetMaxBatches()), 1, MaxClaim)
+	}
 	return v.err()
 }

@@ -1188,7 +1188,9 @@ type SettleBatchesRequest struct {
 	// The session.
 	SessionId int64 `protobuf:"varint,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// At most 1000.
-	Settlements   []*Settlement `protobuf:"bytes,2,rep,name=settlements,proto3" json:"settlements,omitempty"`
+	Settlements []*Settlement `protobuf:"bytes,2,rep,name=settlements,proto3" json:"settlements,omitempty"`
+	// What to claim once the settlements are made; none when absent. Without settlements it is not looked at.
+	Claim         *NextClaim `protobuf:"bytes,3,opt,name=claim,proto3" json:"claim,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1237,6 +1239,68 @@ func (x *SettleBatchesRequest) GetSettlements() []*Settlement {
 	return nil
 }
 
+func (x *SettleBatchesRequest) GetClaim() *NextClaim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+// NextClaim asks for the batches to go on with.
+type NextClaim struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the worker for this claim, as that of ClaimBatches, and different from all of those; at most 64 bytes.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Free slots, 1 to 1000.
+	MaxBatches    int32 `protobuf:"varint,2,opt,name=max_batches,json=maxBatches,proto3" json:"max_batches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NextClaim) Reset() {
+	*x = NextClaim{}
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NextClaim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NextClaim) ProtoMessage() {}
+
+func (x *NextClaim) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NextClaim.ProtoReflect.Descriptor instead.
+func (*NextClaim) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *NextClaim) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *NextClaim) GetMaxBatches() int32 {
+	if x != nil {
+		return x.MaxBatches
+	}
+	return 0
+}
+
 // Settlement ends one attempt.
 type Settlement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1266,7 +1330,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[14]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1342,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[14]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1355,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{14}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Settlement) GetBatchId() int64 {
@@ -1368,14 +1432,20 @@ func (x *Settlement) GetResults() []*ItemResult {
 type SettleBatchesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One for each settlement.
-	Answers       []*SettleAnswer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	Answers []*SettleAnswer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	// Leases for the claim, if it asked for some and there was work; then ClaimBatches need not be called. None also when
+	// the session has ended or is being drained.
+	Grants []*Grant `protobuf:"bytes,2,rep,name=grants,proto3" json:"grants,omitempty"`
+	// How long the call took before the leases were taken: the worker's clock for them starts at the time of sending plus
+	// this. Absent when no claim was made, as by coordinators that do not know of it.
+	Waited        *durationpb.Duration `protobuf:"bytes,3,opt,name=waited,proto3" json:"waited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SettleBatchesResponse) Reset() {
 	*x = SettleBatchesResponse{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[15]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1457,7 @@ func (x *SettleBatchesResponse) String() string {
 func (*SettleBatchesResponse) ProtoMessage() {}
 
 func (x *SettleBatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[15]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,12 +1470,26 @@ func (x *SettleBatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleBatchesResponse.ProtoReflect.Descriptor instead.
 func (*SettleBatchesResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{15}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SettleBatchesResponse) GetAnswers() []*SettleAnswer {
 	if x != nil {
 		return x.Answers
+	}
+	return nil
+}
+
+func (x *SettleBatchesResponse) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+func (x *SettleBatchesResponse) GetWaited() *durationpb.Duration {
+	if x != nil {
+		return x.Waited
 	}
 	return nil
 }
@@ -1427,7 +1511,7 @@ type SettleAnswer struct {
 
 func (x *SettleAnswer) Reset() {
 	*x = SettleAnswer{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[16]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1523,7 @@ func (x *SettleAnswer) String() string {
 func (*SettleAnswer) ProtoMessage() {}
 
 func (x *SettleAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[16]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1536,7 @@ func (x *SettleAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleAnswer.ProtoReflect.Descriptor instead.
 func (*SettleAnswer) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{16}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SettleAnswer) GetBatchId() int64 {
@@ -1496,7 +1580,7 @@ type DeregisterWorkerRequest struct {
 
 func (x *DeregisterWorkerRequest) Reset() {
 	*x = DeregisterWorkerRequest{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[17]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1592,7 @@ func (x *DeregisterWorkerRequest) String() string {
 func (*DeregisterWorkerRequest) ProtoMessage() {}
 
 func (x *DeregisterWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[17]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1605,7 @@ func (x *DeregisterWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeregisterWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DeregisterWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{17}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeregisterWorkerRequest) GetSessionId() int64 {
@@ -1547,7 +1631,7 @@ type DeregisterWorkerResponse struct {
 
 func (x *DeregisterWorkerResponse) Reset() {
 	*x = DeregisterWorkerResponse{}
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[18]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1643,7 @@ func (x *DeregisterWorkerResponse) String() string {
 func (*DeregisterWorkerResponse) ProtoMessage() {}
 
 func (x *DeregisterWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_worker_service_proto_msgTypes[18]
+	mi := &file_tallyman_v1_worker_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +1656,7 @@ func (x *DeregisterWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeregisterWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DeregisterWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{18}
+	return file_tallyman_v1_worker_service_proto_rawDescGZIP(), []int{19}
 }
 
 var File_tallyman_v1_worker_service_proto protoreflect.FileDescriptor
@@ -1670,11 +1754,17 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x123\n" +
 	"\averdict\x18\x03 \x01(\x0e2\x19.tallyman.v1.LeaseVerdictR\averdict\x12-\n" +
-	"\x12acknowledged_items\x18\x04 \x01(\x05R\x11acknowledgedItems\"p\n" +
+	"\x12acknowledged_items\x18\x04 \x01(\x05R\x11acknowledgedItems\"\x9e\x01\n" +
 	"\x14SettleBatchesRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\x03R\tsessionId\x129\n" +
-	"\vsettlements\x18\x02 \x03(\v2\x17.tallyman.v1.SettlementR\vsettlements\"\x89\x03\n" +
+	"\vsettlements\x18\x02 \x03(\v2\x17.tallyman.v1.SettlementR\vsettlements\x12,\n" +
+	"\x05claim\x18\x03 \x01(\v2\x16.tallyman.v1.NextClaimR\x05claim\"K\n" +
+	"\tNextClaim\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1f\n" +
+	"\vmax_batches\x18\x02 \x01(\x05R\n" +
+	"maxBatches\"\x89\x03\n" +
 	"\n" +
 	"Settlement\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
@@ -1687,9 +1777,11 @@ const file_tallyman_v1_worker_service_proto_rawDesc = "" +
 	"\bfindings\x18\b \x03(\v2\x18.tallyman.v1.ItemFindingR\bfindings\x12(\n" +
 	"\x05crash\x18\t \x01(\v2\x12.tallyman.v1.CrashR\x05crash\x121\n" +
 	"\aresults\x18\n" +
-	" \x03(\v2\x17.tallyman.v1.ItemResultR\aresults\"L\n" +
+	" \x03(\v2\x17.tallyman.v1.ItemResultR\aresults\"\xab\x01\n" +
 	"\x15SettleBatchesResponse\x123\n" +
-	"\aanswers\x18\x01 \x03(\v2\x19.tallyman.v1.SettleAnswerR\aanswers\"\xb0\x01\n" +
+	"\aanswers\x18\x01 \x03(\v2\x19.tallyman.v1.SettleAnswerR\aanswers\x12*\n" +
+	"\x06grants\x18\x02 \x03(\v2\x12.tallyman.v1.GrantR\x06grants\x121\n" +
+	"\x06waited\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06waited\"\xb0\x01\n" +
 	"\fSettleAnswer\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\x03R\abatchId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x121\n" +
@@ -1734,7 +1826,7 @@ func file_tallyman_v1_worker_service_proto_rawDescGZIP() []byte {
 }
 
 var file_tallyman_v1_worker_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tallyman_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_tallyman_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_tallyman_v1_worker_service_proto_goTypes = []any{
 	(LeaseVerdict)(0),                // 0: tallyman.v1.LeaseVerdict
 	(SettleStatus)(0),                // 1: tallyman.v1.SettleStatus
@@ -1752,60 +1844,64 @@ var file_tallyman_v1_worker_service_proto_goTypes = []any{
 	(*HeartbeatResponse)(nil),        // 13: tallyman.v1.HeartbeatResponse
 	(*LeaseAnswer)(nil),              // 14: tallyman.v1.LeaseAnswer
 	(*SettleBatchesRequest)(nil),     // 15: tallyman.v1.SettleBatchesRequest
-	(*Settlement)(nil),               // 16: tallyman.v1.Settlement
-	(*SettleBatchesResponse)(nil),    // 17: tallyman.v1.SettleBatchesResponse
-	(*SettleAnswer)(nil),             // 18: tallyman.v1.SettleAnswer
-	(*DeregisterWorkerRequest)(nil),  // 19: tallyman.v1.DeregisterWorkerRequest
-	(*DeregisterWorkerResponse)(nil), // 20: tallyman.v1.DeregisterWorkerResponse
-	nil,                              // 21: tallyman.v1.Grant.ParametersEntry
-	(*durationpb.Duration)(nil),      // 22: google.protobuf.Duration
-	(*OutcomeRun)(nil),               // 23: tallyman.v1.OutcomeRun
-	(*Finding)(nil),                  // 24: tallyman.v1.Finding
-	(AttemptEnd)(0),                  // 25: tallyman.v1.AttemptEnd
-	(*Crash)(nil),                    // 26: tallyman.v1.Crash
-	(BatchState)(0),                  // 27: tallyman.v1.BatchState
+	(*NextClaim)(nil),                // 16: tallyman.v1.NextClaim
+	(*Settlement)(nil),               // 17: tallyman.v1.Settlement
+	(*SettleBatchesResponse)(nil),    // 18: tallyman.v1.SettleBatchesResponse
+	(*SettleAnswer)(nil),             // 19: tallyman.v1.SettleAnswer
+	(*DeregisterWorkerRequest)(nil),  // 20: tallyman.v1.DeregisterWorkerRequest
+	(*DeregisterWorkerResponse)(nil), // 21: tallyman.v1.DeregisterWorkerResponse
+	nil,                              // 22: tallyman.v1.Grant.ParametersEntry
+	(*durationpb.Duration)(nil),      // 23: google.protobuf.Duration
+	(*OutcomeRun)(nil),               // 24: tallyman.v1.OutcomeRun
+	(*Finding)(nil),                  // 25: tallyman.v1.Finding
+	(AttemptEnd)(0),                  // 26: tallyman.v1.AttemptEnd
+	(*Crash)(nil),                    // 27: tallyman.v1.Crash
+	(BatchState)(0),                  // 28: tallyman.v1.BatchState
 }
 var file_tallyman_v1_worker_service_proto_depIdxs = []int32{
-	22, // 0: tallyman.v1.RegisterWorkerResponse.heartbeat_interval:type_name -> google.protobuf.Duration
-	22, // 1: tallyman.v1.RegisterWorkerResponse.lease_duration:type_name -> google.protobuf.Duration
+	23, // 0: tallyman.v1.RegisterWorkerResponse.heartbeat_interval:type_name -> google.protobuf.Duration
+	23, // 1: tallyman.v1.RegisterWorkerResponse.lease_duration:type_name -> google.protobuf.Duration
 	6,  // 2: tallyman.v1.ClaimBatchesResponse.grants:type_name -> tallyman.v1.Grant
-	22, // 3: tallyman.v1.ClaimBatchesResponse.waited:type_name -> google.protobuf.Duration
-	21, // 4: tallyman.v1.Grant.parameters:type_name -> tallyman.v1.Grant.ParametersEntry
-	22, // 5: tallyman.v1.Grant.remaining:type_name -> google.protobuf.Duration
+	23, // 3: tallyman.v1.ClaimBatchesResponse.waited:type_name -> google.protobuf.Duration
+	22, // 4: tallyman.v1.Grant.parameters:type_name -> tallyman.v1.Grant.ParametersEntry
+	23, // 5: tallyman.v1.Grant.remaining:type_name -> google.protobuf.Duration
 	10, // 6: tallyman.v1.HeartbeatRequest.leases:type_name -> tallyman.v1.LeaseBeat
-	23, // 7: tallyman.v1.LeaseBeat.outcomes:type_name -> tallyman.v1.OutcomeRun
+	24, // 7: tallyman.v1.LeaseBeat.outcomes:type_name -> tallyman.v1.OutcomeRun
 	11, // 8: tallyman.v1.LeaseBeat.findings:type_name -> tallyman.v1.ItemFinding
 	12, // 9: tallyman.v1.LeaseBeat.results:type_name -> tallyman.v1.ItemResult
-	24, // 10: tallyman.v1.ItemFinding.finding:type_name -> tallyman.v1.Finding
+	25, // 10: tallyman.v1.ItemFinding.finding:type_name -> tallyman.v1.Finding
 	14, // 11: tallyman.v1.HeartbeatResponse.leases:type_name -> tallyman.v1.LeaseAnswer
-	22, // 12: tallyman.v1.HeartbeatResponse.next_interval:type_name -> google.protobuf.Duration
+	23, // 12: tallyman.v1.HeartbeatResponse.next_interval:type_name -> google.protobuf.Duration
 	0,  // 13: tallyman.v1.LeaseAnswer.verdict:type_name -> tallyman.v1.LeaseVerdict
-	16, // 14: tallyman.v1.SettleBatchesRequest.settlements:type_name -> tallyman.v1.Settlement
-	25, // 15: tallyman.v1.Settlement.end:type_name -> tallyman.v1.AttemptEnd
-	23, // 16: tallyman.v1.Settlement.outcomes:type_name -> tallyman.v1.OutcomeRun
-	11, // 17: tallyman.v1.Settlement.findings:type_name -> tallyman.v1.ItemFinding
-	26, // 18: tallyman.v1.Settlement.crash:type_name -> tallyman.v1.Crash
-	12, // 19: tallyman.v1.Settlement.results:type_name -> tallyman.v1.ItemResult
-	18, // 20: tallyman.v1.SettleBatchesResponse.answers:type_name -> tallyman.v1.SettleAnswer
-	1,  // 21: tallyman.v1.SettleAnswer.status:type_name -> tallyman.v1.SettleStatus
-	27, // 22: tallyman.v1.SettleAnswer.batch_state:type_name -> tallyman.v1.BatchState
-	2,  // 23: tallyman.v1.WorkerService.RegisterWorker:input_type -> tallyman.v1.RegisterWorkerRequest
-	4,  // 24: tallyman.v1.WorkerService.ClaimBatches:input_type -> tallyman.v1.ClaimBatchesRequest
-	7,  // 25: tallyman.v1.WorkerService.ReadBatch:input_type -> tallyman.v1.ReadBatchRequest
-	9,  // 26: tallyman.v1.WorkerService.Heartbeat:input_type -> tallyman.v1.HeartbeatRequest
-	15, // 27: tallyman.v1.WorkerService.SettleBatches:input_type -> tallyman.v1.SettleBatchesRequest
-	19, // 28: tallyman.v1.WorkerService.DeregisterWorker:input_type -> tallyman.v1.DeregisterWorkerRequest
-	3,  // 29: tallyman.v1.WorkerService.RegisterWorker:output_type -> tallyman.v1.RegisterWorkerResponse
-	5,  // 30: tallyman.v1.WorkerService.ClaimBatches:output_type -> tallyman.v1.ClaimBatchesResponse
-	8,  // 31: tallyman.v1.WorkerService.ReadBatch:output_type -> tallyman.v1.ReadBatchResponse
-	13, // 32: tallyman.v1.WorkerService.Heartbeat:output_type -> tallyman.v1.HeartbeatResponse
-	17, // 33: tallyman.v1.WorkerService.SettleBatches:output_type -> tallyman.v1.SettleBatchesResponse
-	20, // 34: tallyman.v1.WorkerService.DeregisterWorker:output_type -> tallyman.v1.DeregisterWorkerResponse
-	29, // [29:35] is the sub-list for method output_type
-	23, // [23:29] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	17, // 14: tallyman.v1.SettleBatchesRequest.settlements:type_name -> tallyman.v1.Settlement
+	16, // 15: tallyman.v1.SettleBatchesRequest.claim:type_name -> tallyman.v1.NextClaim
+	26, // 16: tallyman.v1.Settlement.end:type_name -> tallyman.v1.AttemptEnd
+	24, // 17: tallyman.v1.Settlement.outcomes:type_name -> tallyman.v1.OutcomeRun
+	11, // 18: tallyman.v1.Settlement.findings:type_name -> tallyman.v1.ItemFinding
+	27, // 19: tallyman.v1.Settlement.crash:type_name -> tallyman.v1.Crash
+	12, // 20: tallyman.v1.Settlement.results:type_name -> tallyman.v1.ItemResult
+	19, // 21: tallyman.v1.SettleBatchesResponse.answers:type_name -> tallyman.v1.SettleAnswer
+	6,  // 22: tallyman.v1.SettleBatchesResponse.grants:type_name -> tallyman.v1.Grant
+	23, // 23: tallyman.v1.SettleBatchesResponse.waited:type_name -> google.protobuf.Duration
+	1,  // 24: tallyman.v1.SettleAnswer.status:type_name -> tallyman.v1.SettleStatus
+	28, // 25: tallyman.v1.SettleAnswer.batch_state:type_name -> tallyman.v1.BatchState
+	2,  // 26: tallyman.v1.WorkerService.RegisterWorker:input_type -> tallyman.v1.RegisterWorkerRequest
+	4,  // 27: tallyman.v1.WorkerService.ClaimBatches:input_type -> tallyman.v1.ClaimBatchesRequest
+	7,  // 28: tallyman.v1.WorkerService.ReadBatch:input_type -> tallyman.v1.ReadBatchRequest
+	9,  // 29: tallyman.v1.WorkerService.Heartbeat:input_type -> tallyman.v1.HeartbeatRequest
+	15, // 30: tallyman.v1.WorkerService.SettleBatches:input_type -> tallyman.v1.SettleBatchesRequest
+	20, // 31: tallyman.v1.WorkerService.DeregisterWorker:input_type -> tallyman.v1.DeregisterWorkerRequest
+	3,  // 32: tallyman.v1.WorkerService.RegisterWorker:output_type -> tallyman.v1.RegisterWorkerResponse
+	5,  // 33: tallyman.v1.WorkerService.ClaimBatches:output_type -> tallyman.v1.ClaimBatchesResponse
+	8,  // 34: tallyman.v1.WorkerService.ReadBatch:output_type -> tallyman.v1.ReadBatchResponse
+	13, // 35: tallyman.v1.WorkerService.Heartbeat:output_type -> tallyman.v1.HeartbeatResponse
+	18, // 36: tallyman.v1.WorkerService.SettleBatches:output_type -> tallyman.v1.SettleBatchesResponse
+	21, // 37: tallyman.v1.WorkerService.DeregisterWorker:output_type -> tallyman.v1.DeregisterWorkerResponse
+	32, // [32:38] is the sub-list for method output_type
+	26, // [26:32] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_worker_service_proto_init() }
@@ -1821,7 +1917,7 @@ func file_tallyman_v1_worker_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallyman_v1_worker_service_proto_rawDesc), len(file_tallyman_v1_worker_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -53,7 +53,10 @@ type WorkerServiceClient interface {
 	Heartbeat(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatResponse], error)
 	// SettleBatches ends attempts, at most 1000 a call; each gets its own answer. Repeating it gives the first answer
 	// again. The answer follows the commit. SESSION_ENDED is never returned: a session that has ended has lost its
-	// leases, and the answers say so.
+	// leases, and the answers say so. It may ask for the next batches at once, which saves a call and a transaction; unlike
+	// ClaimBatches it never waits for work. A call that asks is repeated as it is, claim and all, until it is answered: it
+	// then returns the leases that are held under the claim's request_id, or grants new ones if there are none. Grants whose
+	// caller is gone are released.
 	SettleBatches(ctx context.Context, in *SettleBatchesRequest, opts ...grpc.CallOption) (*SettleBatchesResponse, error)
 	// DeregisterWorker ends a session in peace: what it still holds is released.
 	DeregisterWorker(ctx context.Context, in *DeregisterWorkerRequest, opts ...grpc.CallOption) (*DeregisterWorkerResponse, error)
@@ -165,7 +168,10 @@ type WorkerServiceServer interface {
 	Heartbeat(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatResponse]) error
 	// SettleBatches ends attempts, at most 1000 a call; each gets its own answer. Repeating it gives the first answer
 	// again. The answer follows the commit. SESSION_ENDED is never returned: a session that has ended has lost its
-	// leases, and the answers say so.
+	// leases, and the answers say so. It may ask for the next batches at once, which saves a call and a transaction; unlike
+	// ClaimBatches it never waits for work. A call that asks is repeated as it is, claim and all, until it is answered: it
+	// then returns the leases that are held under the claim's request_id, or grants new ones if there are none. Grants whose
+	// caller is gone are released.
 	SettleBatches(context.Context, *SettleBatchesRequest) (*SettleBatchesResponse, error)
 	// DeregisterWorker ends a session in peace: what it still holds is released.
 	DeregisterWorker(context.Context, *DeregisterWorkerRequest) (*DeregisterWorkerResponse, error)

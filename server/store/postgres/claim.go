@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -119,11 +118,63 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 	if len(requests) == 0 {
 		return store.Claimed{}, nil
 	}
-	c := claim{asking: ask(requests), turns: newTurns(turns), lease: lease}
+	c := newClaim(lease, requests, turns)
 	err := s.write(ctx, "claim batches", func(ctx context.Context, t *tx) error {
 		c.picky = s.choosy.Load()
 		return c.run(ctx, t)
 	})
+	return s.claimed(ctx, c, err)
+}
+
+// SettleAndClaim implements store.Leases. Settlements that all go the short way travel together with the claim, unless limits
+// have to be counted in between.
+func (s *Store) SettleAndClaim(
+	ctx context.Context, settlements []store.Settlement, lease time.Duration, requests []store.ClaimRequest, turns []store.Turn,
+) (store.Settled, store.Claimed, error) {
+	if len(settlements) == 0 {
+		claimed, err := s.Claim(ctx, lease, requests, turns)
+		return store.Settled{}, claimed, err
+	}
+	c, x := newClaim(lease, requests, turns), s.settling(settlements)
+	err := s.write(ctx, "settle and claim batches", func(ctx context.Context, t *tx) error {
+		c.lock(t) // before any batch, as who ends a session does
+		x.begin(t)
+		apart := len(x.others) > 0 || c.turns.limited()
+		if apart {
+			if err := x.finish(ctx, t); err != nil {
+				return err
+			}
+		}
+		c.picky = s.choosy.Load()
+		y := x.ending.tally
+		if apart {
+			y = new(tally)
+		}
+		if err := c.take(ctx, t, y); err != nil {
+			return err
+		}
+		if apart {
+			y.queue(t)
+			return nil
+		}
+		return x.finish(ctx, t)
+	})
+	if err != nil {
+		return store.Settled{}, store.Claimed{}, err
+	}
+	claimed, err := s.claimed(ctx, c, nil)
+	if err != nil {
+		claimed = store.Claimed{Grants: make([][]store.Grant, len(requests)), Errs: slices.Repeat([]error{err}, len(requests))}
+	}
+	return store.Settled{Answers: x.answers, Ended: x.ended}, claimed, nil
+}
+
+func newClaim(lease time.Duration, requests []store.ClaimRequest, turns []store.Turn) *claim {
+	return &claim{requests: requests, asking: ask(requests), turns: newTurns(turns), lease: lease}
+}
+
+// claimed is the answer of a claim that has run.
+func (s *Store) claimed(ctx context.Context, c *claim, err error) (store.Claimed, error) {
 	if err == nil && c.seen && !c.picky && len(c.grants) == 0 {
 		// There is nothing but batches that not every session may have.
 		c.picky = true
@@ -133,22 +184,21 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 		return store.Claimed{}, err
 	}
 	s.choosy.Store(c.seen)
-	a, live, grants, old, took := c.asking, c.live, c.grants, c.old, c.took
 	claimed := store.Claimed{
-		Grants: make([][]store.Grant, len(requests)),
-		Errs:   make([]error, len(requests)),
-		Took:   took,
+		Grants: make([][]store.Grant, len(c.requests)),
+		Errs:   make([]error, len(c.requests)),
+		Took:   c.took,
 	}
-	byAsked := deal(len(a.ids), grants, old)
-	for i, r := range requests {
-		at := a.index[key(r)]
+	byAsked := deal(len(c.ids), c.grants, c.old)
+	for i, r := range c.requests {
+		at := c.index[key(r)]
 		claimed.Grants[i] = byAsked[at]
-		switch drained, lives := live[r.SessionID]; {
+		switch drained, lives := c.live[r.SessionID]; {
 		case !lives:
 			claimed.Errs[i] = store.ErrSessionEnded
 		case drained && len(claimed.Grants[i]) == 0:
 			claimed.Errs[i] = store.ErrSessionDrained
-		case a.first[at] != i:
+		case c.first[at] != i:
 			// The same request again in one group gets the first one's leases.
 			claimed.Grants[i] = slices.Clone(byAsked[at])
 			for k := range claimed.Grants[i] {
@@ -161,6 +211,7 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 
 // claim is a claim group under way.
 type claim struct {
+	requests []store.ClaimRequest
 	asking
 	turns  turnArrays
 	lease  time.Duration
@@ -172,10 +223,26 @@ type claim struct {
 	took   map[int64]store.Took
 }
 
-// run claims within a transaction.
+// run claims in a transaction of its own.
 func (c *claim) run(ctx context.Context, t *tx) error {
+	c.lock(t)
+	var y tally
+	if err := c.take(ctx, t, &y); err != nil {
+		return err
+	}
+	if len(c.grants) == 0 {
+		return errNothing
+	}
+	y.queue(t)
+	return nil
+}
+
+// lock queues the locks that claims take first.
+func (c *claim) lock(t *tx) { t.queue(lockSessions, sessionLock, c.locks) }
+
+// take claims, and counts what it took. Whatever was queued has run when it returns.
+func (c *claim) take(ctx context.Context, t *tx, y *tally) error {
 	c.seen, c.live, c.grants, c.old = false, map[int64]bool{}, nil, nil
-	t.queue(lockSessions, sessionLock, c.locks)
 	each(t.queue(selectLiveSessions, c.locks), func(row pgx.Rows) error {
 		var (
 			id      int64
@@ -226,132 +293,10 @@ func (c *claim) run(ctx context.Context, t *tx) error {
 	if err := c.readAncestors(ctx, t); err != nil {
 		return err
 	}
-	if len(c.grants) == 0 {
-		return errNothing
-	}
-	var y tally
 	for _, g := range c.grants {
 		d := y.of(g.JobID)
 		d.Move(job.BatchPending, job.BatchRunning)
 		d.ItemsInFlight += int64(g.ItemCount - g.DoneItems)
 	}
-	y.queue(t)
 	return nil
-}
-
-// deal sorts grants by what was asked, those of a request in the order they were taken. A request that got new leases
-// holds none from before any more.
-func deal(asked int, grants, old []granted) [][]store.Grant {
-	// Those that not every session may have come first, as they were given.
-	slices.SortStableFunc(grants, func(x, y granted) int { return cmp.Compare(x.slot, y.slot) })
-	slices.SortFunc(old, func(x, y granted) int { return cmp.Compare(x.BatchID, y.BatchID) })
-	by := make([][]store.Grant, asked)
-	for _, g := range grants {
-		by[g.request-1] = append(by[g.request-1], g.Grant)
-	}
-	fresh := make([]bool, asked)
-	for i := range by {
-		fresh[i] = len(by[i]) > 0
-	}
-	for _, g := range old {
-		if !fresh[g.request-1] {
-			by[g.request-1] = append(by[g.request-1], g.Grant)
-		}
-	}
-	return by
-}
-
-// asking is a group of requests as arrays, each request once.
-type asking struct {
-	sessions []int64
-	ids      []string
-	most     []int32
-	first    []int // index of the request that it stands for
-	index    map[requestKey]int
-	locks    []int64 // distinct sessions, in order
-}
-
-type requestKey struct {
-	session int64
-	id      string
-}
-
-func key(r store.ClaimRequest) requestKey {
-	return requestKey{r.SessionID, store.CleanText(r.RequestID, store.MaxName)}
-}
-
-func ask(requests []store.ClaimRequest) asking {
-	a := asking{index: make(map[requestKey]int, len(requests))}
-	for i, r := range requests {
-		k := key(r)
-		if _, again := a.index[k]; again {
-			continue
-		}
-		a.index[k] = len(a.ids)
-		a.sessions = append(a.sessions, k.session)
-		a.ids = append(a.ids, k.id)
-		a.most = append(a.most, int32(min(max(r.Max, 0), batchesAtOnce)))
-		a.first = append(a.first, i)
-	}
-	a.locks = slices.Compact(slices.Sorted(slices.Values(a.sessions)))
-	return a
-}
-
-// turnArrays is a list of turns, also as arrays.
-type turnArrays struct {
-	turns  []store.Turn
-	jobs   []int64
-	floors []int32
-}
-
-func newTurns(turns []store.Turn) turnArrays {
-	a := turnArrays{turns: turns}
-	for _, t := range turns {
-		a.jobs = append(a.jobs, t.JobID)
-		a.floors = append(a.floors, t.Floor)
-	}
-	return a
-}
-
-// allow returns how many batches each turn may take besides those that it has given, in which turns of one project share
-// its room in their order.
-func (a turnArrays) allow(rooms *store.Rooms, given map[int64]int) []int32 {
-	allowed := make([]int32, len(a.turns))
-	for i, t := range a.turns {
-		t.Most -= given[t.JobID]
-		n := rooms.Allowed(t)
-		rooms.Take(t, n)
-		allowed[i] = int32(n)
-	}
-	return allowed
-}
-
-// took says what each turn that could give batches gave, of those that it was allowed.
-func (a turnArrays) took(grants []granted, rooms *store.Rooms, allowed []int32, given map[int64]int, choosy bool) map[int64]store.Took {
-	took := map[int64]store.Took{}
-	for i, t := range a.turns {
-		if t.Most > 0 {
-			took[t.JobID] = store.Took{Held: t.Most - given[t.JobID] - int(allowed[i])}
-		}
-	}
-	for _, g := range grants {
-		t := took[g.JobID]
-		t.Batches++
-		if g.fresh {
-			t.Fresh++
-			t.Last = max(t.Last, g.Ordinal)
-		}
-		took[g.JobID] = t
-	}
-	for i, t := range a.turns {
-		rooms.Take(t, took[t.JobID].Batches-given[t.JobID]-int(allowed[i]))
-	}
-	for _, t := range a.turns {
-		if g, ok := took[t.JobID]; ok {
-			g.Choosy = choosy
-			g.Full = rooms.Full(t)
-			took[t.JobID] = g
-		}
-	}
-	return took
 }

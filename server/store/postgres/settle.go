@@ -47,39 +47,65 @@ func (s *Store) Settle(ctx context.Context, settlements []store.Settlement) ([]s
 	if len(settlements) == 0 {
 		return nil, nil, nil
 	}
-	simple, others := sortOut(settlements)
-	var (
-		answers []store.SettleAnswer
-		ended   []store.Ended
-	)
+	x := s.settling(settlements)
 	err := s.write(ctx, "settle batches", func(ctx context.Context, t *tx) error {
-		answers = make([]store.SettleAnswer, len(settlements))
-		e := ending{tally: new(tally), choosy: &s.choosy}
-		rest := others
-		if len(simple) > 0 {
-			missed, err := complete(ctx, t, settlements, simple, answers, e.tally)
-			if err != nil {
-				return err
-			}
-			if len(missed) > 0 {
-				rest = slices.Sorted(slices.Values(append(missed, others...)))
-			}
-		}
-		if len(rest) > 0 {
-			if err := e.settle(ctx, t, settlements, rest, answers); err != nil {
-				return err
-			}
-		}
-		if err := e.finish(ctx, t); err != nil {
-			return err
-		}
-		ended = e.ended
-		return nil
+		x.begin(t)
+		return x.finish(ctx, t)
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	return answers, ended, nil
+	return x.answers, x.ended, nil
+}
+
+// settling is a group of settlements under way.
+type settling struct {
+	store          *Store
+	settlements    []store.Settlement
+	simple, others []int
+	matched        []bool // of simple
+	ending         ending
+	answers        []store.SettleAnswer
+	ended          []store.Ended
+}
+
+func (s *Store) settling(settlements []store.Settlement) *settling {
+	x := &settling{store: s, settlements: settlements}
+	x.simple, x.others = sortOut(settlements)
+	return x
+}
+
+// begin queues what nearly all settlements need, from nothing.
+func (x *settling) begin(t *tx) {
+	x.answers = make([]store.SettleAnswer, len(x.settlements))
+	x.ending = ending{tally: new(tally), choosy: &x.store.choosy}
+	if len(x.simple) > 0 {
+		x.complete(t)
+	}
+}
+
+// finish does what is left once the statements of begin have run, which it sees to if need be, and queues what there is
+// to record.
+func (x *settling) finish(ctx context.Context, t *tx) error {
+	if err := t.send(ctx); err != nil {
+		return err
+	}
+	rest := slices.Clone(x.others)
+	for k, i := range x.simple {
+		if !x.matched[k] {
+			rest = append(rest, i)
+		}
+	}
+	if slices.Sort(rest); len(rest) > 0 {
+		if err := x.ending.settle(ctx, t, x.settlements, rest, x.answers); err != nil {
+			return err
+		}
+	}
+	if err := x.ending.finish(ctx, t); err != nil {
+		return err
+	}
+	x.ended = x.ending.ended
+	return nil
 }
 
 // sortOut tells completions that may go the short way, one for each batch and in the order of their ids, from all others.
@@ -97,18 +123,20 @@ func sortOut(settlements []store.Settlement) (simple, others []int) {
 	return simple, others
 }
 
-// complete settles completions in one statement and returns those that it did not match.
-func complete(ctx context.Context, t *tx, settlements []store.Settlement, of []int, answers []store.SettleAnswer, y *tally) ([]int, error) {
+// complete queues the statement that settles completions, and notes which it matched.
+func (x *settling) complete(t *tx) {
+	of, y := x.simple, x.ending.tally
 	var (
 		leases      = make([]job.Lease, len(of))
 		from, count = make([]int32, len(of)), make([]int32, len(of))
 		outcomes    = make([][]byte, len(of))
-		matched     = make([]bool, len(of))
 	)
+	x.matched = make([]bool, len(of))
 	for k, i := range of {
-		leases[k] = settlements[i].Lease
-		from[k], count[k] = settlements[i].From, job.Items(settlements[i].Outcomes)
-		outcomes[k] = job.AppendRuns([]byte{}, settlements[i].Outcomes)
+		set := &x.settlements[i]
+		leases[k] = set.Lease
+		from[k], count[k] = set.From, job.Items(set.Outcomes)
+		outcomes[k] = job.AppendRuns([]byte{}, set.Outcomes)
 	}
 	a := newLeases(leases)
 	each(t.queue(completeBatches, a.batches, a.attempts, a.sessions, from, count, outcomes), func(row pgx.Rows) error {
@@ -123,9 +151,9 @@ func complete(ctx context.Context, t *tx, settlements []store.Settlement, of []i
 			return err
 		}
 		k := n - 1
-		matched[k] = true
-		set := settlements[of[k]]
-		answers[of[k]] = store.SettleAnswer{JobID: jobID, State: job.BatchCompleted}
+		x.matched[k] = true
+		set := &x.settlements[of[k]]
+		x.answers[of[k]] = store.SettleAnswer{JobID: jobID, State: job.BatchCompleted}
 		d := y.of(jobID)
 		d.Move(job.BatchRunning, job.BatchCompleted)
 		d.ItemsInFlight -= int64(count[k])
@@ -138,16 +166,6 @@ func complete(ctx context.Context, t *tx, settlements []store.Settlement, of []i
 		recordResults(y, set.Results, set.BatchID, jobID, firstItem, from[k], from[k]+count[k])
 		return nil
 	})
-	if err := t.send(ctx); err != nil {
-		return nil, err
-	}
-	var missed []int
-	for k, i := range of {
-		if !matched[k] {
-			missed = append(missed, i)
-		}
-	}
-	return missed, nil
 }
 
 // settle judges settlements one by one, in their order, with their batches locked.

@@ -34,42 +34,66 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, requests []store
 	if len(requests) == 0 {
 		return store.Claimed{}, nil
 	}
-	var c *claim
-	err := s.write(ctx, claiming, func(t *tx) error {
-		c = &claim{group: newGroup(t), lease: lease, requests: requests, claimed: store.Claimed{
-			Grants: make([][]store.Grant, len(requests)), Errs: make([]error, len(requests)), Took: map[int64]store.Took{},
-		}}
-		same, err := c.admit()
-		if err != nil {
-			return err
-		}
-		if c.rooms, err = t.rooms(turns); err != nil {
-			return err
-		}
-		if err := c.choosy(turns); err != nil {
-			return err
-		}
-		for _, turn := range turns {
-			if err := c.turn(turn); err != nil {
-				return err
-			}
-		}
-		for _, turn := range turns {
-			if took, ok := c.claimed.Took[turn.JobID]; ok {
-				took.Full = c.rooms.Full(turn)
-				c.claimed.Took[turn.JobID] = took
-			}
-		}
-		for i, first := range same {
-			c.repeat(i, c.claimed.Grants[first])
-			c.claimed.Errs[i] = c.claimed.Errs[first]
-		}
-		return c.flush()
+	var claimed store.Claimed
+	err := s.write(ctx, claiming, func(t *tx) (err error) {
+		claimed, err = t.claim(lease, requests, turns)
+		return err
 	})
 	if err != nil {
 		return store.Claimed{}, wrap("claim batches", err)
 	}
-	return c.claimed, nil
+	return claimed, nil
+}
+
+// SettleAndClaim implements store.Leases.
+func (s *Store) SettleAndClaim(
+	ctx context.Context, settlements []store.Settlement, lease time.Duration, requests []store.ClaimRequest, turns []store.Turn,
+) (store.Settled, store.Claimed, error) {
+	var settled store.Settled
+	var claimed store.Claimed
+	err := s.write(ctx, settling, func(t *tx) (err error) {
+		// What was settled is written before anything is claimed, since limits count it.
+		if settled, err = t.settle(settlements); err == nil {
+			claimed, err = t.claim(lease, requests, turns)
+		}
+		return err
+	})
+	if err != nil {
+		return store.Settled{}, store.Claimed{}, wrap("settle and claim batches", err)
+	}
+	return settled, claimed, nil
+}
+
+func (t *tx) claim(lease time.Duration, requests []store.ClaimRequest, turns []store.Turn) (store.Claimed, error) {
+	c := &claim{group: newGroup(t), lease: lease, requests: requests, claimed: store.Claimed{
+		Grants: make([][]store.Grant, len(requests)), Errs: make([]error, len(requests)), Took: map[int64]store.Took{},
+	}}
+	same, err := c.admit()
+	if err != nil {
+		return store.Claimed{}, err
+	}
+	if c.rooms, err = t.rooms(turns); err != nil {
+		return store.Claimed{}, err
+	}
+	if err := c.choosy(turns); err != nil {
+		return store.Claimed{}, err
+	}
+	for _, turn := range turns {
+		if err := c.turn(turn); err != nil {
+			return store.Claimed{}, err
+		}
+	}
+	for _, turn := range turns {
+		if took, ok := c.claimed.Took[turn.JobID]; ok {
+			took.Full = c.rooms.Full(turn)
+			c.claimed.Took[turn.JobID] = took
+		}
+	}
+	for i, first := range same {
+		c.repeat(i, c.claimed.Grants[first])
+		c.claimed.Errs[i] = c.claimed.Errs[first]
+	}
+	return c.claimed, c.flush()
 }
 
 // admit answers the requests of ended sessions and those that were made before, and opens the others. same maps the

@@ -90,24 +90,27 @@ func (s *Store) Settle(ctx context.Context, settlements []store.Settlement) ([]s
 	if len(settlements) == 0 {
 		return nil, nil, nil
 	}
-	var answers []store.SettleAnswer
-	var ended []store.Ended
-	err := s.write(ctx, settling, func(t *tx) error {
-		g := newGroup(t)
-		answers = make([]store.SettleAnswer, len(settlements))
-		for i := range settlements {
-			var err error
-			if answers[i], err = g.settle(&settlements[i]); err != nil {
-				return err
-			}
-		}
-		ended = g.ended
-		return g.flush()
+	var settled store.Settled
+	err := s.write(ctx, settling, func(t *tx) (err error) {
+		settled, err = t.settle(settlements)
+		return err
 	})
 	if err != nil {
 		return nil, nil, wrap("settle batches", err)
 	}
-	return answers, ended, nil
+	return settled.Answers, settled.Ended, nil
+}
+
+func (t *tx) settle(settlements []store.Settlement) (store.Settled, error) {
+	g := newGroup(t)
+	answers := make([]store.SettleAnswer, len(settlements))
+	for i := range settlements {
+		var err error
+		if answers[i], err = g.settle(&settlements[i]); err != nil {
+			return store.Settled{}, err
+		}
+	}
+	return store.Settled{Answers: answers, Ended: g.ended}, g.flush()
 }
 
 func (g *group) settle(s *store.Settlement) (store.SettleAnswer, error) {

@@ -12,10 +12,17 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-// claimSome asks for batches, sometimes for several callers together, under new request ids or ones of before.
+// claimSome asks for batches.
 func (m *model) claimSome(t *rapid.T) {
 	c := pick(t, m.coordinators, "coordinator")
-	var requests []store.ClaimRequest
+	requests, turns := m.drawClaim(t, c)
+	lease := m.lasts(t, "lease")
+	m.send(t, c, func() { m.claimThese(c, lease, requests, turns) })
+}
+
+// drawClaim draws who asks for batches, sometimes several callers together, under new request ids or ones of before, and
+// whose turn it is.
+func (m *model) drawClaim(t *rapid.T, c *coordinator) (requests []store.ClaimRequest, turns []store.Turn) {
 	for range 1 + dice(t, 2, "requests") {
 		if len(m.requests) > 0 && dice(t, 5, "repeated") == 0 {
 			if r := pick(t, m.requests, "request"); !m.session(r.SessionID).dead {
@@ -28,7 +35,6 @@ func (m *model) claimSome(t *rapid.T) {
 		requests = append(requests, r)
 		m.requests = append(m.requests, r)
 	}
-	var turns []store.Turn
 	for _, j := range m.jobs {
 		turns = append(turns, m.turn(j, c.floors[j.id], dice(t, 4, "most of a turn")))
 	}
@@ -36,8 +42,7 @@ func (m *model) claimSome(t *rapid.T) {
 		slices.Reverse(turns)
 	}
 	alone(turns)
-	lease := m.lasts(t, "lease")
-	m.send(t, c, func() { m.claimThese(c, lease, requests, turns) })
+	return requests, turns
 }
 
 func (m *model) claimThese(c *coordinator, lease time.Duration, requests []store.ClaimRequest, turns []store.Turn) {
@@ -45,6 +50,11 @@ func (m *model) claimThese(c *coordinator, lease time.Duration, requests []store
 	want := m.deal(c, requests, turns)
 	got, err := c.Claim(c.ctx, lease, requests, turns)
 	m.must(err)
+	m.claimedThese(c, lease, requests, got, want)
+}
+
+// claimedThese compares what a claim got with what it must get, which was taken already.
+func (m *model) claimedThese(c *coordinator, lease time.Duration, requests []store.ClaimRequest, got store.Claimed, want dealt) {
 	for i, r := range requests {
 		var refused error
 		if s := m.session(r.SessionID); s.over {

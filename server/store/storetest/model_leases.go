@@ -15,6 +15,7 @@ func (m *model) leaseActions() []action {
 	return []action{
 		{"beat", 14, m.granted, m.beatSome},
 		{"settle", 16, m.granted, m.settleSome},
+		{"settle and claim", 12, m.granted, m.settleAndClaim},
 		{"settle again", 3, func() bool { return len(m.settlements) > 0 }, m.settleAgain},
 	}
 }
@@ -141,10 +142,14 @@ func (m *model) beatThese(c *coordinator, lease time.Duration, beats []store.Bea
 	m.elapse(lease)
 }
 
-// settleSome ends attempts, some of them over already, or more than once in one group.
+// settleSome ends attempts.
 func (m *model) settleSome(t *rapid.T) {
-	c := pick(t, m.coordinators, "coordinator")
-	var group []store.Settlement
+	c, group := pick(t, m.coordinators, "coordinator"), m.drawSettlements(t)
+	m.send(t, c, func() { m.settleThese(c, group) })
+}
+
+// drawSettlements draws ends of attempts, some of them over already, or more than once in one group.
+func (m *model) drawSettlements(t *rapid.T) (group []store.Settlement) {
 	for range 1 + dice(t, 3, "settlements") {
 		g := m.lease(t)
 		s := store.Settlement{Lease: g.Lease, End: job.End{
@@ -167,7 +172,27 @@ func (m *model) settleSome(t *rapid.T) {
 		}
 		group = append(group, s)
 	}
-	m.send(t, c, func() { m.settleThese(c, group) })
+	return group
+}
+
+// settleAndClaim ends attempts and claims in one call. Of what one of them may have returned nothing is claimed in it, since
+// when that became available cannot be seen any more.
+func (m *model) settleAndClaim(t *rapid.T) {
+	c, group := pick(t, m.coordinators, "coordinator"), m.drawSettlements(t)
+	requests, turns := m.drawClaim(t, c)
+	lease := m.lasts(t, "lease")
+	turns = slices.DeleteFunc(turns, func(turn store.Turn) bool {
+		return slices.ContainsFunc(group, func(s store.Settlement) bool {
+			return s.Kind != job.EndCompleted && m.batches[s.BatchID].job.id == turn.JobID
+		})
+	})
+	m.send(t, c, func() {
+		m.freshen()
+		settled, claimed, err := c.SettleAndClaim(c.ctx, group, lease, requests, turns)
+		m.must(err)
+		m.settledThese(c, group, settled.Answers, settled.Ended)
+		m.claimedThese(c, lease, requests, claimed, m.deal(c, requests, turns))
+	})
 }
 
 // crash draws what a worker says of the death of a process: that it had an item at hand that is open, done already, or none,
@@ -195,6 +220,11 @@ func (m *model) settleAgain(t *rapid.T) {
 func (m *model) settleThese(c *coordinator, group []store.Settlement) {
 	got, ended, err := c.Settle(c.ctx, group)
 	m.must(err)
+	m.settledThese(c, group, got, ended)
+}
+
+// settledThese compares the answers to settlements with what is known, which they change.
+func (m *model) settledThese(c *coordinator, group []store.Settlement, got []store.SettleAnswer, ended []store.Ended) {
 	var wantEnded []store.Ended
 	x := m.endings(c)
 	for i, s := range group {

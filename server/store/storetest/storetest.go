@@ -35,6 +35,7 @@ func Test(t *testing.T, open Open) {
 		{"running", running},
 		{"beats", beats},
 		{"settles", settles},
+		{"successions", successions},
 		{"decisions", decisions},
 		{"reaper", reaps},
 		{"sessions", sessions},
