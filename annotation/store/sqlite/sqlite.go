@@ -61,8 +61,15 @@ func (s *Store) open(ctx context.Context, path string) error {
 		return err
 	}
 	writing.SetMaxOpenConns(1)
-	if err := migrate(ctx, writing); err != nil {
-		return fmt.Errorf("migrate: %w", err)
+	// Commits of migrations do not wait for the disk one by one: the first one after them carries them all.
+	for _, step := range []func() error{
+		func() error { return relax(ctx, writing, "NORMAL") },
+		func() error { return migrate(ctx, writing) },
+		func() error { return relax(ctx, writing, "FULL") },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
 	}
 	if s.reading, err = s.file(path, "query_only(1)"); err != nil {
 		return err
@@ -88,6 +95,12 @@ func (s *Store) file(path string, pragmas ...string) (*sql.DB, error) {
 	}
 	s.files = append(s.files, db)
 	return db, nil
+}
+
+// relax sets whether commits wait for the disk, FULL, or leave that to later ones that do. db has one connection.
+func relax(ctx context.Context, db *sql.DB, level string) error {
+	_, err := db.ExecContext(ctx, "PRAGMA synchronous = "+level)
+	return err
 }
 
 // migrateTries bounds how often a migration is tried: SQLite has no lock that goose could hold over all of it, so of two

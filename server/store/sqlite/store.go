@@ -114,12 +114,25 @@ func (c Config) pool(n int, mode string) (*sql.DB, error) {
 
 func (s *Store) prepare(ctx context.Context, migrate bool) error {
 	if migrate {
-		// Newer schemas are left alone, and found out below.
-		if err := migrations.Up(ctx, migrations.SQLite, s.writer.db); err != nil {
+		if err := s.migrate(ctx); err != nil {
 			return err
 		}
 	}
 	return s.Check(ctx)
+}
+
+// migrate brings the schema up to date. Newer ones are left alone, and found out later. The commits of its many steps do not
+// wait for the disk: the first one that waits carries them all, and until then nothing was told to anybody.
+func (s *Store) migrate(ctx context.Context) (err error) {
+	db := s.writer.db // has one connection
+	if _, err := db.ExecContext(ctx, "PRAGMA synchronous = NORMAL"); err != nil {
+		return err
+	}
+	defer func() {
+		_, restored := db.ExecContext(ctx, "PRAGMA synchronous = FULL")
+		err = errors.Join(err, restored)
+	}()
+	return migrations.Up(ctx, migrations.SQLite, db)
 }
 
 // Check implements store.Store.
