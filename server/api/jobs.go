@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 
@@ -80,21 +81,21 @@ func (s *jobService) WatchJob(r *pb.WatchJobRequest, stream grpc.ServerStreaming
 	}
 	defer sub.Close()
 	for {
-		snapshot, ended, err := s.next(ctx, sub)
+		snapshot, ended, err := sub.Next(ctx, s.cfg.Idle)
 		switch {
-		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-			if err := stream.Send(&pb.WatchJobResponse{}); err != nil {
-				return err
-			}
-			continue
 		case err != nil && ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
 			return asJob(r.GetJobId(), err)
 		case ended:
 			return nil
+		case snapshot == nil:
+			if err := stream.Send(&pb.WatchJobResponse{}); err != nil {
+				return err
+			}
+			continue
 		}
-		if err := stream.Send(&pb.WatchJobResponse{Job: toSnapshot(snapshot)}); err != nil {
+		if err := sendSnapshot(stream, snapshot); err != nil {
 			return err
 		}
 		if snapshot.Job.State.Ended() {
@@ -103,11 +104,17 @@ func (s *jobService) WatchJob(r *pb.WatchJobRequest, stream grpc.ServerStreaming
 	}
 }
 
-// next waits for a snapshot, at most until a sign of life is due.
-func (s *jobService) next(ctx context.Context, sub *watch.Subscription) (*watch.Snapshot, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Idle)
-	defer cancel()
-	return sub.Next(ctx)
+// sendSnapshot sends a snapshot that is encoded once, by whoever sends it first. That the others' streams take it as it is
+// rests on that no stream is compressed: this server knows no way to.
+func sendSnapshot(stream grpc.ServerStream, snapshot *watch.Snapshot) error {
+	encoded, err := snapshot.Shared(func(snapshot *watch.Snapshot) (any, error) {
+		message := new(grpc.PreparedMsg)
+		return message, message.Encode(stream, &pb.WatchJobResponse{Job: toSnapshot(snapshot)})
+	})
+	if err != nil {
+		return fmt.Errorf("encode snapshot: %w", err)
+	}
+	return stream.SendMsg(encoded)
 }
 
 func (s *jobService) CancelJob(ctx context.Context, r *pb.CancelJobRequest) (*pb.CancelJobResponse, error) {

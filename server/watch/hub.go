@@ -42,7 +42,11 @@ type topic struct {
 	touched  time.Time
 }
 
-// NewHub returns a hub that brings a watcher at most 10 snapshots a second.
+// tellTime is what it takes to tell one watcher. Where there are so many that telling all takes longer than the pace, it
+// is the pace: what comes faster would only wait.
+const tellTime = 25 * time.Microsecond
+
+// NewHub returns a hub that brings a watcher at most 10 snapshots a second, and fewer where more than 4,000 watch one job.
 func NewHub(s Reader, logger *slog.Logger) *Hub {
 	return &Hub{store: s, logger: logger, pace: 100 * time.Millisecond, poll: time.Second, topics: map[int64]*topic{}}
 }
@@ -64,7 +68,7 @@ func (h *Hub) Publish(ctx context.Context, j job.Job) {
 		return
 	}
 	rate, measured := t.meter.observe(&j, t.touched)
-	t.latest = &Snapshot{Job: j, Rate: rate, ETA: eta(&j, rate, measured), Crashes: crashes}
+	t.latest = &Snapshot{Job: j, Rate: rate, ETA: eta(&j, rate, measured), Crashes: crashes, shared: new(shared)}
 	close(t.changed)
 	t.changed = make(chan struct{})
 }
@@ -102,7 +106,7 @@ func (h *Hub) Look(ctx context.Context, id int64) (*Snapshot, error) {
 	if latest.Job.Revision == j.Revision {
 		// What is not part of a revision, such as the state while a cancel has not been folded, is as just read.
 		fresh := *latest
-		fresh.Job = j
+		fresh.Job, fresh.shared = j, new(shared)
 		return &fresh, nil
 	}
 	return latest, nil
@@ -188,11 +192,12 @@ func (h *Hub) Run(ctx context.Context) {
 
 // Subscription is one watcher of one job. It belongs to one goroutine.
 type Subscription struct {
-	hub  *Hub
-	id   int64
-	t    *topic
-	last int64
-	sent time.Time
+	hub   *Hub
+	id    int64
+	t     *topic
+	last  int64
+	sent  time.Time
+	timer *time.Timer
 }
 
 // Subscribe starts watching a job, for snapshots with a revision above after. Close must be called. However many
@@ -202,7 +207,7 @@ func (h *Hub) Subscribe(ctx context.Context, id, after int64) (*Subscription, er
 	t := h.topic(id)
 	t.watchers++
 	h.mu.Unlock()
-	s := &Subscription{hub: h, id: id, t: t, last: after}
+	s := &Subscription{hub: h, id: id, t: t, last: after, timer: time.NewTimer(time.Hour)}
 	if err := h.catchUp(ctx, t, id); err != nil {
 		s.Close()
 		return nil, err
@@ -234,6 +239,7 @@ func (h *Hub) catchUp(ctx context.Context, t *topic, id int64) error {
 
 // Close ends the subscription.
 func (s *Subscription) Close() {
+	s.timer.Stop()
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	s.t.watchers--
@@ -242,36 +248,38 @@ func (s *Subscription) Close() {
 	}
 }
 
-// Next blocks until there is a snapshot above the last one, or ctx ends, and keeps the pace. ended means that the job
-// has ended with a revision that the watcher has seen before.
-func (s *Subscription) Next(ctx context.Context) (snapshot *Snapshot, ended bool, err error) {
+// Next blocks until there is a snapshot above the last one, which it returns at the watcher's pace, nothing has come for
+// some time, or ctx ends. ended means that the job has ended with a revision that the watcher has seen before. There is no
+// snapshot, and no error, if nothing has come.
+func (s *Subscription) Next(ctx context.Context, quiet time.Duration) (snapshot *Snapshot, ended bool, err error) {
+	waited := time.Now()
 	for {
 		s.hub.mu.Lock()
 		latest, changed, err := s.t.latest, s.t.changed, s.t.err
+		pace := max(s.hub.pace, time.Duration(s.t.watchers)*tellTime)
 		s.hub.mu.Unlock()
 		if err != nil {
 			return nil, false, err
 		}
 		over := latest != nil && latest.Job.State.Ended()
-		if latest != nil && latest.Job.Revision > s.last {
-			if wait := s.hub.pace - time.Since(s.sent); wait > 0 && !over {
-				timer := time.NewTimer(wait)
-				select {
-				case <-timer.C:
-				case <-ctx.Done():
-					timer.Stop()
-					return nil, false, ctx.Err()
-				}
-				continue
-			}
+		news := latest != nil && latest.Job.Revision > s.last
+		wait := quiet - time.Since(waited)
+		if news {
+			wait, changed = pace-time.Since(s.sent), nil
+		}
+		switch {
+		case news && (over || wait <= 0):
 			s.last, s.sent = latest.Job.Revision, time.Now()
 			return latest, false, nil
-		}
-		if over {
+		case over:
 			return nil, true, nil
+		case wait <= 0:
+			return nil, false, nil
 		}
+		s.timer.Reset(wait)
 		select {
 		case <-changed:
+		case <-s.timer.C:
 		case <-ctx.Done():
 			return nil, false, ctx.Err()
 		}

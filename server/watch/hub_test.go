@@ -112,7 +112,7 @@ func TestHubBringsTheLatestOnly(t *testing.T) {
 		defer s.Close()
 		want := func(revision int64) {
 			t.Helper()
-			got, ended, err := s.Next(ctx)
+			got, ended, err := s.Next(ctx, time.Hour)
 			if err != nil || ended || got.Job.Revision != revision {
 				t.Fatalf("got %+v, %t, %v, want revision %d", got, ended, err, revision)
 			}
@@ -133,8 +133,91 @@ func TestHubBringsTheLatestOnly(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			t.Errorf("the end came after %v, want it at once", took)
 		}
-		if got, ended, err := s.Next(ctx); got != nil || !ended || err != nil {
+		if got, ended, err := s.Next(ctx, time.Hour); got != nil || !ended || err != nil {
 			t.Errorf("after the end: %v, %t, %v", got, ended, err)
+		}
+	})
+}
+
+func TestHubTellsManyMoreSlowly(t *testing.T) {
+	m := newMemory(job.Job{ID: 1, Revision: 1, State: job.Running})
+	hub(t, m, func(t *scene, ctx context.Context, h *Hub) {
+		for _, test := range []struct {
+			watchers int
+			want     time.Duration
+		}{{1, 100 * time.Millisecond}, {4000, 100 * time.Millisecond}, {10_000, 250 * time.Millisecond}} {
+			var all []*Subscription
+			for range test.watchers {
+				s, err := h.Subscribe(ctx, 1, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, s)
+			}
+			var first *Snapshot
+			for _, s := range all {
+				snapshot, _, err := s.Next(ctx, time.Hour)
+				if first == nil {
+					first = snapshot
+				}
+				if err != nil || snapshot != first {
+					t.Fatalf("%p, %v, want %p, which all share", snapshot, err, first)
+				}
+			}
+			h.Publish(ctx, m.change(1, func(*job.Job) {}))
+			began := time.Now()
+			if _, _, err := all[0].Next(ctx, time.Hour); err != nil || time.Since(began) != test.want {
+				t.Errorf("one of %d watchers is told after %v, %v, want %v", test.watchers, time.Since(began), err, test.want)
+			}
+			for _, s := range all {
+				s.Close()
+			}
+		}
+	})
+}
+
+func TestHubSaysWhenNothingComes(t *testing.T) {
+	m := newMemory(job.Job{ID: 1, Revision: 1, State: job.Running})
+	hub(t, m, func(t *scene, ctx context.Context, h *Hub) {
+		s, err := h.Subscribe(ctx, 1, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for range 2 {
+			began := time.Now()
+			snapshot, ended, err := s.Next(ctx, 15*time.Second)
+			if snapshot != nil || ended || err != nil || time.Since(began) != 15*time.Second {
+				t.Errorf("after %v: %v, %t, %v", time.Since(began), snapshot, ended, err)
+			}
+		}
+	})
+}
+
+func TestSharedIsMadeOnce(t *testing.T) {
+	m := newMemory(job.Job{ID: 1, Revision: 1, State: job.Running})
+	hub(t, m, func(t *scene, ctx context.Context, h *Hub) {
+		s, err := h.Subscribe(ctx, 1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		made := 0
+		revision := func(s *Snapshot) (any, error) {
+			made++
+			return s.Job.Revision, nil
+		}
+		for want := range int64(3) {
+			snapshot, _, err := s.Next(ctx, time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if got, err := snapshot.Shared(revision); got != want+1 || err != nil || made != int(want)+1 {
+					t.Errorf("snapshot %d is %v, %v, made %d times", want+1, got, err, made)
+				}
+			}
+			h.Publish(ctx, m.change(1, func(*job.Job) {}))
 		}
 	})
 }
@@ -149,7 +232,7 @@ func TestHubFindsWhatNobodyAnnounced(t *testing.T) {
 		defer s.Close()
 		m.change(1, func(*job.Job) {})
 		began := time.Now()
-		if got, _, err := s.Next(ctx); err != nil || got.Job.Revision != 2 || time.Since(began) > 2*time.Second {
+		if got, _, err := s.Next(ctx, time.Hour); err != nil || got.Job.Revision != 2 || time.Since(began) > 2*time.Second {
 			t.Errorf("after %v: %v, %v", time.Since(began), got, err)
 		}
 		// Its being away is no news; its end is.
@@ -162,7 +245,7 @@ func TestHubFindsWhatNobodyAnnounced(t *testing.T) {
 			m.fail = store.ErrNotFound
 		})
 		began = time.Now()
-		if _, _, err := s.Next(ctx); !errors.Is(err, store.ErrNotFound) || time.Since(began) < 5*time.Second {
+		if _, _, err := s.Next(ctx, time.Hour); !errors.Is(err, store.ErrNotFound) || time.Since(began) < 5*time.Second {
 			t.Errorf("after %v: %v, want that it is gone", time.Since(began), err)
 		}
 	})
@@ -182,7 +265,7 @@ func TestHubReadsOnceForAll(t *testing.T) {
 				}
 				defer s.Close()
 				for err == nil {
-					_, _, err = s.Next(watching)
+					_, _, err = s.Next(watching, time.Hour)
 				}
 			})
 		}

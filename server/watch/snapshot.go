@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"sync"
 	"time"
 
 	"github.com/tallyman-dev/tallyman/server/job"
@@ -13,6 +14,21 @@ type Snapshot struct {
 	Rate    float64         // items ended a second, lately
 	ETA     time.Duration   // 0 while it cannot be known, as in the first seconds
 	Crashes []store.Attempt // the last ones, newest first
+
+	shared *shared
+}
+
+// shared is what all who are given a snapshot share.
+type shared struct {
+	once  sync.Once
+	value any
+	err   error
+}
+
+// Shared returns what first made of the snapshot whoever called it first.
+func (s *Snapshot) Shared(first func(*Snapshot) (any, error)) (any, error) {
+	s.shared.once.Do(func() { s.shared.value, s.shared.err = first(s) })
+	return s.shared.value, s.shared.err
 }
 
 // meterWindow is how far back "lately" reaches.

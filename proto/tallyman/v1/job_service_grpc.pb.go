@@ -59,8 +59,8 @@ type JobServiceClient interface {
 	// ListJobs returns jobs, newest first.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
 	// WatchJob streams whole snapshots of a job: the current one at once, then one after every change, at most 10 a
-	// second, each of a revision above the one before. What changed in between is merged: a slow reader misses
-	// snapshots, never the last. A quiet stream repeats nothing but sends a sign of life, a response without a job, every
+	// second, fewer where thousands watch it, each of a revision above the one before. What changed in between is merged:
+	// a slow reader misses snapshots, never the last. A quiet stream repeats nothing but sends a sign of life, a response without a job, every
 	// 15 seconds. The stream ends with OK after the snapshot of an ended job. JOB_NOT_FOUND; NOT_FOUND also when the job
 	// is deleted meanwhile.
 	WatchJob(ctx context.Context, in *WatchJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobResponse], error)
@@ -310,8 +310,8 @@ type JobServiceServer interface {
 	// ListJobs returns jobs, newest first.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
 	// WatchJob streams whole snapshots of a job: the current one at once, then one after every change, at most 10 a
-	// second, each of a revision above the one before. What changed in between is merged: a slow reader misses
-	// snapshots, never the last. A quiet stream repeats nothing but sends a sign of life, a response without a job, every
+	// second, fewer where thousands watch it, each of a revision above the one before. What changed in between is merged:
+	// a slow reader misses snapshots, never the last. A quiet stream repeats nothing but sends a sign of life, a response without a job, every
 	// 15 seconds. The stream ends with OK after the snapshot of an ended job. JOB_NOT_FOUND; NOT_FOUND also when the job
 	// is deleted meanwhile.
 	WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[WatchJobResponse]) error
