@@ -17,7 +17,7 @@ import (
 )
 
 // documentBytes is about how large a generated document is, to make a file of a certain size.
-const documentBytes = 2_300
+const documentBytes = 1_290
 
 // ingest uploads a generated collection and takes the time until all of it is committed and can be claimed. Beside it
 // stands how long one thread takes to compress the same file, as a measure of the machine.

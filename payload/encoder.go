@@ -25,9 +25,10 @@ const (
 var ErrFull = errors.New("payload: frame is full")
 
 // compressor is shared by all encoders: EncodeAll is safe for concurrent use and takes its state from a pool. Single
-// segments carry their size in the header, however small they are, and Decode relies on it.
+// segments carry their size in the header, however small they are, and Decode relies on it. The window is memory of each
+// state, and a larger one makes frames hardly smaller at this level.
 var compressor = sync.OnceValues(func() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithSingleSegment(true))
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithSingleSegment(true), zstd.WithWindowSize(1<<20))
 })
 
 // Encoder packs items into a frame. The zero value is ready to use, and after Finish it is ready for the next frame,

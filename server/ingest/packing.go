@@ -39,8 +39,9 @@ func (f *frame) wait() ([]byte, error) {
 	return f.data, f.err
 }
 
+// newPacking leaves a processor to the reading and committing, which together take as long as packing does.
 func newPacking() *packing {
-	packers := min(runtime.GOMAXPROCS(0), maxPackers)
+	packers := min(max(runtime.GOMAXPROCS(0)-1, 1), maxPackers)
 	p := &packing{
 		free: make(chan *payload.Encoder, packers+1),
 		work: make(chan *frame, packers+1), // nobody ever waits for room

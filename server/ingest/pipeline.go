@@ -114,7 +114,7 @@ func Run(ctx context.Context, src io.ReadCloser, config Config, sink Sink) (Summ
 		cutter:   NewCutter(config.Cut),
 		identify: config.Identify,
 		config:   config,
-		pieces:   make(chan piece, maxPackers),
+		pieces:   make(chan piece, 1),
 	}
 	if !config.Unpacked {
 		c.packer.packing = newPacking()
