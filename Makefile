@@ -64,13 +64,13 @@ vet:
 # buf build first: what does not compile deletes nothing.
 generate: ## the code that is generated from proto/
 	$(buf) build
-	find proto -name '*.pb.go' -delete
+	find proto server/rest/gateway -name '*.pb*.go' -delete
 	$(buf) generate
 
 generate-check: generate ## fail if the committed generated code is not current
-	@left="$$($(git) status --porcelain -- proto)"; if [ -n "$$left" ]; then \
+	@left="$$($(git) status --porcelain -- proto server/rest)"; if [ -n "$$left" ]; then \
 		echo "generated code is not current: run make generate and commit"; echo "$$left"; \
-		$(git) --no-pager diff -- proto; exit 1; fi
+		$(git) --no-pager diff -- proto server/rest; exit 1; fi
 
 fmt: ## format Go and proto files
 	$(golangci) fmt

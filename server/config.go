@@ -17,13 +17,15 @@ type Config struct {
 	Database string // "postgres://…" or "sqlite:PATH"
 	Migrate  bool   // bring the schema up to date instead of refusing an old one
 	Listen   string // gRPC address; "" serves in process only
-	Insecure bool   // permits a Listen beyond loopback, which has neither encryption nor authentication
+	HTTP     string // address of the API by HTTP; "" serves none
+	Insecure bool   // permits addresses beyond loopback, which have neither encryption nor authentication
 
 	Lease             time.Duration // for which leases are granted and renewed; default 30 s
 	HeartbeatInterval time.Duration // between beats; default 5 s, at most a third of the lease
 	ReconnectGrace    time.Duration // for which leases outlive a broken heartbeat stream; default 5 s
 	UploadTimeout     time.Duration // for which an interrupted upload waits to be resumed; default 1 h
 	DrainTimeout      time.Duration // for open calls when the server stops; default 10 s
+	HTTPIdleTimeout   time.Duration // for which a body that is sent or read by HTTP may stand still; default 1 min
 
 	Retention           time.Duration // for which jobs that succeeded are kept; 0 for ever
 	RetentionWithErrors time.Duration // for which jobs that ended otherwise are kept; 0 for ever
@@ -50,7 +52,8 @@ func (c *Config) Validate() error {
 	for name, d := range map[string]time.Duration{
 		"lease": c.Lease, "heartbeat-interval": c.HeartbeatInterval, "reconnect-grace": c.ReconnectGrace,
 		"upload-timeout": c.UploadTimeout, "drain-timeout": c.DrainTimeout,
-		"retention": c.Retention, "retention-with-errors": c.RetentionWithErrors,
+		"http-idle-timeout": c.HTTPIdleTimeout,
+		"retention":         c.Retention, "retention-with-errors": c.RetentionWithErrors,
 	} {
 		if d < 0 {
 			return fmt.Errorf("%s must not be negative", name)
@@ -66,16 +69,21 @@ func (c *Config) Validate() error {
 	if err := c.Reader.Validate(); err != nil {
 		return err
 	}
-	if c.Listen == "" {
+	return errors.Join(c.checkAddress("listen", c.Listen), c.checkAddress("http", c.HTTP))
+}
+
+// checkAddress reports what is wrong with the address of a setting; "" is none.
+func (c *Config) checkAddress(setting, address string) error {
+	if address == "" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(c.Listen)
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("listen address: %w", err)
+		return fmt.Errorf("%s address: %w", setting, err)
 	}
 	if !c.Insecure && !loopback(host) {
-		return errors.New("without encryption and authentication the server listens on loopback only: choose --listen 127.0.0.1:PORT, " +
-			"or say --insecure if everybody who reaches " + c.Listen + " may do everything")
+		return fmt.Errorf("without encryption and authentication the server listens on loopback only: choose --%s 127.0.0.1:PORT, "+
+			"or say --insecure if everybody who reaches %s may do everything", setting, address)
 	}
 	return nil
 }
@@ -116,6 +124,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = 10 * time.Second
+	}
+	if c.HTTPIdleTimeout == 0 {
+		c.HTTPIdleTimeout = time.Minute
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

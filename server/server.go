@@ -32,6 +32,7 @@ type Server struct {
 	cfg       Config
 	store     store.Store
 	listener  net.Listener // nil without an address
+	web       *web         // nil without an address
 	local     *bufconn.Listener
 	grpc      *grpc.Server
 	health    *health.Server
@@ -62,6 +63,11 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		}
 	}
 	s.wire()
+	if cfg.HTTP != "" {
+		if s.web, err = s.openWeb(); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
 	return s, nil
 }
 
@@ -181,7 +187,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var loops, listeners sync.WaitGroup
 	s.events.run(working, &loops)
 	loops.Go(func() { s.checkHealth(working) })
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	serve := func(l net.Listener) {
 		listeners.Go(func() {
 			if err := s.grpc.Serve(l); err != nil {
@@ -194,13 +200,25 @@ func (s *Server) Run(ctx context.Context) error {
 		serve(api.Connections(s.listener))
 		s.cfg.Logger.Info("coordinator serves", "address", s.Addr(), "database", redact(s.cfg.Database), "version", s.cfg.Version)
 	}
+	if s.web != nil {
+		listeners.Go(func() {
+			if err := s.web.serve(); err != nil {
+				failed <- err
+			}
+		})
+	}
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
 	s.health.Shutdown()
+	var requests sync.WaitGroup
+	if s.web != nil {
+		requests.Go(func() { s.web.stop(s.cfg.DrainTimeout) })
+	}
 	s.stopServing(stop)
+	requests.Wait()
 	listeners.Wait()
 	stop()
 	loops.Wait()
@@ -254,11 +272,14 @@ func (s *Server) Close() error {
 	var err error
 	s.closeOnce.Do(func() {
 		s.drain()
+		if s.web != nil {
+			err = s.web.close()
+		}
 		s.grpc.Stop()
 		if s.listener != nil {
 			// Closed by the gRPC server already if that ever served it.
 			if e := s.listener.Close(); e != nil && !errors.Is(e, net.ErrClosed) {
-				err = e
+				err = errors.Join(err, e)
 			}
 		}
 		err = errors.Join(err, s.local.Close(), s.store.Close())

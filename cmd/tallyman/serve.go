@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,7 @@ import (
 // serving is what the flags of serve say.
 type serving struct {
 	config     server.Config
+	http       string
 	workers    int
 	store      string
 	maxPayload int64
@@ -32,6 +35,7 @@ type serving struct {
 func (s *serving) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.config.Database, "database", "", "postgres://… (default: the embedded one of the data folder)")
 	flags.StringVar(&s.config.Listen, "listen", defaultAddress, "address to listen on; port 0 chooses a free one")
+	flags.StringVar(&s.http, httpFlag, "", "address of the API by HTTP; none for none (default: the port after that of --listen)")
 	flags.BoolVar(&s.config.Insecure, "insecure", false, "listen beyond this host, without encryption and authentication")
 	flags.IntVar(&s.workers, "workers", 0, "batches worked on at a time in this process")
 	flags.StringVar(&s.store, "store", "", "annotation store of these workers (default: "+folder.Annotations+
@@ -42,6 +46,8 @@ func (s *serving) flags(flags *pflag.FlagSet) {
 		"for how long a worker whose connection broke may take to come back (default 5s)")
 	flags.DurationVar(&s.config.UploadTimeout, "upload-timeout", 0,
 		"for how long an interrupted upload waits to be resumed (default 1h)")
+	flags.DurationVar(&s.config.HTTPIdleTimeout, "http-idle-timeout", 0,
+		"for how long what is sent or read by HTTP may stand still (default 1m)")
 	flags.DurationVar(&s.config.DrainTimeout, "drain-timeout", 0, "for open calls when the server stops (default 10s)")
 	spanVar(flags, &s.config.Retention, "retention", 7*day, "for how long jobs that succeeded are kept; 0 for ever")
 	spanVar(flags, &s.config.RetentionWithErrors, "retention-with-errors", 30*day,
@@ -92,12 +98,40 @@ Jobs that ended are deleted after a while, as --retention and --retention-with-e
 	return verb
 }
 
+const httpFlag = "http"
+
+// httpAddress returns the address that is meant by the one that was said, "" for none.
+func httpAddress(said, listen string) (string, error) {
+	switch said {
+	case "none":
+		return "", nil
+	case "":
+	default:
+		return said, nil
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", usageError("listen address: %w", err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil || number >= 1<<16-1 {
+		return "", usageError("there is no port after that of --listen %s: say --%s", listen, httpFlag)
+	}
+	if number > 0 { // otherwise both are free ones
+		number++
+	}
+	return net.JoinHostPort(host, strconv.Itoa(number)), nil
+}
+
 func (p *program) serve(ctx context.Context, logger *slog.Logger, s serving) error {
 	if err := checkSlots("workers", s.workers); err != nil {
 		return err
 	}
 	var c *coordinator
 	var err error
+	if s.config.HTTP, err = httpAddress(s.http, s.config.Listen); err != nil {
+		return err
+	}
 	if s.config.Database == "" {
 		s.config.Database = folder.DSN(p.data, folder.Database)
 		if s.store == "" {
@@ -149,6 +183,9 @@ func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordi
 		idle = work.ended
 	}
 	fmt.Fprintf(p.stdout, "tallyman serves at %s\n", c.server.Addr())
+	if at := c.server.HTTPAddr(); at != "" {
+		fmt.Fprintf(p.stdout, "the API by HTTP is at http://%s/api\n", at)
+	}
 	var err error
 	for serving := true; serving; {
 		serving = false

@@ -1,0 +1,136 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/tallyman-dev/tallyman/client"
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	gateway "github.com/tallyman-dev/tallyman/server/rest/gateway"
+)
+
+// jsonOptions are those of the command line's output: the field names of the protocol, and every field there, so that
+// scripts can rely on it. 64-bit numbers are strings, so that nobody rounds them.
+var jsonOptions = protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}
+
+// Config says what a handler serves.
+type Config struct {
+	// Conn leads to the coordinator. It is used as it is and not closed.
+	Conn grpc.ClientConnInterface
+	// IdleTimeout is how long a body that is uploaded, or a reader of an answer, may stand still before the request is given
+	// up. Required.
+	IdleTimeout time.Duration
+	// Local refuses requests to other names than those of this host: nobody else can reach it but a page in a browser here,
+	// whose own name was made to lead here.
+	Local bool
+}
+
+// handler answers requests. It is safe for concurrent use.
+type handler struct {
+	cfg    Config
+	drain  context.Context // of uploads
+	client *client.Client
+	jobs   pb.JobServiceClient
+	health grpc_health_v1.HealthClient
+}
+
+// New returns a handler of everything below /v1, of the description of the API, and of the probes /healthz and /readyz.
+// Requests that a browser makes for a page of another origin are refused, unless they only read. When drain ends uploads are
+// cut, which would go on for as long as their clients send; watches end with the coordinator's own streams.
+func New(drain context.Context, cfg Config) (http.Handler, error) {
+	c, err := client.New(client.Config{Conn: cfg.Conn})
+	if err != nil {
+		return nil, fmt.Errorf("serve HTTP: %w", err)
+	}
+	h := &handler{
+		cfg: cfg, drain: drain, client: c, jobs: pb.NewJobServiceClient(cfg.Conn), health: grpc_health_v1.NewHealthClient(cfg.Conn),
+	}
+	calls := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &oneLine{runtime.JSONPb{MarshalOptions: jsonOptions}}),
+		runtime.SetQueryParameterParser(new(queries)),
+		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }), // nothing of gRPC's is of use
+		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+			writeError(w, err)
+		}),
+	)
+	ctx := context.Background() // of no connection: Conn is the caller's
+	err = errors.Join(
+		gateway.RegisterJobServiceHandlerClient(ctx, calls, h.jobs),
+		gateway.RegisterAdminServiceHandlerClient(ctx, calls, pb.NewAdminServiceClient(cfg.Conn)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("serve HTTP: %w", err)
+	}
+	description, err := describe()
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", calls)
+	mux.HandleFunc("POST /v1/uploads", h.upload)
+	mux.HandleFunc("GET /v1/jobs/{job_id}/watch", h.watch)
+	mux.HandleFunc("GET /v1/jobs/{job_id}/items", h.items)
+	mux.HandleFunc("GET /v1/jobs/{job_id}/results", h.results)
+	mux.HandleFunc("GET /healthz", alive)
+	mux.HandleFunc("GET /readyz", h.ready)
+	mux.HandleFunc("GET /openapi.json", description.serveJSON)
+	mux.HandleFunc("GET /api", description.servePage)
+	mux.HandleFunc("/", notFound)
+	served := http.NewCrossOriginProtection().Handler(mux)
+	if cfg.Local {
+		served = localOnly(served)
+	}
+	return served, nil
+}
+
+// localOnly serves requests to this host by its own names and addresses.
+func localOnly(served http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = strings.Trim(r.Host, "[]")
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			writeJSON(w, http.StatusMisdirectedRequest, problem(status.Errorf(codes.PermissionDenied,
+				"this is served to this host only, by the name localhost or an address such as 127.0.0.1, not %q", host)))
+			return
+		}
+		served.ServeHTTP(w, r)
+	})
+}
+
+// alive says that the process answers.
+func alive(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") }
+
+// ready says whether the coordinator can serve, which it cannot without its database.
+func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	answer, err := h.health.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	switch {
+	case err != nil:
+		writeText(w, http.StatusServiceUnavailable, status.Convert(err).Message()+"\n")
+	case answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING:
+		writeText(w, http.StatusServiceUnavailable, "the coordinator does not serve: its database is away or it is stopping\n")
+	default:
+		writeText(w, http.StatusOK, "ok\n")
+	}
+}
+
+const readyTimeout = 5 * time.Second
+
+func notFound(w http.ResponseWriter, r *http.Request) {
+	writeError(w, status.Errorf(codes.NotFound, "there is no %s %s here; see /api for what there is", r.Method, r.URL.Path))
+}
