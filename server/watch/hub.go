@@ -42,11 +42,12 @@ type topic struct {
 	touched  time.Time
 }
 
-// tellTime is what it takes to tell one watcher. Where there are so many that telling all takes longer than the pace, it
-// is the pace: what comes faster would only wait.
-const tellTime = 25 * time.Microsecond
+// tellTime is what it takes to tell one watcher, here and where that is. Where there are so many that telling all takes
+// longer than the pace, it is the pace: what is sent faster waits in the buffers of connections, where nothing newer can
+// take its place, and is old when it is read.
+const tellTime = 50 * time.Microsecond
 
-// NewHub returns a hub that brings a watcher at most 10 snapshots a second, and fewer where more than 4,000 watch one job.
+// NewHub returns a hub that brings a watcher at most 10 snapshots a second, and fewer where more than 2,000 watch one job.
 func NewHub(s Reader, logger *slog.Logger) *Hub {
 	return &Hub{store: s, logger: logger, pace: 100 * time.Millisecond, poll: time.Second, topics: map[int64]*topic{}}
 }

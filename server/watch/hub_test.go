@@ -145,7 +145,7 @@ func TestHubTellsManyMoreSlowly(t *testing.T) {
 		for _, test := range []struct {
 			watchers int
 			want     time.Duration
-		}{{1, 100 * time.Millisecond}, {4000, 100 * time.Millisecond}, {10_000, 250 * time.Millisecond}} {
+		}{{1, 100 * time.Millisecond}, {2000, 100 * time.Millisecond}, {10_000, 500 * time.Millisecond}} {
 			var all []*Subscription
 			for range test.watchers {
 				s, err := h.Subscribe(ctx, 1, 0)
