@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/pressly/goose/v3/database"
@@ -14,6 +13,7 @@ import (
 	"github.com/tallyman-dev/tallyman/annotation/store"
 	"github.com/tallyman-dev/tallyman/annotation/store/sqlite"
 	"github.com/tallyman-dev/tallyman/annotation/store/storetest"
+	loading "github.com/tallyman-dev/tallyman/bench/sqlite"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -176,86 +176,11 @@ func BenchmarkLoad(b *testing.B) {
 			if err := empty.Close(); err != nil {
 				b.Fatal(err)
 			}
-			rows, cost, err := insertAll(b.Context(), from.(file).path, to)
+			var cost storetest.Cost
+			rows, err := loading.Load(b.Context(), from.(file).path, to, store.Tables(), cost.Measure)
 			if err != nil {
 				b.Fatal(err)
 			}
 			return rows, cost
 		})
-}
-
-// insertAll copies the rows of a store to another file. The cost is that of inserting them and of the commit.
-func insertAll(ctx context.Context, from, to string) (rows int64, cost storetest.Cost, err error) {
-	source, err := sql.Open("sqlite", "file:"+from+"?mode=ro")
-	if err != nil {
-		return 0, cost, err
-	}
-	defer source.Close()
-	target, err := sql.Open("sqlite", "file:"+to+"?_pragma=journal_mode(wal)&_pragma=synchronous(full)")
-	if err != nil {
-		return 0, cost, err
-	}
-	defer target.Close()
-	tx, err := target.BeginTx(ctx, nil)
-	if err != nil {
-		return 0, cost, err
-	}
-	defer tx.Rollback()
-	for _, table := range storetest.LoadedTables() {
-		n, err := insertTable(ctx, source, tx, table, &cost)
-		if err != nil {
-			return 0, cost, fmt.Errorf("load %s: %w", table, err)
-		}
-		rows += n
-	}
-	err = cost.Measure(tx.Commit)
-	return rows, cost, err
-}
-
-func insertTable(ctx context.Context, source *sql.DB, tx *sql.Tx, table string, cost *storetest.Cost) (rows int64, err error) {
-	read, err := source.QueryContext(ctx, "SELECT * FROM "+table) //nolint:gosec // one of ours
-	if err != nil {
-		return 0, err
-	}
-	defer read.Close()
-	columns, err := read.Columns()
-	if err != nil {
-		return 0, err
-	}
-	insert, err := tx.PrepareContext(ctx, "INSERT INTO "+table+" VALUES (?"+strings.Repeat(", ?", len(columns)-1)+")")
-	if err != nil {
-		return 0, err
-	}
-	defer insert.Close()
-	const chunk = 10_000
-	for more := true; more; {
-		var values [][]any
-		for len(values) < chunk {
-			if more = read.Next(); !more {
-				break
-			}
-			row, into := make([]any, len(columns)), make([]any, len(columns))
-			for i := range row {
-				into[i] = &row[i]
-			}
-			if err := read.Scan(into...); err != nil {
-				return 0, err
-			}
-			values = append(values, row)
-		}
-		if err := cost.Measure(func() error { return insertRows(ctx, insert, values) }); err != nil {
-			return 0, err
-		}
-		rows += int64(len(values))
-	}
-	return rows, read.Err()
-}
-
-func insertRows(ctx context.Context, insert *sql.Stmt, rows [][]any) error {
-	for _, row := range rows {
-		if _, err := insert.ExecContext(ctx, row...); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -168,8 +168,3 @@ func storeAll(b *testing.B, s store.Store, items [][]byte) error {
 	}
 	return group.Wait()
 }
-
-// LoadedTables are those that hold what was stored, in an order in which they can be filled.
-func LoadedTables() []string {
-	return []string{"documents", "project_documents", "store_items", "annotation_spans", "annotation_relations", "annotation_attributes"}
-}
