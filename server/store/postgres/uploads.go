@@ -33,12 +33,14 @@ FOR UPDATE OF u`
 const reopenUpload = `
 UPDATE uploads SET epoch = epoch + 1, active_at = clock_timestamp() WHERE job_id = $1 RETURNING epoch`
 
-// insertUpload makes job and upload, unless somebody else just did.
+// insertUpload makes job and upload, unless the upload is there or somebody else just makes it. No number of a job is
+// drawn in vain but in the latter case.
 const insertUpload = `
 WITH j AS (
     INSERT INTO jobs (upload_id, project, kind, mode, parameters, labels, policy, priority, file_name, size,
                       submitted_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp(), clock_timestamp())
+    SELECT $1::text, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp(), clock_timestamp()
+    WHERE NOT EXISTS (SELECT FROM jobs o WHERE o.upload_id = $1::text AND o.deleted_at IS NULL)
     ON CONFLICT (upload_id) WHERE deleted_at IS NULL DO NOTHING
     RETURNING id
 )
@@ -49,29 +51,34 @@ RETURNING job_id, upload_id, epoch`
 func (s *Store) OpenUpload(ctx context.Context, n store.NewJob) (store.Upload, error) {
 	n = n.Clean()
 	var up store.Upload
-	err := s.write(ctx, "open upload", func(ctx context.Context, t *tx) error {
-		// Not there and then not insertable means that somebody else opened it in between: look again, once.
-		for range 2 {
+	// Nearly all uploads are new, and made in one round trip. One that is not new is opened again; should it have been removed
+	// in between, it is new after all.
+	for range 2 {
+		err := s.write(ctx, "open upload", func(_ context.Context, t *tx) error {
 			up = store.Upload{}
-			found, err := reopen(ctx, t, n, &up)
-			if found || err != nil {
-				return err
-			}
 			each(t.queue(insertUpload, n.UploadID, n.Project, n.Kind, n.Mode, object(n.Parameters), object(n.Labels),
 				n.Policy, n.Priority, n.FileName, n.Size), func(row pgx.Rows) error {
 				up.State = job.Running
 				return row.Scan(&up.JobID, &up.UploadID, &up.Epoch)
 			})
-			if err := t.send(ctx); err != nil || up.JobID != 0 {
+			return nil
+		})
+		found := up.JobID != 0
+		if err == nil && !found {
+			err = s.write(ctx, "open upload", func(ctx context.Context, t *tx) (err error) {
+				up = store.Upload{}
+				found, err = reopen(ctx, t, n, &up)
 				return err
-			}
+			})
 		}
-		return errors.New("the upload appeared and vanished")
-	})
-	if err != nil {
-		return store.Upload{}, err
+		if err != nil {
+			return store.Upload{}, err
+		}
+		if found {
+			return up, nil
+		}
 	}
-	return up, nil
+	return store.Upload{}, errors.New("open upload: the upload appeared and vanished")
 }
 
 // reopen opens an upload that is known.
