@@ -305,31 +305,28 @@ func (c *claim) give(g store.Grant, request int) error {
 	return nil
 }
 
-// Payloads implements store.Leases.
+// selectFrame is prepared once: a frame goes with every grant.
+const selectFrame = `SELECT octet_length(p.frame), CASE WHEN octet_length(p.frame) <= ? THEN p.frame END
+	FROM batches b JOIN batch_payloads p ON p.batch_id = coalesce(b.root_id, b.id) WHERE b.id = ?`
+
+// Payloads implements store.Leases. Frames never change, so that they need not be read from one state of the database.
 func (s *Store) Payloads(ctx context.Context, batches []int64, maxBytes int64) (map[int64][]byte, error) {
 	frames := make(map[int64][]byte, len(batches))
-	err := s.read(ctx, func(q *snapshot) error {
-		for _, id := range batches {
-			var size int64
-			var frame []byte
-			// The frame of a batch that is too large is not read: its length is in the row's header.
-			err := one(q, []any{&size, &frame}, `SELECT octet_length(p.frame), CASE WHEN octet_length(p.frame) <= ? THEN p.frame END
-				FROM batches b JOIN batch_payloads p ON p.batch_id = coalesce(b.root_id, b.id) WHERE b.id = ?`, maxBytes, id)
-			if errors.Is(err, sql.ErrNoRows) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if maxBytes -= size; maxBytes < 0 {
-				return nil
-			}
-			frames[id] = frame
+	for _, id := range batches {
+		var size int64
+		var frame []byte
+		// The frame of a batch that is too large is not read: its length is in the row's header.
+		err := s.frames.QueryRowContext(ctx, maxBytes, id).Scan(&size, &frame)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, wrap("read payloads", err)
+		if err != nil {
+			return nil, wrap("read payloads", err)
+		}
+		if maxBytes -= size; maxBytes < 0 {
+			break
+		}
+		frames[id] = frame
 	}
 	return frames, nil
 }

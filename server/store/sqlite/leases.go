@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -113,7 +114,56 @@ func (t *tx) settle(settlements []store.Settlement) (store.Settled, error) {
 	return store.Settled{Answers: answers, Ended: g.ended}, g.flush()
 }
 
+// completeBatch is the way of nearly all settlements: an attempt that completed with exactly the outcomes that were missing.
+const completeBatch = `UPDATE batches SET state = 2, done_items = item_count, outcomes = CAST(outcomes || ? AS BLOB),
+		session_id = NULL, claim_request_id = NULL, lease_expires_at = NULL, ended_session = session_id, ended_as = 'completed',
+		settled_at = ?, ended_run = NULL
+	WHERE id = ? AND attempt = ? AND session_id = ? AND done_items = ? AND item_count - done_items = ?
+	RETURNING job_id, root_id, first_item, item_count, crashes, claimed_at`
+
+// complete settles a completion, if it is such a one.
+func (g *group) complete(s *store.Settlement) (answer store.SettleAnswer, done bool, err error) {
+	var (
+		h    held
+		root sql.NullInt64
+		n    = job.Items(s.Outcomes)
+	)
+	err = each(g, func(row scanner) error {
+		done = true
+		return row.Scan(&h.JobID, &root, &h.FirstItem, &h.ItemCount, &h.Crashes, &h.claimed)
+	}, completeBatch, blob(job.AppendRuns(nil, s.Outcomes)), micros(g.now), s.BatchID, s.Attempt, s.SessionID, s.From, n)
+	if err != nil || !done {
+		return answer, false, err
+	}
+	h.ID, h.DoneItems = s.BatchID, h.ItemCount
+	session, err := g.session(s.SessionID)
+	if err != nil {
+		return answer, false, err
+	}
+	session.completed++
+	d := g.delta(h.JobID)
+	d.Move(job.BatchRunning, job.BatchCompleted)
+	d.ItemsInFlight -= int64(n)
+	d.Done(h.ID, h.FirstItem, s.From, s.Outcomes)
+	if !root.Valid {
+		d.End(h.ID, job.BatchCompleted, h.Crashes > 0, g.since(h.claimed))
+	}
+	if err = g.find(&h, s.From, s.Findings); err == nil {
+		err = g.keep(&h, s.From, h.ItemCount, s.Results)
+	}
+	return store.SettleAnswer{JobID: h.JobID, State: job.BatchCompleted}, true, err
+}
+
 func (g *group) settle(s *store.Settlement) (store.SettleAnswer, error) {
+	if s.Kind == job.EndCompleted {
+		answer, done, err := g.complete(s)
+		if err != nil {
+			return store.SettleAnswer{}, fmt.Errorf("complete batch %d: %w", s.BatchID, err)
+		}
+		if done {
+			return answer, nil
+		}
+	}
 	h, found, err := g.batch(s.BatchID)
 	if err != nil {
 		return store.SettleAnswer{}, fmt.Errorf("read batch %d: %w", s.BatchID, err)

@@ -54,6 +54,7 @@ func (c Config) Validate() error {
 type Store struct {
 	writer  writer
 	readers *sql.DB
+	frames  *sql.Stmt // selectFrame, of readers
 }
 
 var _ store.Store = (*Store)(nil)
@@ -118,7 +119,12 @@ func (s *Store) prepare(ctx context.Context, migrate bool) error {
 			return err
 		}
 	}
-	return s.Check(ctx)
+	if err := s.Check(ctx); err != nil {
+		return err
+	}
+	var err error
+	s.frames, err = s.readers.PrepareContext(ctx, selectFrame)
+	return err
 }
 
 // migrate brings the schema up to date. Newer ones are left alone, and found out later. The commits of its many steps do not
@@ -189,8 +195,11 @@ func (s *Store) Listen(ctx context.Context, _ func(store.Change)) error {
 // Close waits for the write that runs and closes the file. No other method may be called after it.
 func (s *Store) Close() error {
 	var err error
+	if s.frames != nil {
+		err = s.frames.Close()
+	}
 	if s.readers != nil {
-		err = s.readers.Close()
+		err = errors.Join(err, s.readers.Close())
 	}
 	if s.writer.db != nil {
 		if e := s.writer.queue.acquire(context.Background(), renewing); e == nil {
