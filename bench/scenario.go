@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/tallyman-dev/tallyman/bench/postgres"
@@ -24,6 +25,7 @@ type Config struct {
 	Program  string // the tallyman binary
 	Database string // DSN of a Postgres server on which databases may be created; "" leaves Postgres out
 	Dir      string // for files while a scenario runs; "" is the system's
+	Engines  []Engine
 
 	Rounds  int // each scenario and engine is run so often, in turns
 	Batches int // of a drain
@@ -51,7 +53,7 @@ type Config struct {
 // Defaults are the usual sizes.
 func Defaults() Config {
 	return Config{
-		Rounds: 1, Batches: 100_000, Slots: 1000, Workers: 10, Jobs: 200, Started: 20,
+		Engines: both, Rounds: 1, Batches: 100_000, Slots: 1000, Workers: 10, Jobs: 200, Started: 20,
 		Finished: 1_000_000, SmallJobs: 999, BigItems: 200_000, Documents: 20_000,
 		Kills: 5, Lines: 20_000, Culprits: 20,
 		Megabytes: 200, Sessions: 1000, Watchers: 1000, Watched: 30 * time.Second, Log: io.Discard,
@@ -63,6 +65,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Program == "":
 		return errors.New("no program")
+	case slices.ContainsFunc(c.Engines, func(e Engine) bool { return !slices.Contains(both, e) }) || len(c.Engines) == 0:
+		return fmt.Errorf("engines are of %v", both)
 	case min(c.Rounds, c.Batches, c.Slots, c.Workers, c.Jobs, c.Started, c.Finished, c.SmallJobs, c.BigItems, c.Documents,
 		c.Kills, c.Lines, c.Culprits,
 		c.Megabytes, c.Sessions, c.Watchers) < 1:
@@ -114,29 +118,34 @@ func Scenarios() []Scenario {
 }
 
 // Run runs scenarios on every engine that the config names, one at a time, in turns over all rounds. It blocks until
-// all are over, ends with the first error, and leaves no process and no database behind. What was measured before an
-// error is returned beside it.
+// all are over, and leaves no process and no database behind. What was measured is returned beside the errors of those
+// that failed.
 func Run(ctx context.Context, c Config, scenarios []Scenario) ([]Result, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	var results []Result
+	var failures error
 	for round := range c.Rounds {
 		for _, scenario := range scenarios {
 			for _, engine := range scenario.engines {
-				if engine == Postgres && c.Database == "" {
+				if !slices.Contains(c.Engines, engine) || engine == Postgres && c.Database == "" {
 					continue
 				}
 				fmt.Fprintf(c.Log, "%s %s on %s, round %d of %d\n", time.Now().Format(time.TimeOnly), scenario.Name, engine,
 					round+1, c.Rounds)
 				r, err := scenario.run(ctx, c, engine)
 				if err != nil {
-					return results, fmt.Errorf("bench: %s on %s: %w", scenario.Name, engine, err)
+					err = fmt.Errorf("bench: %s on %s: %w", scenario.Name, engine, err)
+					if failures = errors.Join(failures, err); ctx.Err() != nil {
+						return results, failures
+					}
+					continue
 				}
 				r.Scenario, r.Engine = scenario.Name, string(engine)
 				results = append(results, r)
 			}
 		}
 	}
-	return results, nil
+	return results, failures
 }

@@ -18,6 +18,7 @@ import (
 func (p *program) benchVerb() *cobra.Command {
 	config := bench.Defaults()
 	var path string
+	var engines []string
 	all := bench.Scenarios()
 	var names []string
 	var list strings.Builder
@@ -53,7 +54,10 @@ numbers of a machine that others use differ every time; more rounds show by how 
 			if config.Program, err = os.Executable(); err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			config.Log = p.stderr
+			config.Log, config.Engines = p.stderr, nil
+			for _, name := range engines {
+				config.Engines = append(config.Engines, bench.Engine(name))
+			}
 			if err := config.Validate(); err != nil {
 				return usageError("%w", err)
 			}
@@ -74,6 +78,7 @@ numbers of a machine that others use differ every time; more rounds show by how 
 	}
 	flags := verb.Flags()
 	flags.StringVar(&config.Database, "database", "", "a PostgreSQL server to measure on, too, postgres://…, whose user may create databases")
+	flags.StringSliceVar(&engines, "engines", []string{string(bench.SQLite), string(bench.Postgres)}, "what is measured, of these")
 	flags.StringVar(&config.Dir, "dir", "", "folder for the databases while they are measured (default: that of the system)")
 	flags.StringVar(&path, "report", "", "file for a report as JSON, besides what is printed")
 	flags.IntVar(&config.Rounds, "rounds", config.Rounds, "how often everything is measured, in turns")
