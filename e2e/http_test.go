@@ -34,7 +34,7 @@ var servesHTTP = regexp.MustCompile(`the API by HTTP is at (http://\S+)/api\n`)
 // serveHTTP starts a coordinator with workers and returns where it serves HTTP.
 func serveHTTP(t *testing.T, data string) string {
 	t.Helper()
-	p := start(t, "serve", command{args: []string{"serve", "--workers", "2", "--data", data, "--listen", "127.0.0.1:0"}})
+	p := start(t, "serve", command{args: []string{"serve", "--workers", "2", "--data", data, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"}})
 	var found []string
 	eventually(t, jobTimeout, "the coordinator to say where it serves HTTP", func() bool {
 		found = servesHTTP.FindStringSubmatch(p.stdout.String())

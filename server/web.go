@@ -36,7 +36,7 @@ func (s *Server) openWeb() (*web, error) {
 	}
 	listener, err := net.Listen("tcp", s.cfg.HTTP)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listen for HTTP: %w", err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("listen for HTTP: %w; another address, or none, is chosen by --http", err), conn.Close())
 	}
 	host, _, err := net.SplitHostPort(s.cfg.HTTP) // which Validate has seen
 	if err != nil {

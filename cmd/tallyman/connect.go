@@ -13,8 +13,11 @@ import (
 	tallymanv1 "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
 
-// defaultAddress is where a coordinator listens unless told otherwise.
-const defaultAddress = "127.0.0.1:7650"
+// Where a coordinator listens unless told otherwise.
+const (
+	defaultAddress = "127.0.0.1:7650" // for gRPC
+	defaultHTTP    = "127.0.0.1:7651"
+)
 
 // connection is a client, and what it needs to live.
 type connection struct {

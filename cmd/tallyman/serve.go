@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,7 +33,8 @@ type serving struct {
 func (s *serving) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.config.Database, "database", "", "postgres://… (default: the embedded one of the data folder)")
 	flags.StringVar(&s.config.Listen, "listen", defaultAddress, "address to listen on; port 0 chooses a free one")
-	flags.StringVar(&s.http, httpFlag, "", "address of the API by HTTP; none for none (default: the port after that of --listen)")
+	flags.StringVar(&s.http, "http", "", "address of the API by HTTP; none for none\n"+
+		"(default: "+defaultHTTP+", none with another --listen than the default)")
 	flags.BoolVar(&s.config.Insecure, "insecure", false, "listen beyond this host, without encryption and authentication")
 	flags.IntVar(&s.workers, "workers", 0, "batches worked on at a time in this process")
 	flags.StringVar(&s.store, "store", "", "annotation store of these workers (default: "+folder.Annotations+
@@ -98,29 +97,16 @@ Jobs that ended are deleted after a while, as --retention and --retention-with-e
 	return verb
 }
 
-const httpFlag = "http"
-
-// httpAddress returns the address that is meant by the one that was said, "" for none.
-func httpAddress(said, listen string) (string, error) {
-	switch said {
-	case "none":
-		return "", nil
-	case "":
-	default:
-		return said, nil
+// httpAddress returns the address that is meant by the one that was said, "" for none. Where gRPC has an address of its own
+// so must this: the port beside it may be another coordinator's.
+func httpAddress(said, listen string) string {
+	switch {
+	case said == "none" || said == "" && listen != defaultAddress:
+		return ""
+	case said == "":
+		return defaultHTTP
 	}
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return "", usageError("listen address: %w", err)
-	}
-	number, err := strconv.Atoi(port)
-	if err != nil || number >= 1<<16-1 {
-		return "", usageError("there is no port after that of --listen %s: say --%s", listen, httpFlag)
-	}
-	if number > 0 { // otherwise both are free ones
-		number++
-	}
-	return net.JoinHostPort(host, strconv.Itoa(number)), nil
+	return said
 }
 
 func (p *program) serve(ctx context.Context, logger *slog.Logger, s serving) error {
@@ -129,9 +115,7 @@ func (p *program) serve(ctx context.Context, logger *slog.Logger, s serving) err
 	}
 	var c *coordinator
 	var err error
-	if s.config.HTTP, err = httpAddress(s.http, s.config.Listen); err != nil {
-		return err
-	}
+	s.config.HTTP = httpAddress(s.http, s.config.Listen)
 	if s.config.Database == "" {
 		s.config.Database = folder.DSN(p.data, folder.Database)
 		if s.store == "" {
