@@ -132,6 +132,9 @@ func connection(c *pgx.ConnConfig, silence time.Duration) {
 		"idle_in_transaction_session_timeout": strconv.FormatInt(silence.Milliseconds(), 10),
 		"statement_timeout":                   "30s",
 		"jit":                                 "off", // plans are cached for statements of a millisecond
+		// Otherwise a claim is planned anew each time, which takes longer than the claim. Whatever the arguments, the plans are
+		// the same: TestPlans has both kinds.
+		"plan_cache_mode": "force_generic_plan",
 	} {
 		if _, set := c.RuntimeParams[name]; !set {
 			c.RuntimeParams[name] = value
