@@ -132,9 +132,11 @@ func connection(c *pgx.ConnConfig, silence time.Duration) {
 		"idle_in_transaction_session_timeout": strconv.FormatInt(silence.Milliseconds(), 10),
 		"statement_timeout":                   "30s",
 		"jit":                                 "off", // plans are cached for statements of a millisecond
-		// Otherwise a claim is planned anew each time, which takes longer than the claim. Whatever the arguments, the plans are
-		// the same: TestPlans has both kinds.
+		// Otherwise a claim is planned anew each time, which takes longer than the claim. The plans are the same whatever the
+		// arguments are, and so that they are also when a connection makes them while the tables are empty, which it keeps until
+		// these are analyzed, indexes are walked: TestPlans has all three kinds.
 		"plan_cache_mode": "force_generic_plan",
+		"enable_seqscan":  "off",
 	} {
 		if _, set := c.RuntimeParams[name]; !set {
 			c.RuntimeParams[name] = value
