@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
@@ -19,20 +20,15 @@ const jsonLines = "application/x-ndjson"
 // items sends the original bytes of items, each with an end of line: what can be uploaded again. Where only the beginning
 // of an item was kept it is sent as it is.
 func (h *handler) items(w http.ResponseWriter, r *http.Request) {
-	id, err := jobOf(r)
 	request := &pb.ExportItemsRequest{}
-	if err == nil {
-		err = fill(request, r.URL.Query())
-	}
-	if err != nil {
+	if err := choose(request, r); err != nil {
 		writeError(w, err)
 		return
 	}
-	request.JobId = id
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	stream, err := h.jobs.ExportItems(ctx, request, grpc.MaxCallRecvMsgSize(maxItem))
-	send(h, w, r, stream, err, func(m *pb.ExportItemsResponse) ([]byte, error) {
+	send(h, w, stream, err, func(m *pb.ExportItemsResponse) ([]byte, error) {
 		var lines bytes.Buffer
 		for _, it := range m.GetItems() {
 			if len(it.GetData()) > 0 {
@@ -44,25 +40,27 @@ func (h *handler) items(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// choose fills in a request from the path, which names the job, and the query.
+func choose(request proto.Message, r *http.Request) error {
+	values := r.URL.Query()
+	values.Set("job_id", r.PathValue("job_id"))
+	return fill(request, values)
+}
+
 // maxItem bounds a message with a single item, which may be as large as the coordinator's limit of an item's size.
 const maxItem = 1<<31 - 1
 
 // results sends what handlers made of items, one line each: the fields of the protocol, but the result as it was written.
 func (h *handler) results(w http.ResponseWriter, r *http.Request) {
-	id, err := jobOf(r)
 	request := &pb.ExportResultsRequest{}
-	if err == nil {
-		err = fill(request, r.URL.Query())
-	}
-	if err != nil {
+	if err := choose(request, r); err != nil {
 		writeError(w, err)
 		return
 	}
-	request.JobId = id
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	stream, err := h.jobs.ExportResults(ctx, request, grpc.MaxCallRecvMsgSize(maxItem))
-	send(h, w, r, stream, err, func(m *pb.ExportResultsResponse) ([]byte, error) {
+	send(h, w, stream, err, func(m *pb.ExportResultsResponse) ([]byte, error) {
 		var lines bytes.Buffer
 		encoder := json.NewEncoder(&lines)
 		encoder.SetEscapeHTML(false) // what a handler wrote is sent as it is
@@ -92,7 +90,7 @@ type resultLine struct {
 // send sends what a stream brings. An error after the first piece cuts the connection, so that nobody takes what came for the
 // whole.
 func send[M any](
-	h *handler, w http.ResponseWriter, r *http.Request, stream grpc.ServerStreamingClient[M], err error, lines func(*M) ([]byte, error),
+	h *handler, w http.ResponseWriter, stream grpc.ServerStreamingClient[M], err error, lines func(*M) ([]byte, error),
 ) {
 	if err != nil {
 		writeError(w, err)
