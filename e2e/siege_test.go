@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,6 +49,13 @@ type siege struct {
 	coordinators []*site
 	servers      []*process // that ever ran
 	up           *piecemeal
+	watcher      watching
+}
+
+// watching is who watches the job of a siege.
+type watching struct {
+	revision atomic.Int64 // of the last snapshot
+	ended    chan error   // gets the error that the watch ended with, or nil
 }
 
 func coordinatorName(i int) string { return fmt.Sprintf("coordinator-%d", i) }
@@ -201,9 +209,10 @@ func (s *siege) restart(database *pgtest.Server, mode pgtest.Mode) {
 	}
 }
 
-// recover waits until the workers have got over the blows before: both are heard of, and no lease is about to run out. Ever
-// more blows, each at the very coordinator that a worker has just gone to, may keep it silent for longer than the lease for
-// which the others wait for it, and lose it a lease, which is no fault; docs/protocol.md says how many it takes.
+// recover waits until all have got over the blows before: both workers are heard of, no lease is about to run out, and who
+// watches is told the news. Ever more blows, each at the very coordinator that a worker has just gone to, may keep it silent
+// for longer than the lease for which the others wait for it, and lose it a lease, which is no fault; docs/protocol.md says
+// how many it takes. Nor is it one of a watch that gives up, since nobody answered it for half a minute.
 func (s *siege) recover() {
 	s.t.Helper()
 	const recovered = `
@@ -211,6 +220,10 @@ func (s *siege) recover() {
 			SELECT FROM batches WHERE state = 1 AND lease_expires_at < clock_timestamp() + interval '3 seconds')
 		FROM sessions WHERE ended_at IS NULL`
 	eventually(s.t, jobTimeout, "the workers to be heard of again", func() bool { return ask[bool](s.asking, recovered) })
+	current := ask[int64](s.asking, `SELECT revision FROM jobs WHERE id = $1`, s.up.job)
+	eventually(s.t, jobTimeout, "the watch to tell the news", func() bool {
+		return s.watcher.revision.Load() >= current || len(s.watcher.ended) > 0
+	})
 }
 
 // TestSiege kills, freezes and restarts coordinators and their database in the middle of an upload and of the work on it,
@@ -228,7 +241,7 @@ func TestSiege(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), jobTimeout)
 	defer cancel()
 	s.up = s.uploadPiecemeal(ctx, content, client.Upload{Policy: &tallymanv1.Policy{BatchWeight: 60}})
-	watched := s.watchProgress(ctx)
+	s.watch(ctx)
 
 	blows := []struct {
 		name string
@@ -265,28 +278,28 @@ func TestSiege(t *testing.T) {
 	for _, w := range workers {
 		w.terminate()
 	}
-	if err := <-watched; err != nil {
+	if err := <-s.watcher.ended; err != nil {
 		t.Errorf("watch: %v", err)
 	}
 }
 
-// watchProgress watches the job of the siege, whose numbers must never run backwards, until it ends.
-func (s *siege) watchProgress(ctx context.Context) <-chan error {
-	watched := make(chan error, 1)
+// watch watches the job of the siege, whose numbers must never run backwards, until it ends.
+func (s *siege) watch(ctx context.Context) {
+	s.watcher.ended = make(chan error, 1)
 	go func() {
 		p := &progression{t: s.t}
 		for job, err := range s.client.Watch(ctx, s.up.job) {
 			if err != nil {
-				watched <- err
+				s.watcher.ended <- err
 				return
 			}
 			p.next(job)
+			s.watcher.revision.Store(job.GetRevision())
 		}
+		var err error
 		if p.last == nil || !client.Ended(p.last.GetState()) {
-			watched <- fmt.Errorf("the last snapshot is %v, want an end", p.last)
-			return
+			err = fmt.Errorf("the last snapshot is %v, want an end", p.last)
 		}
-		watched <- nil
+		s.watcher.ended <- err
 	}()
-	return watched
 }

@@ -131,7 +131,13 @@ func TestWatchShowsSignsOfLife(t *testing.T) {
 		c.claimOne(c.register("w"), "r") // so that nothing is left to sweep
 		pass(2 * time.Second)
 		stream := c.watch(c.ctx, up.GetJobId(), 0)
-		c.snapshot(stream)
+		current := c.snapshot(stream)
+		asked := time.Now()
+		m, err := c.watch(c.ctx, up.GetJobId(), current.GetRevision()).Recv()
+		c.must(err)
+		if took := time.Since(asked); m.GetJob() != nil || took != 0 {
+			t.Errorf("who goes on from the current snapshot got %v after %v, want a sign of life at once", m, took)
+		}
 		for range 3 {
 			began := time.Now()
 			m, err := stream.Recv()
@@ -140,9 +146,9 @@ func TestWatchShowsSignsOfLife(t *testing.T) {
 				t.Errorf("after %v: %v, want a sign of life after 15 s", took, m)
 			}
 		}
-		_, err := c.jobs.CancelJob(c.ctx, &pb.CancelJobRequest{JobId: up.GetJobId()})
+		_, err = c.jobs.CancelJob(c.ctx, &pb.CancelJobRequest{JobId: up.GetJobId()})
 		c.must(err)
-		asked := time.Now()
+		asked = time.Now()
 		if j := c.snapshot(stream); j.GetState() != pb.JobState_JOB_STATE_CANCELLING && j.GetState() != pb.JobState_JOB_STATE_CANCELLED {
 			t.Errorf("after the cancel: %v", j)
 		}

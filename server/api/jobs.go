@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -80,8 +81,8 @@ func (s *jobService) WatchJob(r *pb.WatchJobRequest, stream grpc.ServerStreaming
 		return asJob(r.GetJobId(), err)
 	}
 	defer sub.Close()
-	for {
-		snapshot, ended, err := sub.Next(ctx, s.cfg.Idle)
+	for quiet := time.Duration(0); ; quiet = s.cfg.Idle { // the first answer comes at once
+		snapshot, ended, err := sub.Next(ctx, quiet)
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return context.Cause(ctx)

@@ -60,9 +60,9 @@ type JobServiceClient interface {
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
 	// WatchJob streams whole snapshots of a job: the current one at once, then one after every change, at most 10 a
 	// second, fewer where thousands watch it, each of a revision above the one before. What changed in between is merged:
-	// a slow reader misses snapshots, never the last. A quiet stream repeats nothing but sends a sign of life, a response without a job, every
-	// 15 seconds. The stream ends with OK after the snapshot of an ended job. JOB_NOT_FOUND; NOT_FOUND also when the job
-	// is deleted meanwhile.
+	// a slow reader misses snapshots, never the last. A sign of life, a response without a job, comes at once when there
+	// is no snapshot above after_revision yet, and after every 15 quiet seconds. The stream ends with OK after the snapshot
+	// of an ended job. JOB_NOT_FOUND; NOT_FOUND also when the job is deleted meanwhile.
 	WatchJob(ctx context.Context, in *WatchJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobResponse], error)
 	// CancelJob stops a job: no batch of it is claimed any more, handlers are told to stop with their next heartbeat,
 	// and items without an outcome end as cancelled. It returns at once; follow WatchJob for the end. Cancelling a job
@@ -311,9 +311,9 @@ type JobServiceServer interface {
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
 	// WatchJob streams whole snapshots of a job: the current one at once, then one after every change, at most 10 a
 	// second, fewer where thousands watch it, each of a revision above the one before. What changed in between is merged:
-	// a slow reader misses snapshots, never the last. A quiet stream repeats nothing but sends a sign of life, a response without a job, every
-	// 15 seconds. The stream ends with OK after the snapshot of an ended job. JOB_NOT_FOUND; NOT_FOUND also when the job
-	// is deleted meanwhile.
+	// a slow reader misses snapshots, never the last. A sign of life, a response without a job, comes at once when there
+	// is no snapshot above after_revision yet, and after every 15 quiet seconds. The stream ends with OK after the snapshot
+	// of an ended job. JOB_NOT_FOUND; NOT_FOUND also when the job is deleted meanwhile.
 	WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[WatchJobResponse]) error
 	// CancelJob stops a job: no batch of it is claimed any more, handlers are told to stop with their next heartbeat,
 	// and items without an outcome end as cancelled. It returns at once; follow WatchJob for the end. Cancelling a job
