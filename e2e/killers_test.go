@@ -21,7 +21,8 @@ func TestItemsThatKillTheirWorker(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := open(t)
-			s.serve(short...)
+			// A lease that outlasts the worker's return, however slow that is: its death is known, and not taken for silence.
+			s.serve("--lease", jobTimeout.String(), "--heartbeat-interval", "500ms", "--reconnect-grace", "500ms")
 			deeds := each(items, slow) // so that the others are in the middle of their batches
 			for _, n := range killers {
 				deeds[n] = killWorker
