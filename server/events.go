@@ -20,6 +20,7 @@ type events struct {
 	logger     *slog.Logger
 	dispatcher *dispatch.Dispatcher
 	hub        *watch.Hub
+	roll       *watch.Roll
 	folder     *watch.Folder
 	reaper     *reaper.Reaper
 	beating    *api.Beating
@@ -39,6 +40,7 @@ var (
 func (e *events) run(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() { e.dispatcher.Run(ctx) })
 	wg.Go(func() { e.hub.Run(ctx) })
+	wg.Go(func() { e.roll.Run(ctx) })
 	wg.Go(func() { e.folder.Run(ctx) })
 	wg.Go(func() { e.reaper.Run(ctx) })
 	wg.Go(func() { e.listen(ctx) })
@@ -107,6 +109,13 @@ func (e *events) Condemned(drained []store.DrainedWorker) {
 			e.folder.Changed(id, false)
 		}
 	}
+}
+
+// Deleted implements api.Events.
+func (e *events) Deleted(jobID int64) {
+	e.hub.Forget(jobID)
+	e.roll.Look(jobID)
+	e.folder.Announce(jobID) // also to those who watch the list elsewhere
 }
 
 // Current implements api.Events.
@@ -198,6 +207,7 @@ func (e *events) listen(ctx context.Context) {
 		for _, id := range c.Jobs {
 			e.dispatcher.Wake(id)
 			e.hub.Refresh(ctx, id)
+			e.roll.Look(id)
 			e.pushHalt(ctx, id)
 		}
 	})

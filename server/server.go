@@ -126,6 +126,7 @@ func (s *Server) wire() {
 	log := s.cfg.Logger
 	e := &events{logger: log, progress: map[int64]time.Time{}, stopped: map[int64]struct{}{}}
 	e.hub = watch.NewHub(s.store, log)
+	e.roll = watch.NewRoll(s.store, log)
 	e.folder = watch.NewFolder(s.store, e.hub, log, e.folded)
 	e.dispatcher = dispatch.New(dispatch.Config{
 		Store: s.store, Events: e, Logger: log, Lease: s.cfg.Lease, Interval: s.cfg.HeartbeatInterval,
@@ -138,7 +139,7 @@ func (s *Server) wire() {
 	drain, cancel := context.WithCancel(context.Background())
 	s.drain = cancel
 	s.services = api.New(drain, api.Config{
-		Store: s.store, Dispatcher: e.dispatcher, Hub: e.hub, Events: e, Logger: log, Grace: s.cfg.ReconnectGrace,
+		Store: s.store, Dispatcher: e.dispatcher, Hub: e.hub, Roll: e.roll, Events: e, Logger: log, Grace: s.cfg.ReconnectGrace,
 		Reader: s.cfg.Reader, MaxOpenUploads: s.cfg.MaxOpenUploads, UploadTimeout: s.cfg.UploadTimeout,
 	})
 	e.beating, e.jobs = s.services.Beating(), s.store

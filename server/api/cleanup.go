@@ -62,7 +62,7 @@ func (s *adminService) deleteEnded(ctx context.Context, f store.EndedFilter, lim
 			return nil, false, err
 		}
 		for i := range jobs {
-			s.cfg.Hub.Forget(jobs[i].ID)
+			s.cfg.Events.Deleted(jobs[i].ID)
 		}
 		all = append(all, jobs...)
 		if err != nil || len(jobs) == 0 {

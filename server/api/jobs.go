@@ -136,7 +136,7 @@ func (s *jobService) DeleteJob(ctx context.Context, r *pb.DeleteJobRequest) (*pb
 	if err := s.cfg.Store.DeleteJob(ctx, r.GetJobId()); err != nil {
 		return nil, asJob(r.GetJobId(), err)
 	}
-	s.cfg.Hub.Forget(r.GetJobId())
+	s.cfg.Events.Deleted(r.GetJobId())
 	return &pb.DeleteJobResponse{}, nil
 }
 

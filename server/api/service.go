@@ -54,6 +54,8 @@ type Events interface {
 	Resumed(jobID int64)
 	// Retried says that batches of a job are pending again, or will be.
 	Retried(jobID int64)
+	// Deleted says that a job is gone.
+	Deleted(jobID int64)
 	// Draining says that sessions are being drained.
 	Draining(sessions []int64)
 	// Current returns when the job says what this coordinator's commits of before the call have changed. Unlike the
@@ -61,11 +63,12 @@ type Events interface {
 	Current(ctx context.Context, jobID int64)
 }
 
-// Config of the services. Store, Dispatcher, Hub and Events are needed.
+// Config of the services. Store, Dispatcher, Hub, Roll and Events are needed.
 type Config struct {
 	Store      Store
 	Dispatcher *dispatch.Dispatcher
 	Hub        *watch.Hub
+	Roll       *watch.Roll
 	Events     Events
 	Logger     *slog.Logger
 
@@ -74,7 +77,7 @@ type Config struct {
 
 	MaxOpenUploads int           // of one client at once; default 64, below 0 no limit
 	UploadTimeout  time.Duration // after which an upload without a stream is abandoned; default 1 h
-	Idle           time.Duration // after which a quiet WatchJob shows a sign of life; default 15 s
+	Idle           time.Duration // after which a quiet watch shows a sign of life; default 15 s
 }
 
 // Services are the three services on one coordinator.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/client"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/dashboard"
 	gateway "github.com/tallyman-dev/tallyman/server/rest/gateway"
 )
 
@@ -46,7 +47,8 @@ type handler struct {
 	health grpc_health_v1.HealthClient
 }
 
-// New returns a handler of everything below /v1, of the description of the API, and of the probes /healthz and /readyz.
+// New returns a handler of the dashboard, of everything below /v1, of the description of the API, and of the probes /healthz
+// and /readyz.
 // Requests that a browser makes for a page of another origin are refused, unless they only read. When drain ends uploads are
 // cut, which would go on for as long as their clients send; watches end with the coordinator's own streams.
 func New(drain context.Context, cfg Config) (http.Handler, error) {
@@ -80,6 +82,7 @@ func New(drain context.Context, cfg Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", calls)
 	mux.HandleFunc("POST /v1/uploads", h.upload)
+	mux.HandleFunc("GET /v1/jobs:watch", h.watchJobs)
 	mux.HandleFunc("GET /v1/jobs/{job_id}/watch", h.watch)
 	mux.HandleFunc("GET /v1/jobs/{job_id}/items", h.items)
 	mux.HandleFunc("GET /v1/jobs/{job_id}/results", h.results)
@@ -87,6 +90,9 @@ func New(drain context.Context, cfg Config) (http.Handler, error) {
 	mux.HandleFunc("GET /readyz", h.ready)
 	mux.HandleFunc("GET /openapi.json", description.serveJSON)
 	mux.HandleFunc("GET /api", description.servePage)
+	if err := dashboard.Handle(mux); err != nil {
+		return nil, fmt.Errorf("serve HTTP: %w", err)
+	}
 	mux.HandleFunc("/", notFound)
 	served := http.NewCrossOriginProtection().Handler(mux)
 	if cfg.Local {

@@ -1,14 +1,18 @@
 package rest
 
 import (
+	"compress/gzip"
 	"context"
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 )
@@ -41,17 +45,13 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	out := newOutput(w, h.cfg.IdleTimeout)
+	out := newEvents(w, r, h.cfg.IdleTimeout)
+	defer out.close()
 	for first := true; ; first = false {
 		m, err := stream.Recv()
-		switch {
-		case first && err != nil && !ended(err):
+		if first && err != nil && !ended(err) {
 			writeError(w, err)
 			return
-		case first:
-			w.Header().Set("Content-Type", "text/event-stream")
-			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Set("X-Accel-Buffering", "no") // a proxy that collects events delays them
 		}
 		switch job := m.GetJob(); {
 		case ended(err):
@@ -59,7 +59,7 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 		case err != nil:
 			out.event("error", "", problem(err))
 		case job == nil:
-			out.write([]byte(": still there\n\n"))
+			out.quiet()
 		default:
 			text, marshalErr := compact(job)
 			if marshalErr != nil {
@@ -73,12 +73,120 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// event writes one event.
-func (o *output) event(name, id string, data []byte) {
-	if id != "" {
-		o.write(fmt.Appendf(nil, "id: %s\n", id))
+// sparse leaves out fields without a value: of thousands of jobs they are most of the bytes.
+var sparse = protojson.MarshalOptions{UseProtoNames: true}
+
+// watchJobs streams the list of jobs as server-sent events "jobs", each with a WatchJobsResponse whose fields without a value
+// are left out. A reader that reconnects is sent the list anew.
+func (h *handler) watchJobs(w http.ResponseWriter, r *http.Request) {
+	request := &pb.WatchJobsRequest{}
+	if err := fill(request, r.URL.Query()); err != nil {
+		writeError(w, err)
+		return
 	}
-	o.write(fmt.Appendf(nil, "event: %s\ndata: %s\n\n", name, data))
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	stream, err := h.jobs.WatchJobs(ctx, request)
+	follow(h, w, r, "jobs", stream, err)
+}
+
+// follow sends what a stream brings as events of one name, a response without content as a sign of life. A stream that the
+// coordinator ends, ends with an event "error".
+func follow[M proto.Message](h *handler, w http.ResponseWriter, r *http.Request, name string, stream receiver[M], err error) {
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	out := newEvents(w, r, h.cfg.IdleTimeout)
+	defer out.close()
+	for first := true; ; first = false {
+		m, err := stream.Recv()
+		switch {
+		case err != nil && first:
+			writeError(w, err)
+			return
+		case err != nil:
+			out.event("error", "", problem(err))
+		case proto.Size(m) == 0:
+			out.quiet()
+		default:
+			text, marshalErr := sparse.Marshal(m)
+			if marshalErr != nil {
+				text = problem(marshalErr)
+			}
+			out.event(name, "", text)
+		}
+		if out.flush() != nil || err != nil {
+			return
+		}
+	}
+}
+
+// receiver is a stream from the coordinator.
+type receiver[M any] interface{ Recv() (M, error) }
+
+// events is an answer of server-sent events, compressed for readers that take that.
+type events struct {
+	*output
+	header http.Header
+	packed *gzip.Writer
+}
+
+func newEvents(w http.ResponseWriter, r *http.Request, idle time.Duration) *events {
+	e := &events{output: newOutput(w, idle), header: w.Header()}
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		e.packed = gzip.NewWriter(e.output)
+	}
+	return e
+}
+
+// begin says what comes. Until then the answer may be an error.
+func (e *events) begin() {
+	if e.wrote || e.err != nil {
+		return
+	}
+	e.header.Set("Content-Type", "text/event-stream")
+	e.header.Set("Cache-Control", "no-store")
+	e.header.Set("X-Accel-Buffering", "no") // a proxy that collects events delays them
+	if e.packed != nil {
+		e.header.Set("Content-Encoding", "gzip")
+	}
+}
+
+// send writes a piece of the answer.
+func (e *events) send(p []byte) {
+	e.begin()
+	if e.packed == nil {
+		e.write(p)
+		return
+	}
+	_, _ = e.packed.Write(p) // the output keeps its first error
+}
+
+// event writes one event. Its data is one line.
+func (e *events) event(name, id string, data []byte) {
+	if id != "" {
+		e.send(fmt.Appendf(nil, "id: %s\n", id))
+	}
+	e.send(fmt.Appendf(nil, "event: %s\ndata: %s\n\n", name, data))
+}
+
+// close ends what is compressed, so that a reader can tell an end from a cut.
+func (e *events) close() {
+	if e.packed != nil && e.wrote {
+		_ = e.packed.Close() // the output keeps its first error
+	}
+}
+
+// quiet writes a sign of life.
+func (e *events) quiet() { e.send([]byte(": still there\n\n")) }
+
+// flush sends what was written, and returns the first error.
+func (e *events) flush() error {
+	if e.packed != nil {
+		_ = e.packed.Flush() // the output keeps its first error
+	}
+	return e.output.flush()
 }
 
 // output is a response that is written piece by piece. A reader that takes nothing for too long is given up.
@@ -102,6 +210,14 @@ func (o *output) write(p []byte) {
 		o.wrote = true
 		_, o.err = o.w.Write(p)
 	}
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	if o.write(p); o.err != nil {
+		return 0, o.err
+	}
+	return len(p), nil
 }
 
 // flush sends what was written, and returns the first error.

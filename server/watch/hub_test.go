@@ -23,6 +23,7 @@ type memory struct {
 	mu      sync.Mutex
 	jobs    map[int64]job.Job
 	reads   int
+	lists   int
 	crashes int
 	fail    error
 

@@ -889,6 +889,125 @@ func (x *WatchJobResponse) GetJob() *Job {
 	return nil
 }
 
+// WatchJobsRequest chooses jobs.
+type WatchJobsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only jobs of this project.
+	Project string `protobuf:"bytes,1,opt,name=project,proto3" json:"project,omitempty"`
+	// How many of the newest jobs come first: default 100, at most 10,000.
+	Newest        int32 `protobuf:"varint,2,opt,name=newest,proto3" json:"newest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchJobsRequest) Reset() {
+	*x = WatchJobsRequest{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchJobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchJobsRequest) ProtoMessage() {}
+
+func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchJobsRequest.ProtoReflect.Descriptor instead.
+func (*WatchJobsRequest) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WatchJobsRequest) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *WatchJobsRequest) GetNewest() int32 {
+	if x != nil {
+		return x.Newest
+	}
+	return 0
+}
+
+// WatchJobsResponse is a part of the list, or what changed of it.
+type WatchJobsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Jobs as they are now: of the list at first, newest first, then in no order.
+	Jobs []*Job `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// Jobs that were deleted. Some may never have been told of.
+	GoneJobIds []int64 `protobuf:"varint,2,rep,packed,name=gone_job_ids,json=goneJobIds,proto3" json:"gone_job_ids,omitempty"`
+	// The list is there: what follows are changes.
+	Whole         bool `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchJobsResponse) Reset() {
+	*x = WatchJobsResponse{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchJobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchJobsResponse) ProtoMessage() {}
+
+func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchJobsResponse.ProtoReflect.Descriptor instead.
+func (*WatchJobsResponse) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *WatchJobsResponse) GetJobs() []*Job {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *WatchJobsResponse) GetGoneJobIds() []int64 {
+	if x != nil {
+		return x.GoneJobIds
+	}
+	return nil
+}
+
+func (x *WatchJobsResponse) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
 // CancelJobRequest names a job.
 type CancelJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -902,7 +1021,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[13]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1033,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[13]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1046,7 @@ func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{13}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CancelJobRequest) GetJobId() int64 {
@@ -955,7 +1074,7 @@ type CancelJobResponse struct {
 
 func (x *CancelJobResponse) Reset() {
 	*x = CancelJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[14]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1086,7 @@ func (x *CancelJobResponse) String() string {
 func (*CancelJobResponse) ProtoMessage() {}
 
 func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[14]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1099,7 @@ func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobResponse.ProtoReflect.Descriptor instead.
 func (*CancelJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{14}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CancelJobResponse) GetJob() *Job {
@@ -1001,7 +1120,7 @@ type PauseJobRequest struct {
 
 func (x *PauseJobRequest) Reset() {
 	*x = PauseJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1132,7 @@ func (x *PauseJobRequest) String() string {
 func (*PauseJobRequest) ProtoMessage() {}
 
 func (x *PauseJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1145,7 @@ func (x *PauseJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseJobRequest.ProtoReflect.Descriptor instead.
 func (*PauseJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{15}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PauseJobRequest) GetJobId() int64 {
@@ -1047,7 +1166,7 @@ type PauseJobResponse struct {
 
 func (x *PauseJobResponse) Reset() {
 	*x = PauseJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1178,7 @@ func (x *PauseJobResponse) String() string {
 func (*PauseJobResponse) ProtoMessage() {}
 
 func (x *PauseJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1191,7 @@ func (x *PauseJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseJobResponse.ProtoReflect.Descriptor instead.
 func (*PauseJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{16}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PauseJobResponse) GetJob() *Job {
@@ -1093,7 +1212,7 @@ type ResumeJobRequest struct {
 
 func (x *ResumeJobRequest) Reset() {
 	*x = ResumeJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1224,7 @@ func (x *ResumeJobRequest) String() string {
 func (*ResumeJobRequest) ProtoMessage() {}
 
 func (x *ResumeJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1237,7 @@ func (x *ResumeJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeJobRequest.ProtoReflect.Descriptor instead.
 func (*ResumeJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{17}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResumeJobRequest) GetJobId() int64 {
@@ -1139,7 +1258,7 @@ type ResumeJobResponse struct {
 
 func (x *ResumeJobResponse) Reset() {
 	*x = ResumeJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1270,7 @@ func (x *ResumeJobResponse) String() string {
 func (*ResumeJobResponse) ProtoMessage() {}
 
 func (x *ResumeJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1283,7 @@ func (x *ResumeJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeJobResponse.ProtoReflect.Descriptor instead.
 func (*ResumeJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{18}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResumeJobResponse) GetJob() *Job {
@@ -1191,7 +1310,7 @@ type RetryJobRequest struct {
 
 func (x *RetryJobRequest) Reset() {
 	*x = RetryJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1322,7 @@ func (x *RetryJobRequest) String() string {
 func (*RetryJobRequest) ProtoMessage() {}
 
 func (x *RetryJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1335,7 @@ func (x *RetryJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobRequest.ProtoReflect.Descriptor instead.
 func (*RetryJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{19}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RetryJobRequest) GetJobId() int64 {
@@ -1258,7 +1377,7 @@ type RetryJobResponse struct {
 
 func (x *RetryJobResponse) Reset() {
 	*x = RetryJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1389,7 @@ func (x *RetryJobResponse) String() string {
 func (*RetryJobResponse) ProtoMessage() {}
 
 func (x *RetryJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1402,7 @@ func (x *RetryJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobResponse.ProtoReflect.Descriptor instead.
 func (*RetryJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{20}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RetryJobResponse) GetJob() *Job {
@@ -1308,7 +1427,7 @@ type ExportItemsRequest struct {
 
 func (x *ExportItemsRequest) Reset() {
 	*x = ExportItemsRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1439,7 @@ func (x *ExportItemsRequest) String() string {
 func (*ExportItemsRequest) ProtoMessage() {}
 
 func (x *ExportItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1452,7 @@ func (x *ExportItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportItemsRequest.ProtoReflect.Descriptor instead.
 func (*ExportItemsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{21}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExportItemsRequest) GetJobId() int64 {
@@ -1368,7 +1487,7 @@ type ExportItemsResponse struct {
 
 func (x *ExportItemsResponse) Reset() {
 	*x = ExportItemsResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1499,7 @@ func (x *ExportItemsResponse) String() string {
 func (*ExportItemsResponse) ProtoMessage() {}
 
 func (x *ExportItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1512,7 @@ func (x *ExportItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportItemsResponse.ProtoReflect.Descriptor instead.
 func (*ExportItemsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{22}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExportItemsResponse) GetItems() []*ExportedItem {
@@ -1429,7 +1548,7 @@ type ExportedItem struct {
 
 func (x *ExportedItem) Reset() {
 	*x = ExportedItem{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[23]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1560,7 @@ func (x *ExportedItem) String() string {
 func (*ExportedItem) ProtoMessage() {}
 
 func (x *ExportedItem) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[23]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1573,7 @@ func (x *ExportedItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedItem.ProtoReflect.Descriptor instead.
 func (*ExportedItem) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{23}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExportedItem) GetItem() int64 {
@@ -1526,7 +1645,7 @@ type ExportResultsRequest struct {
 
 func (x *ExportResultsRequest) Reset() {
 	*x = ExportResultsRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1657,7 @@ func (x *ExportResultsRequest) String() string {
 func (*ExportResultsRequest) ProtoMessage() {}
 
 func (x *ExportResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1670,7 @@ func (x *ExportResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResultsRequest.ProtoReflect.Descriptor instead.
 func (*ExportResultsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{24}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExportResultsRequest) GetJobId() int64 {
@@ -1579,7 +1698,7 @@ type ExportResultsResponse struct {
 
 func (x *ExportResultsResponse) Reset() {
 	*x = ExportResultsResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1710,7 @@ func (x *ExportResultsResponse) String() string {
 func (*ExportResultsResponse) ProtoMessage() {}
 
 func (x *ExportResultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1723,7 @@ func (x *ExportResultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResultsResponse.ProtoReflect.Descriptor instead.
 func (*ExportResultsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{25}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExportResultsResponse) GetResults() []*ExportedResult {
@@ -1637,7 +1756,7 @@ type ExportedResult struct {
 
 func (x *ExportedResult) Reset() {
 	*x = ExportedResult{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1768,7 @@ func (x *ExportedResult) String() string {
 func (*ExportedResult) ProtoMessage() {}
 
 func (x *ExportedResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1781,7 @@ func (x *ExportedResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedResult.ProtoReflect.Descriptor instead.
 func (*ExportedResult) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{26}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExportedResult) GetItem() int64 {
@@ -1725,7 +1844,7 @@ type DeleteJobRequest struct {
 
 func (x *DeleteJobRequest) Reset() {
 	*x = DeleteJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1856,7 @@ func (x *DeleteJobRequest) String() string {
 func (*DeleteJobRequest) ProtoMessage() {}
 
 func (x *DeleteJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1869,7 @@ func (x *DeleteJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{27}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeleteJobRequest) GetJobId() int64 {
@@ -1769,7 +1888,7 @@ type DeleteJobResponse struct {
 
 func (x *DeleteJobResponse) Reset() {
 	*x = DeleteJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1900,7 @@ func (x *DeleteJobResponse) String() string {
 func (*DeleteJobResponse) ProtoMessage() {}
 
 func (x *DeleteJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1913,7 @@ func (x *DeleteJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{28}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{30}
 }
 
 // GetBatchRequest names a batch.
@@ -1808,7 +1927,7 @@ type GetBatchRequest struct {
 
 func (x *GetBatchRequest) Reset() {
 	*x = GetBatchRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1939,7 @@ func (x *GetBatchRequest) String() string {
 func (*GetBatchRequest) ProtoMessage() {}
 
 func (x *GetBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1952,7 @@ func (x *GetBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBatchRequest.ProtoReflect.Descriptor instead.
 func (*GetBatchRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{29}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetBatchRequest) GetBatchId() int64 {
@@ -1859,7 +1978,7 @@ type GetBatchResponse struct {
 
 func (x *GetBatchResponse) Reset() {
 	*x = GetBatchResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +1990,7 @@ func (x *GetBatchResponse) String() string {
 func (*GetBatchResponse) ProtoMessage() {}
 
 func (x *GetBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +2003,7 @@ func (x *GetBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBatchResponse.ProtoReflect.Descriptor instead.
 func (*GetBatchResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{30}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetBatchResponse) GetBatch() *Batch {
@@ -1930,7 +2049,7 @@ type ListBatchesRequest struct {
 
 func (x *ListBatchesRequest) Reset() {
 	*x = ListBatchesRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2061,7 @@ func (x *ListBatchesRequest) String() string {
 func (*ListBatchesRequest) ProtoMessage() {}
 
 func (x *ListBatchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2074,7 @@ func (x *ListBatchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBatchesRequest.ProtoReflect.Descriptor instead.
 func (*ListBatchesRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{31}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListBatchesRequest) GetJobId() int64 {
@@ -2013,7 +2132,7 @@ type ListBatchesResponse struct {
 
 func (x *ListBatchesResponse) Reset() {
 	*x = ListBatchesResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[32]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2144,7 @@ func (x *ListBatchesResponse) String() string {
 func (*ListBatchesResponse) ProtoMessage() {}
 
 func (x *ListBatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[32]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2157,7 @@ func (x *ListBatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBatchesResponse.ProtoReflect.Descriptor instead.
 func (*ListBatchesResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{32}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListBatchesResponse) GetBatches() []*Batch {
@@ -2078,7 +2197,7 @@ type ListFindingsRequest struct {
 
 func (x *ListFindingsRequest) Reset() {
 	*x = ListFindingsRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[33]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2209,7 @@ func (x *ListFindingsRequest) String() string {
 func (*ListFindingsRequest) ProtoMessage() {}
 
 func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[33]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2222,7 @@ func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListFindingsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{33}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListFindingsRequest) GetJobId() int64 {
@@ -2168,7 +2287,7 @@ type ListFindingsResponse struct {
 
 func (x *ListFindingsResponse) Reset() {
 	*x = ListFindingsResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[34]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2299,7 @@ func (x *ListFindingsResponse) String() string {
 func (*ListFindingsResponse) ProtoMessage() {}
 
 func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[34]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2312,7 @@ func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListFindingsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{34}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListFindingsResponse) GetFindings() []*Finding {
@@ -2277,7 +2396,15 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12%\n" +
 	"\x0eafter_revision\x18\x02 \x01(\x03R\rafterRevision\"6\n" +
 	"\x10WatchJobResponse\x12\"\n" +
-	"\x03job\x18\x01 \x01(\v2\x10.tallyman.v1.JobR\x03job\"A\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.tallyman.v1.JobR\x03job\"D\n" +
+	"\x10WatchJobsRequest\x12\x18\n" +
+	"\aproject\x18\x01 \x01(\tR\aproject\x12\x16\n" +
+	"\x06newest\x18\x02 \x01(\x05R\x06newest\"q\n" +
+	"\x11WatchJobsResponse\x12$\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x10.tallyman.v1.JobR\x04jobs\x12 \n" +
+	"\fgone_job_ids\x18\x02 \x03(\x03R\n" +
+	"goneJobIds\x12\x14\n" +
+	"\x05whole\x18\x03 \x01(\bR\x05whole\"A\n" +
 	"\x10CancelJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"7\n" +
@@ -2360,14 +2487,15 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"page_token\x18\a \x01(\tR\tpageToken\"p\n" +
 	"\x14ListFindingsResponse\x120\n" +
 	"\bfindings\x18\x01 \x03(\v2\x14.tallyman.v1.FindingR\bfindings\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x9c\t\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xea\t\n" +
 	"\n" +
 	"JobService\x12W\n" +
 	"\fSubmitUpload\x12 .tallyman.v1.SubmitUploadRequest\x1a!.tallyman.v1.SubmitUploadResponse(\x010\x01\x12J\n" +
 	"\tGetUpload\x12\x1d.tallyman.v1.GetUploadRequest\x1a\x1e.tallyman.v1.GetUploadResponse\x12A\n" +
 	"\x06GetJob\x12\x1a.tallyman.v1.GetJobRequest\x1a\x1b.tallyman.v1.GetJobResponse\x12G\n" +
 	"\bListJobs\x12\x1c.tallyman.v1.ListJobsRequest\x1a\x1d.tallyman.v1.ListJobsResponse\x12I\n" +
-	"\bWatchJob\x12\x1c.tallyman.v1.WatchJobRequest\x1a\x1d.tallyman.v1.WatchJobResponse0\x01\x12J\n" +
+	"\bWatchJob\x12\x1c.tallyman.v1.WatchJobRequest\x1a\x1d.tallyman.v1.WatchJobResponse0\x01\x12L\n" +
+	"\tWatchJobs\x12\x1d.tallyman.v1.WatchJobsRequest\x1a\x1e.tallyman.v1.WatchJobsResponse0\x01\x12J\n" +
 	"\tCancelJob\x12\x1d.tallyman.v1.CancelJobRequest\x1a\x1e.tallyman.v1.CancelJobResponse\x12G\n" +
 	"\bPauseJob\x12\x1c.tallyman.v1.PauseJobRequest\x1a\x1d.tallyman.v1.PauseJobResponse\x12J\n" +
 	"\tResumeJob\x12\x1d.tallyman.v1.ResumeJobRequest\x1a\x1e.tallyman.v1.ResumeJobResponse\x12G\n" +
@@ -2391,7 +2519,7 @@ func file_tallyman_v1_job_service_proto_rawDescGZIP() []byte {
 	return file_tallyman_v1_job_service_proto_rawDescData
 }
 
-var file_tallyman_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_tallyman_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_tallyman_v1_job_service_proto_goTypes = []any{
 	(*SubmitUploadRequest)(nil),   // 0: tallyman.v1.SubmitUploadRequest
 	(*UploadHeader)(nil),          // 1: tallyman.v1.UploadHeader
@@ -2406,103 +2534,108 @@ var file_tallyman_v1_job_service_proto_goTypes = []any{
 	(*ListJobsResponse)(nil),      // 10: tallyman.v1.ListJobsResponse
 	(*WatchJobRequest)(nil),       // 11: tallyman.v1.WatchJobRequest
 	(*WatchJobResponse)(nil),      // 12: tallyman.v1.WatchJobResponse
-	(*CancelJobRequest)(nil),      // 13: tallyman.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),     // 14: tallyman.v1.CancelJobResponse
-	(*PauseJobRequest)(nil),       // 15: tallyman.v1.PauseJobRequest
-	(*PauseJobResponse)(nil),      // 16: tallyman.v1.PauseJobResponse
-	(*ResumeJobRequest)(nil),      // 17: tallyman.v1.ResumeJobRequest
-	(*ResumeJobResponse)(nil),     // 18: tallyman.v1.ResumeJobResponse
-	(*RetryJobRequest)(nil),       // 19: tallyman.v1.RetryJobRequest
-	(*RetryJobResponse)(nil),      // 20: tallyman.v1.RetryJobResponse
-	(*ExportItemsRequest)(nil),    // 21: tallyman.v1.ExportItemsRequest
-	(*ExportItemsResponse)(nil),   // 22: tallyman.v1.ExportItemsResponse
-	(*ExportedItem)(nil),          // 23: tallyman.v1.ExportedItem
-	(*ExportResultsRequest)(nil),  // 24: tallyman.v1.ExportResultsRequest
-	(*ExportResultsResponse)(nil), // 25: tallyman.v1.ExportResultsResponse
-	(*ExportedResult)(nil),        // 26: tallyman.v1.ExportedResult
-	(*DeleteJobRequest)(nil),      // 27: tallyman.v1.DeleteJobRequest
-	(*DeleteJobResponse)(nil),     // 28: tallyman.v1.DeleteJobResponse
-	(*GetBatchRequest)(nil),       // 29: tallyman.v1.GetBatchRequest
-	(*GetBatchResponse)(nil),      // 30: tallyman.v1.GetBatchResponse
-	(*ListBatchesRequest)(nil),    // 31: tallyman.v1.ListBatchesRequest
-	(*ListBatchesResponse)(nil),   // 32: tallyman.v1.ListBatchesResponse
-	(*ListFindingsRequest)(nil),   // 33: tallyman.v1.ListFindingsRequest
-	(*ListFindingsResponse)(nil),  // 34: tallyman.v1.ListFindingsResponse
-	nil,                           // 35: tallyman.v1.UploadHeader.ParametersEntry
-	nil,                           // 36: tallyman.v1.UploadHeader.LabelsEntry
-	(*Policy)(nil),                // 37: tallyman.v1.Policy
-	(*Job)(nil),                   // 38: tallyman.v1.Job
-	(JobState)(0),                 // 39: tallyman.v1.JobState
-	(BatchState)(0),               // 40: tallyman.v1.BatchState
-	(Outcome)(0),                  // 41: tallyman.v1.Outcome
-	(*Batch)(nil),                 // 42: tallyman.v1.Batch
-	(*Attempt)(nil),               // 43: tallyman.v1.Attempt
-	(Severity)(0),                 // 44: tallyman.v1.Severity
-	(*Finding)(nil),               // 45: tallyman.v1.Finding
+	(*WatchJobsRequest)(nil),      // 13: tallyman.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),     // 14: tallyman.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),      // 15: tallyman.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),     // 16: tallyman.v1.CancelJobResponse
+	(*PauseJobRequest)(nil),       // 17: tallyman.v1.PauseJobRequest
+	(*PauseJobResponse)(nil),      // 18: tallyman.v1.PauseJobResponse
+	(*ResumeJobRequest)(nil),      // 19: tallyman.v1.ResumeJobRequest
+	(*ResumeJobResponse)(nil),     // 20: tallyman.v1.ResumeJobResponse
+	(*RetryJobRequest)(nil),       // 21: tallyman.v1.RetryJobRequest
+	(*RetryJobResponse)(nil),      // 22: tallyman.v1.RetryJobResponse
+	(*ExportItemsRequest)(nil),    // 23: tallyman.v1.ExportItemsRequest
+	(*ExportItemsResponse)(nil),   // 24: tallyman.v1.ExportItemsResponse
+	(*ExportedItem)(nil),          // 25: tallyman.v1.ExportedItem
+	(*ExportResultsRequest)(nil),  // 26: tallyman.v1.ExportResultsRequest
+	(*ExportResultsResponse)(nil), // 27: tallyman.v1.ExportResultsResponse
+	(*ExportedResult)(nil),        // 28: tallyman.v1.ExportedResult
+	(*DeleteJobRequest)(nil),      // 29: tallyman.v1.DeleteJobRequest
+	(*DeleteJobResponse)(nil),     // 30: tallyman.v1.DeleteJobResponse
+	(*GetBatchRequest)(nil),       // 31: tallyman.v1.GetBatchRequest
+	(*GetBatchResponse)(nil),      // 32: tallyman.v1.GetBatchResponse
+	(*ListBatchesRequest)(nil),    // 33: tallyman.v1.ListBatchesRequest
+	(*ListBatchesResponse)(nil),   // 34: tallyman.v1.ListBatchesResponse
+	(*ListFindingsRequest)(nil),   // 35: tallyman.v1.ListFindingsRequest
+	(*ListFindingsResponse)(nil),  // 36: tallyman.v1.ListFindingsResponse
+	nil,                           // 37: tallyman.v1.UploadHeader.ParametersEntry
+	nil,                           // 38: tallyman.v1.UploadHeader.LabelsEntry
+	(*Policy)(nil),                // 39: tallyman.v1.Policy
+	(*Job)(nil),                   // 40: tallyman.v1.Job
+	(JobState)(0),                 // 41: tallyman.v1.JobState
+	(BatchState)(0),               // 42: tallyman.v1.BatchState
+	(Outcome)(0),                  // 43: tallyman.v1.Outcome
+	(*Batch)(nil),                 // 44: tallyman.v1.Batch
+	(*Attempt)(nil),               // 45: tallyman.v1.Attempt
+	(Severity)(0),                 // 46: tallyman.v1.Severity
+	(*Finding)(nil),               // 47: tallyman.v1.Finding
 }
 var file_tallyman_v1_job_service_proto_depIdxs = []int32{
 	1,  // 0: tallyman.v1.SubmitUploadRequest.header:type_name -> tallyman.v1.UploadHeader
 	2,  // 1: tallyman.v1.SubmitUploadRequest.chunk:type_name -> tallyman.v1.UploadChunk
 	3,  // 2: tallyman.v1.SubmitUploadRequest.finish:type_name -> tallyman.v1.UploadFinish
-	35, // 3: tallyman.v1.UploadHeader.parameters:type_name -> tallyman.v1.UploadHeader.ParametersEntry
-	36, // 4: tallyman.v1.UploadHeader.labels:type_name -> tallyman.v1.UploadHeader.LabelsEntry
-	37, // 5: tallyman.v1.UploadHeader.policy:type_name -> tallyman.v1.Policy
+	37, // 3: tallyman.v1.UploadHeader.parameters:type_name -> tallyman.v1.UploadHeader.ParametersEntry
+	38, // 4: tallyman.v1.UploadHeader.labels:type_name -> tallyman.v1.UploadHeader.LabelsEntry
+	39, // 5: tallyman.v1.UploadHeader.policy:type_name -> tallyman.v1.Policy
 	4,  // 6: tallyman.v1.GetUploadResponse.upload:type_name -> tallyman.v1.SubmitUploadResponse
-	38, // 7: tallyman.v1.GetJobResponse.job:type_name -> tallyman.v1.Job
-	39, // 8: tallyman.v1.ListJobsRequest.states:type_name -> tallyman.v1.JobState
-	38, // 9: tallyman.v1.ListJobsResponse.jobs:type_name -> tallyman.v1.Job
-	38, // 10: tallyman.v1.WatchJobResponse.job:type_name -> tallyman.v1.Job
-	38, // 11: tallyman.v1.CancelJobResponse.job:type_name -> tallyman.v1.Job
-	38, // 12: tallyman.v1.PauseJobResponse.job:type_name -> tallyman.v1.Job
-	38, // 13: tallyman.v1.ResumeJobResponse.job:type_name -> tallyman.v1.Job
-	40, // 14: tallyman.v1.RetryJobRequest.states:type_name -> tallyman.v1.BatchState
-	38, // 15: tallyman.v1.RetryJobResponse.job:type_name -> tallyman.v1.Job
-	41, // 16: tallyman.v1.ExportItemsRequest.outcomes:type_name -> tallyman.v1.Outcome
-	23, // 17: tallyman.v1.ExportItemsResponse.items:type_name -> tallyman.v1.ExportedItem
-	41, // 18: tallyman.v1.ExportedItem.outcome:type_name -> tallyman.v1.Outcome
-	26, // 19: tallyman.v1.ExportResultsResponse.results:type_name -> tallyman.v1.ExportedResult
-	42, // 20: tallyman.v1.GetBatchResponse.batch:type_name -> tallyman.v1.Batch
-	43, // 21: tallyman.v1.GetBatchResponse.attempts:type_name -> tallyman.v1.Attempt
-	42, // 22: tallyman.v1.GetBatchResponse.family:type_name -> tallyman.v1.Batch
-	40, // 23: tallyman.v1.ListBatchesRequest.states:type_name -> tallyman.v1.BatchState
-	42, // 24: tallyman.v1.ListBatchesResponse.batches:type_name -> tallyman.v1.Batch
-	44, // 25: tallyman.v1.ListFindingsRequest.severity:type_name -> tallyman.v1.Severity
-	45, // 26: tallyman.v1.ListFindingsResponse.findings:type_name -> tallyman.v1.Finding
-	0,  // 27: tallyman.v1.JobService.SubmitUpload:input_type -> tallyman.v1.SubmitUploadRequest
-	5,  // 28: tallyman.v1.JobService.GetUpload:input_type -> tallyman.v1.GetUploadRequest
-	7,  // 29: tallyman.v1.JobService.GetJob:input_type -> tallyman.v1.GetJobRequest
-	9,  // 30: tallyman.v1.JobService.ListJobs:input_type -> tallyman.v1.ListJobsRequest
-	11, // 31: tallyman.v1.JobService.WatchJob:input_type -> tallyman.v1.WatchJobRequest
-	13, // 32: tallyman.v1.JobService.CancelJob:input_type -> tallyman.v1.CancelJobRequest
-	15, // 33: tallyman.v1.JobService.PauseJob:input_type -> tallyman.v1.PauseJobRequest
-	17, // 34: tallyman.v1.JobService.ResumeJob:input_type -> tallyman.v1.ResumeJobRequest
-	19, // 35: tallyman.v1.JobService.RetryJob:input_type -> tallyman.v1.RetryJobRequest
-	21, // 36: tallyman.v1.JobService.ExportItems:input_type -> tallyman.v1.ExportItemsRequest
-	24, // 37: tallyman.v1.JobService.ExportResults:input_type -> tallyman.v1.ExportResultsRequest
-	27, // 38: tallyman.v1.JobService.DeleteJob:input_type -> tallyman.v1.DeleteJobRequest
-	29, // 39: tallyman.v1.JobService.GetBatch:input_type -> tallyman.v1.GetBatchRequest
-	31, // 40: tallyman.v1.JobService.ListBatches:input_type -> tallyman.v1.ListBatchesRequest
-	33, // 41: tallyman.v1.JobService.ListFindings:input_type -> tallyman.v1.ListFindingsRequest
-	4,  // 42: tallyman.v1.JobService.SubmitUpload:output_type -> tallyman.v1.SubmitUploadResponse
-	6,  // 43: tallyman.v1.JobService.GetUpload:output_type -> tallyman.v1.GetUploadResponse
-	8,  // 44: tallyman.v1.JobService.GetJob:output_type -> tallyman.v1.GetJobResponse
-	10, // 45: tallyman.v1.JobService.ListJobs:output_type -> tallyman.v1.ListJobsResponse
-	12, // 46: tallyman.v1.JobService.WatchJob:output_type -> tallyman.v1.WatchJobResponse
-	14, // 47: tallyman.v1.JobService.CancelJob:output_type -> tallyman.v1.CancelJobResponse
-	16, // 48: tallyman.v1.JobService.PauseJob:output_type -> tallyman.v1.PauseJobResponse
-	18, // 49: tallyman.v1.JobService.ResumeJob:output_type -> tallyman.v1.ResumeJobResponse
-	20, // 50: tallyman.v1.JobService.RetryJob:output_type -> tallyman.v1.RetryJobResponse
-	22, // 51: tallyman.v1.JobService.ExportItems:output_type -> tallyman.v1.ExportItemsResponse
-	25, // 52: tallyman.v1.JobService.ExportResults:output_type -> tallyman.v1.ExportResultsResponse
-	28, // 53: tallyman.v1.JobService.DeleteJob:output_type -> tallyman.v1.DeleteJobResponse
-	30, // 54: tallyman.v1.JobService.GetBatch:output_type -> tallyman.v1.GetBatchResponse
-	32, // 55: tallyman.v1.JobService.ListBatches:output_type -> tallyman.v1.ListBatchesResponse
-	34, // 56: tallyman.v1.JobService.ListFindings:output_type -> tallyman.v1.ListFindingsResponse
-	42, // [42:57] is the sub-list for method output_type
-	27, // [27:42] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	40, // 7: tallyman.v1.GetJobResponse.job:type_name -> tallyman.v1.Job
+	41, // 8: tallyman.v1.ListJobsRequest.states:type_name -> tallyman.v1.JobState
+	40, // 9: tallyman.v1.ListJobsResponse.jobs:type_name -> tallyman.v1.Job
+	40, // 10: tallyman.v1.WatchJobResponse.job:type_name -> tallyman.v1.Job
+	40, // 11: tallyman.v1.WatchJobsResponse.jobs:type_name -> tallyman.v1.Job
+	40, // 12: tallyman.v1.CancelJobResponse.job:type_name -> tallyman.v1.Job
+	40, // 13: tallyman.v1.PauseJobResponse.job:type_name -> tallyman.v1.Job
+	40, // 14: tallyman.v1.ResumeJobResponse.job:type_name -> tallyman.v1.Job
+	42, // 15: tallyman.v1.RetryJobRequest.states:type_name -> tallyman.v1.BatchState
+	40, // 16: tallyman.v1.RetryJobResponse.job:type_name -> tallyman.v1.Job
+	43, // 17: tallyman.v1.ExportItemsRequest.outcomes:type_name -> tallyman.v1.Outcome
+	25, // 18: tallyman.v1.ExportItemsResponse.items:type_name -> tallyman.v1.ExportedItem
+	43, // 19: tallyman.v1.ExportedItem.outcome:type_name -> tallyman.v1.Outcome
+	28, // 20: tallyman.v1.ExportResultsResponse.results:type_name -> tallyman.v1.ExportedResult
+	44, // 21: tallyman.v1.GetBatchResponse.batch:type_name -> tallyman.v1.Batch
+	45, // 22: tallyman.v1.GetBatchResponse.attempts:type_name -> tallyman.v1.Attempt
+	44, // 23: tallyman.v1.GetBatchResponse.family:type_name -> tallyman.v1.Batch
+	42, // 24: tallyman.v1.ListBatchesRequest.states:type_name -> tallyman.v1.BatchState
+	44, // 25: tallyman.v1.ListBatchesResponse.batches:type_name -> tallyman.v1.Batch
+	46, // 26: tallyman.v1.ListFindingsRequest.severity:type_name -> tallyman.v1.Severity
+	47, // 27: tallyman.v1.ListFindingsResponse.findings:type_name -> tallyman.v1.Finding
+	0,  // 28: tallyman.v1.JobService.SubmitUpload:input_type -> tallyman.v1.SubmitUploadRequest
+	5,  // 29: tallyman.v1.JobService.GetUpload:input_type -> tallyman.v1.GetUploadRequest
+	7,  // 30: tallyman.v1.JobService.GetJob:input_type -> tallyman.v1.GetJobRequest
+	9,  // 31: tallyman.v1.JobService.ListJobs:input_type -> tallyman.v1.ListJobsRequest
+	11, // 32: tallyman.v1.JobService.WatchJob:input_type -> tallyman.v1.WatchJobRequest
+	13, // 33: tallyman.v1.JobService.WatchJobs:input_type -> tallyman.v1.WatchJobsRequest
+	15, // 34: tallyman.v1.JobService.CancelJob:input_type -> tallyman.v1.CancelJobRequest
+	17, // 35: tallyman.v1.JobService.PauseJob:input_type -> tallyman.v1.PauseJobRequest
+	19, // 36: tallyman.v1.JobService.ResumeJob:input_type -> tallyman.v1.ResumeJobRequest
+	21, // 37: tallyman.v1.JobService.RetryJob:input_type -> tallyman.v1.RetryJobRequest
+	23, // 38: tallyman.v1.JobService.ExportItems:input_type -> tallyman.v1.ExportItemsRequest
+	26, // 39: tallyman.v1.JobService.ExportResults:input_type -> tallyman.v1.ExportResultsRequest
+	29, // 40: tallyman.v1.JobService.DeleteJob:input_type -> tallyman.v1.DeleteJobRequest
+	31, // 41: tallyman.v1.JobService.GetBatch:input_type -> tallyman.v1.GetBatchRequest
+	33, // 42: tallyman.v1.JobService.ListBatches:input_type -> tallyman.v1.ListBatchesRequest
+	35, // 43: tallyman.v1.JobService.ListFindings:input_type -> tallyman.v1.ListFindingsRequest
+	4,  // 44: tallyman.v1.JobService.SubmitUpload:output_type -> tallyman.v1.SubmitUploadResponse
+	6,  // 45: tallyman.v1.JobService.GetUpload:output_type -> tallyman.v1.GetUploadResponse
+	8,  // 46: tallyman.v1.JobService.GetJob:output_type -> tallyman.v1.GetJobResponse
+	10, // 47: tallyman.v1.JobService.ListJobs:output_type -> tallyman.v1.ListJobsResponse
+	12, // 48: tallyman.v1.JobService.WatchJob:output_type -> tallyman.v1.WatchJobResponse
+	14, // 49: tallyman.v1.JobService.WatchJobs:output_type -> tallyman.v1.WatchJobsResponse
+	16, // 50: tallyman.v1.JobService.CancelJob:output_type -> tallyman.v1.CancelJobResponse
+	18, // 51: tallyman.v1.JobService.PauseJob:output_type -> tallyman.v1.PauseJobResponse
+	20, // 52: tallyman.v1.JobService.ResumeJob:output_type -> tallyman.v1.ResumeJobResponse
+	22, // 53: tallyman.v1.JobService.RetryJob:output_type -> tallyman.v1.RetryJobResponse
+	24, // 54: tallyman.v1.JobService.ExportItems:output_type -> tallyman.v1.ExportItemsResponse
+	27, // 55: tallyman.v1.JobService.ExportResults:output_type -> tallyman.v1.ExportResultsResponse
+	30, // 56: tallyman.v1.JobService.DeleteJob:output_type -> tallyman.v1.DeleteJobResponse
+	32, // 57: tallyman.v1.JobService.GetBatch:output_type -> tallyman.v1.GetBatchResponse
+	34, // 58: tallyman.v1.JobService.ListBatches:output_type -> tallyman.v1.ListBatchesResponse
+	36, // 59: tallyman.v1.JobService.ListFindings:output_type -> tallyman.v1.ListFindingsResponse
+	44, // [44:60] is the sub-list for method output_type
+	28, // [28:44] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_tallyman_v1_job_service_proto_init() }
@@ -2523,7 +2656,7 @@ func file_tallyman_v1_job_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallyman_v1_job_service_proto_rawDesc), len(file_tallyman_v1_job_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

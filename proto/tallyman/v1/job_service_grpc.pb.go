@@ -24,6 +24,7 @@ const (
 	JobService_GetJob_FullMethodName        = "/tallyman.v1.JobService/GetJob"
 	JobService_ListJobs_FullMethodName      = "/tallyman.v1.JobService/ListJobs"
 	JobService_WatchJob_FullMethodName      = "/tallyman.v1.JobService/WatchJob"
+	JobService_WatchJobs_FullMethodName     = "/tallyman.v1.JobService/WatchJobs"
 	JobService_CancelJob_FullMethodName     = "/tallyman.v1.JobService/CancelJob"
 	JobService_PauseJob_FullMethodName      = "/tallyman.v1.JobService/PauseJob"
 	JobService_ResumeJob_FullMethodName     = "/tallyman.v1.JobService/ResumeJob"
@@ -64,6 +65,12 @@ type JobServiceClient interface {
 	// is no snapshot above after_revision yet, and after every 15 quiet seconds. The stream ends with OK after the snapshot
 	// of an ended job. JOB_NOT_FOUND; NOT_FOUND also when the job is deleted meanwhile.
 	WatchJob(ctx context.Context, in *WatchJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobResponse], error)
+	// WatchJobs streams the list of jobs: the newest first, in several responses, then those that have changed, at most once a
+	// second, and those that are gone. Jobs are as ListJobs has them, without parameters and policy, but with their pace while
+	// they are open. What changed in between is merged; right after the list a job may come once more at a lower revision, which
+	// is to be passed over. A sign of life, an empty response, comes after every 15 quiet seconds.
+	// The stream does not end by itself; one that was cut is begun anew.
+	WatchJobs(ctx context.Context, in *WatchJobsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobsResponse], error)
 	// CancelJob stops a job: no batch of it is claimed any more, handlers are told to stop with their next heartbeat,
 	// and items without an outcome end as cancelled. It returns at once; follow WatchJob for the end. Cancelling a job
 	// that is being stopped or has ended changes nothing. JOB_NOT_FOUND.
@@ -169,6 +176,25 @@ func (c *jobServiceClient) WatchJob(ctx context.Context, in *WatchJobRequest, op
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type JobService_WatchJobClient = grpc.ServerStreamingClient[WatchJobResponse]
 
+func (c *jobServiceClient) WatchJobs(ctx context.Context, in *WatchJobsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[2], JobService_WatchJobs_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchJobsRequest, WatchJobsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type JobService_WatchJobsClient = grpc.ServerStreamingClient[WatchJobsResponse]
+
 func (c *jobServiceClient) CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelJobResponse)
@@ -211,7 +237,7 @@ func (c *jobServiceClient) RetryJob(ctx context.Context, in *RetryJobRequest, op
 
 func (c *jobServiceClient) ExportItems(ctx context.Context, in *ExportItemsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportItemsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[2], JobService_ExportItems_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[3], JobService_ExportItems_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +256,7 @@ type JobService_ExportItemsClient = grpc.ServerStreamingClient[ExportItemsRespon
 
 func (c *jobServiceClient) ExportResults(ctx context.Context, in *ExportResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResultsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[3], JobService_ExportResults_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[4], JobService_ExportResults_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -315,6 +341,12 @@ type JobServiceServer interface {
 	// is no snapshot above after_revision yet, and after every 15 quiet seconds. The stream ends with OK after the snapshot
 	// of an ended job. JOB_NOT_FOUND; NOT_FOUND also when the job is deleted meanwhile.
 	WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[WatchJobResponse]) error
+	// WatchJobs streams the list of jobs: the newest first, in several responses, then those that have changed, at most once a
+	// second, and those that are gone. Jobs are as ListJobs has them, without parameters and policy, but with their pace while
+	// they are open. What changed in between is merged; right after the list a job may come once more at a lower revision, which
+	// is to be passed over. A sign of life, an empty response, comes after every 15 quiet seconds.
+	// The stream does not end by itself; one that was cut is begun anew.
+	WatchJobs(*WatchJobsRequest, grpc.ServerStreamingServer[WatchJobsResponse]) error
 	// CancelJob stops a job: no batch of it is claimed any more, handlers are told to stop with their next heartbeat,
 	// and items without an outcome end as cancelled. It returns at once; follow WatchJob for the end. Cancelling a job
 	// that is being stopped or has ended changes nothing. JOB_NOT_FOUND.
@@ -372,6 +404,9 @@ func (UnimplementedJobServiceServer) ListJobs(context.Context, *ListJobsRequest)
 }
 func (UnimplementedJobServiceServer) WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[WatchJobResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchJob not implemented")
+}
+func (UnimplementedJobServiceServer) WatchJobs(*WatchJobsRequest, grpc.ServerStreamingServer[WatchJobsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchJobs not implemented")
 }
 func (UnimplementedJobServiceServer) CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelJob not implemented")
@@ -495,6 +530,17 @@ func _JobService_WatchJob_Handler(srv interface{}, stream grpc.ServerStream) err
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type JobService_WatchJobServer = grpc.ServerStreamingServer[WatchJobResponse]
+
+func _JobService_WatchJobs_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchJobsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(JobServiceServer).WatchJobs(m, &grpc.GenericServerStream[WatchJobsRequest, WatchJobsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type JobService_WatchJobsServer = grpc.ServerStreamingServer[WatchJobsResponse]
 
 func _JobService_CancelJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CancelJobRequest)
@@ -724,6 +770,11 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchJob",
 			Handler:       _JobService_WatchJob_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchJobs",
+			Handler:       _JobService_WatchJobs_Handler,
 			ServerStreams: true,
 		},
 		{

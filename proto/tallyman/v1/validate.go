@@ -58,6 +58,7 @@ func (v *violations) err() error {
 // Bounds of the API. They belong to the protocol: no setting changes them.
 const (
 	MaxPageSize    = 1000    // entries of a page
+	MaxNewest      = 10_000  // jobs with which a list that is watched begins
 	MaxChunk       = 1 << 20 // bytes of an UploadChunk
 	MaxSettlements = 1000    // of one SettleBatches
 	MaxClaim       = 1000    // batches of one ClaimBatches
@@ -273,6 +274,13 @@ func (m *ListJobsRequest) Validate() error {
 	for i, s := range m.GetStates() {
 		v.check(JobState_name[int32(s)] != "", fmt.Sprintf("states[%d]", i), "is not a job state")
 	}
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
+func (m *WatchJobsRequest) Validate() error {
+	var v violations
+	v.check(m.GetNewest() >= 0 && m.GetNewest() <= MaxNewest, "newest", "must be 0 (the default) to %d", MaxNewest)
 	return v.err()
 }
 

@@ -1,0 +1,87 @@
+package api
+
+import (
+	"cmp"
+	"context"
+
+	"google.golang.org/grpc"
+
+	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/store"
+	"github.com/tallyman-dev/tallyman/server/watch"
+)
+
+const (
+	newestJobs = 100 // with which a list that is watched begins
+	firstPart  = 100 // of the list: what a screen shows comes before the rest is read
+	listPart   = 1000
+)
+
+func (s *jobService) WatchJobs(r *pb.WatchJobsRequest, stream grpc.ServerStreamingServer[pb.WatchJobsResponse]) error {
+	ctx, done := s.draining(stream.Context())
+	defer done()
+	reading := s.cfg.Roll.Read()
+	defer reading.Close()
+	if err := s.sendNewest(ctx, r, stream, reading); err != nil {
+		return err
+	}
+	for {
+		changed, gone, err := reading.Next(ctx, s.cfg.Idle)
+		if err != nil {
+			return context.Cause(ctx)
+		}
+		resp := &pb.WatchJobsResponse{GoneJobIds: gone}
+		for _, snapshot := range changed {
+			if r.GetProject() == "" || r.GetProject() == snapshot.Job.Project {
+				resp.Jobs = append(resp.Jobs, toListed(snapshot))
+			}
+			if len(resp.Jobs) == listPart {
+				if err := stream.Send(resp); err != nil {
+					return err
+				}
+				resp = &pb.WatchJobsResponse{}
+			}
+		}
+		if len(changed) > 0 && len(resp.GetJobs())+len(gone) == 0 {
+			continue // nothing that was asked for
+		}
+		if err := stream.Send(resp); err != nil {
+			return err
+		}
+	}
+}
+
+// sendNewest sends the list as it is, in parts.
+func (s *jobService) sendNewest(
+	ctx context.Context, r *pb.WatchJobsRequest, stream grpc.ServerStreamingServer[pb.WatchJobsResponse], reading *watch.Reading,
+) error {
+	filter := store.JobFilter{Project: r.GetProject()}
+	left := int(cmp.Or(r.GetNewest(), newestJobs))
+	for p := (store.Page{Size: min(left, firstPart)}); ; p.Size = min(left, listPart) {
+		jobs, err := s.cfg.Store.ListJobs(ctx, filter, p)
+		if err != nil {
+			return err
+		}
+		resp := &pb.WatchJobsResponse{}
+		for i := range jobs {
+			snapshot := reading.Known(&jobs[i])
+			if snapshot == nil {
+				snapshot = &watch.Snapshot{Job: jobs[i]}
+			}
+			resp.Jobs = append(resp.Jobs, toListed(snapshot))
+		}
+		left -= len(jobs)
+		resp.Whole = left <= 0 || len(jobs) < p.Size
+		if err := stream.Send(resp); err != nil || resp.GetWhole() {
+			return err
+		}
+		p.After = jobs[len(jobs)-1].ID
+	}
+}
+
+// toListed is a job as lists have it that are watched: without what is long and does not change.
+func toListed(snapshot *watch.Snapshot) *pb.Job {
+	out := toSnapshot(snapshot)
+	out.Parameters, out.Policy = nil, nil
+	return out
+}
