@@ -64,7 +64,7 @@ func TestCoordinatorsComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		database := "sqlite:" + filepath.Join(folder, "tallyman.db")
 		var current atomic.Pointer[coordinator]
-		conn, err := grpc.NewClient("passthrough:///tallyman",
+		conn, err := grpc.NewClient("passthrough:///tallyman", append(carrying(ourselves),
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second}, MinConnectTimeout: time.Second}),
@@ -74,7 +74,7 @@ func TestCoordinatorsComeAndGo(t *testing.T) {
 					return nil, errors.New("nobody listens")
 				}
 				return c.server.local.DialContext(ctx)
-			}))
+			}))...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/api"
 	"github.com/tallyman-dev/tallyman/server/dispatch"
 	"github.com/tallyman-dev/tallyman/server/reaper"
@@ -39,6 +41,7 @@ type Server struct {
 	room      room
 	drain     context.CancelFunc
 	services  *api.Services
+	admit     access.Admit
 	events    *events
 	closeOnce sync.Once
 }
@@ -144,14 +147,16 @@ func (s *Server) wire() {
 	})
 	e.beating, e.jobs = s.services.Beating(), s.store
 	s.events = e
-	options := append(api.ServerOptions(log, nil, s.cfg.RateLimit),
+	s.admit = access.Anybody
+	options := slices.Concat(api.ServerOptions(log, s.authenticate, s.cfg.RateLimit), s.services.Confinement(), []grpc.ServerOption{
+		grpc.Creds(transport{insecure.NewCredentials()}),
 		grpc.ChainStreamInterceptor(endWith(drain)),
 		grpc.WaitForHandlers(true), // so that nothing uses the store when it is closed
 		grpc.MaxRecvMsgSize(messageMost),
 		// A peer that does not answer for longer than a lease has lost its leases anyway.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.cfg.Lease, Timeout: s.cfg.Lease}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
-	)
+	})
 	s.grpc = grpc.NewServer(options...)
 	s.services.Register(s.grpc)
 	s.health = health.NewServer()
@@ -168,13 +173,6 @@ func (s *Server) Addr() string {
 		return ""
 	}
 	return s.listener.Addr().String()
-}
-
-// Dial returns a connection to the server inside this process. The caller closes it.
-func (s *Server) Dial() (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///tallyman",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.local.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
 }
 
 // RemoveDeleted removes what is left of deleted jobs and returns when it is gone. Run does so in the background; this is

@@ -94,8 +94,9 @@ func TestOnlyTheDeadDie(t *testing.T) {
 				listener := &cuts{Listener: pipe}
 				served := make(chan error, 1)
 				go func() { served <- c.server.grpc.Serve(api.Connections(listener)) }()
-				conn, err := grpc.NewClient("passthrough:///pipe", grpc.WithTransportCredentials(insecure.NewCredentials()),
-					grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }))
+				conn, err := grpc.NewClient("passthrough:///pipe", append(carrying(ourselves),
+					grpc.WithTransportCredentials(insecure.NewCredentials()),
+					grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }))...)
 				c.must(err)
 				there := *c
 				there.conn, there.workers = conn, pb.NewWorkerServiceClient(conn)

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/rest"
 )
 
@@ -30,7 +31,7 @@ type web struct {
 }
 
 func (s *Server) openWeb() (*web, error) {
-	conn, err := s.Dial()
+	conn, err := s.dial(access.By)
 	if err != nil {
 		return nil, fmt.Errorf("serve HTTP: %w", err)
 	}
@@ -43,7 +44,7 @@ func (s *Server) openWeb() (*web, error) {
 		return nil, errors.Join(err, listener.Close(), conn.Close())
 	}
 	drain, halt := context.WithCancel(context.Background())
-	handler, err := rest.New(drain, rest.Config{Conn: conn, IdleTimeout: s.cfg.HTTPIdleTimeout, Local: loopback(host)})
+	handler, err := rest.New(drain, rest.Config{Conn: conn, IdleTimeout: s.cfg.HTTPIdleTimeout, Local: loopback(host), Admit: s.admit})
 	if err != nil {
 		halt()
 		return nil, errors.Join(err, listener.Close(), conn.Close())

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
@@ -30,9 +31,13 @@ func (s *adminService) GetStatistics(ctx context.Context, r *pb.GetStatisticsReq
 			return nil, asJob(r.GetJobId(), err)
 		}
 	}
-	st, err := s.cfg.Store.GetStatistics(ctx, store.StatisticsFilter{
-		Window: window, JobID: r.GetJobId(), Project: r.GetProject(),
-	})
+	var st store.Statistics
+	var err error
+	if who := access.By(ctx); r.GetProject() == "" || who.Sees(r.GetProject()) {
+		st, err = s.cfg.Store.GetStatistics(ctx, store.StatisticsFilter{
+			Window: window, JobID: r.GetJobId(), Project: r.GetProject(), Projects: who.Projects,
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +106,12 @@ func (s *adminService) GetWorker(ctx context.Context, r *pb.GetWorkerRequest) (*
 		return nil, fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_WORKER_NOT_FOUND, "there is no worker %s", r.GetWorkerId())
 	}
 	if err != nil {
+		return nil, err
+	}
+	if w.Held, err = s.seen(ctx, w.Held); err != nil {
+		return nil, err
+	}
+	if w.Attempts, err = s.seenAttempts(ctx, w.Attempts); err != nil {
 		return nil, err
 	}
 	return &pb.GetWorkerResponse{Worker: s.worker(&w.Session), Batches: toBatches(w.Held), Attempts: toAttempts(w.Attempts)}, nil

@@ -35,6 +35,14 @@ func jobNotFound(id int64) *apiError {
 	return fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_JOB_NOT_FOUND, "there is no job %d", id)
 }
 
+func batchNotFound(id int64) *apiError {
+	return fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_BATCH_NOT_FOUND, "there is no batch %d", id)
+}
+
+func uploadNotFound(id string) *apiError {
+	return fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND, "there is no upload %q", id)
+}
+
 func invalid(field, format string, args ...any) error {
 	description := fmt.Sprintf(format, args...)
 	return &pb.ValidationError{Violations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: description}}}

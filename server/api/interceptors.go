@@ -20,49 +20,34 @@ import (
 	"google.golang.org/grpc/peer"
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/access"
 )
 
-// Caller is who makes a call. Without tokens and certificates it is known by its address only.
-type Caller struct {
-	Name string // what rate limits are counted by
-}
-
-type callerKey struct{}
-
-// CallerOf returns who makes the call.
-func CallerOf(ctx context.Context) Caller {
-	c, _ := ctx.Value(callerKey{}).(Caller)
-	return c
-}
-
 // Authenticate says who makes a call, or refuses it with an error that is mapped like any other.
-type Authenticate func(ctx context.Context) (Caller, error)
+type Authenticate func(ctx context.Context) (access.Identity, error)
 
-// byAddress knows a caller by its host and lets everybody in.
-func byAddress(ctx context.Context) (Caller, error) {
+// Anybody knows a caller by the host and lets everybody in.
+func Anybody(ctx context.Context) (access.Identity, error) { return access.Anonymous(Host(ctx)), nil }
+
+// Host returns the address that a call came from, without its port.
+func Host(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok || p.Addr == nil {
-		return Caller{Name: "unknown"}, nil
+		return "unknown"
 	}
 	host, _, err := net.SplitHostPort(p.Addr.String())
 	if err != nil {
-		host = p.Addr.String()
+		return p.Addr.String()
 	}
-	return Caller{Name: host}, nil
+	return host
 }
 
 // ServerOptions returns the interceptors as options of a gRPC server.
 func ServerOptions(logger *slog.Logger, authenticate Authenticate, limit Limit) []grpc.ServerOption {
 	if authenticate == nil {
-		authenticate = byAddress
+		authenticate = Anybody
 	}
-	authFunc := func(ctx context.Context) (context.Context, error) {
-		c, err := authenticate(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return context.WithValue(ctx, callerKey{}, c), nil
-	}
+	authFunc := admit(authenticate)
 	limiter := newLimiter(limit)
 	logged := logging.LoggerFunc(func(ctx context.Context, _ logging.Level, msg string, fields ...any) {
 		logger.DebugContext(ctx, "rpc", append(fields, "event", msg)...)
@@ -170,7 +155,7 @@ func newLimiter(l Limit) *limiter {
 
 // Limit implements ratelimit.Limiter, by caller.
 func (l *limiter) Limit(ctx context.Context) error {
-	if l.limit.PerSecond < 0 || l.of(CallerOf(ctx).Name).Allow() {
+	if l.limit.PerSecond < 0 || l.of(access.By(ctx).Name).Allow() {
 		return nil
 	}
 	err := fail(codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_RATE_LIMITED,

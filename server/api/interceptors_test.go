@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/dispatch"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
@@ -184,19 +185,19 @@ func TestBadRequestsNameTheirFields(t *testing.T) {
 }
 
 // named knows a caller by what it says of itself.
-func named(ctx context.Context) (Caller, error) {
+func named(ctx context.Context) (access.Identity, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	names := md.Get("name")
 	if len(names) != 1 {
-		return Caller{}, fail(codes.Unauthenticated, pb.ErrorReason_ERROR_REASON_INVALID_ARGUMENT, "who are you?")
+		return access.Identity{}, fail(codes.Unauthenticated, pb.ErrorReason_ERROR_REASON_INVALID_ARGUMENT, "who are you?")
 	}
-	return Caller{Name: names[0]}, nil
+	return access.Identity{Name: names[0], Role: access.Worker}, nil
 }
 
 func TestAuthenticationRefusesAndTellsTheHandler(t *testing.T) {
-	var caller Caller
+	var caller access.Identity
 	s := &probe{get: func(ctx context.Context, _ *pb.GetJobRequest) (*pb.GetJobResponse, error) {
-		caller = CallerOf(ctx)
+		caller = access.By(ctx)
 		return &pb.GetJobResponse{}, nil
 	}}
 	s.beat = func(grpc.BidiStreamingServer[pb.HeartbeatRequest, pb.HeartbeatResponse]) error {
@@ -257,7 +258,7 @@ func TestRateLimiterForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(Limit{PerSecond: 1, Burst: 1})
 		limit := func(name string) error {
-			return l.Limit(context.WithValue(t.Context(), callerKey{}, Caller{Name: name}))
+			return l.Limit(access.With(t.Context(), access.Identity{Name: name}))
 		}
 		if limit("first") != nil || limit("first") == nil {
 			t.Fatal("the second call at once was not refused, or the first was")

@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 
 	"github.com/tallyman-dev/tallyman/annotation"
 	"github.com/tallyman-dev/tallyman/payload"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 	"github.com/tallyman-dev/tallyman/server/watch"
@@ -39,7 +39,7 @@ func (s *jobService) GetJob(ctx context.Context, r *pb.GetJobRequest) (*pb.GetJo
 }
 
 // unknownJob says which database does not know a job: workers forget what they have recorded of it.
-func (s *jobService) unknownJob(ctx context.Context, id int64) error {
+func (s *Services) unknownJob(ctx context.Context, id int64) error {
 	cluster, err := s.cfg.Store.ClusterID(ctx)
 	if err != nil {
 		return err
@@ -55,7 +55,11 @@ func (s *jobService) ListJobs(ctx context.Context, r *pb.ListJobsRequest) (*pb.L
 	if err != nil {
 		return nil, err
 	}
-	f := store.JobFilter{Project: r.GetProject(), Kind: r.GetKind()}
+	who := access.By(ctx)
+	if r.GetProject() != "" && !who.Sees(r.GetProject()) {
+		return &pb.ListJobsResponse{}, nil
+	}
+	f := store.JobFilter{Project: r.GetProject(), Projects: who.Projects, Kind: r.GetKind()}
 	for _, state := range r.GetStates() {
 		if known, ok := statesByProto[state]; ok {
 			f.States = append(f.States, known)
@@ -143,7 +147,7 @@ func (s *jobService) DeleteJob(ctx context.Context, r *pb.DeleteJobRequest) (*pb
 func (s *jobService) GetBatch(ctx context.Context, r *pb.GetBatchRequest) (*pb.GetBatchResponse, error) {
 	b, attempts, err := s.cfg.Store.GetBatch(ctx, r.GetBatchId())
 	if errors.Is(err, store.ErrNotFound) {
-		err = fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_BATCH_NOT_FOUND, "there is no batch %d", r.GetBatchId())
+		err = batchNotFound(r.GetBatchId())
 	}
 	if err != nil {
 		return nil, err
@@ -267,6 +271,11 @@ func (s *jobService) ListBatches(ctx context.Context, r *pb.ListBatchesRequest) 
 	shown := rows
 	if f.Document != "" && len(f.States) == 0 {
 		if shown, err = s.holders(ctx, rows, f.Document); err != nil {
+			return nil, err
+		}
+	}
+	if f.JobID == 0 {
+		if shown, err = s.seen(ctx, shown); err != nil {
 			return nil, err
 		}
 	}

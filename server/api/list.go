@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/store"
 	"github.com/tallyman-dev/tallyman/server/watch"
 )
@@ -20,6 +21,7 @@ const (
 func (s *jobService) WatchJobs(r *pb.WatchJobsRequest, stream grpc.ServerStreamingServer[pb.WatchJobsResponse]) error {
 	ctx, done := s.draining(stream.Context())
 	defer done()
+	who := access.By(ctx)
 	reading := s.cfg.Roll.Read()
 	defer reading.Close()
 	if err := s.sendNewest(ctx, r, stream, reading); err != nil {
@@ -30,9 +32,11 @@ func (s *jobService) WatchJobs(r *pb.WatchJobsRequest, stream grpc.ServerStreami
 		if err != nil {
 			return context.Cause(ctx)
 		}
+		gone = s.projects.seen(who, gone)
 		resp := &pb.WatchJobsResponse{GoneJobIds: gone}
 		for _, snapshot := range changed {
-			if r.GetProject() == "" || r.GetProject() == snapshot.Job.Project {
+			if who.Sees(snapshot.Job.Project) && (r.GetProject() == "" || r.GetProject() == snapshot.Job.Project) {
+				s.projects.note(snapshot.Job.ID, snapshot.Job.Project)
 				resp.Jobs = append(resp.Jobs, toListed(snapshot))
 			}
 			if len(resp.Jobs) == listPart {
@@ -55,7 +59,11 @@ func (s *jobService) WatchJobs(r *pb.WatchJobsRequest, stream grpc.ServerStreami
 func (s *jobService) sendNewest(
 	ctx context.Context, r *pb.WatchJobsRequest, stream grpc.ServerStreamingServer[pb.WatchJobsResponse], reading *watch.Reading,
 ) error {
-	filter := store.JobFilter{Project: r.GetProject()}
+	who := access.By(ctx)
+	if r.GetProject() != "" && !who.Sees(r.GetProject()) {
+		return stream.Send(&pb.WatchJobsResponse{Whole: true})
+	}
+	filter := store.JobFilter{Project: r.GetProject(), Projects: who.Projects}
 	left := int(cmp.Or(r.GetNewest(), newestJobs))
 	for p := (store.Page{Size: min(left, firstPart)}); ; p.Size = min(left, listPart) {
 		jobs, err := s.cfg.Store.ListJobs(ctx, filter, p)
@@ -68,6 +76,7 @@ func (s *jobService) sendNewest(
 			if snapshot == nil {
 				snapshot = &watch.Snapshot{Job: jobs[i]}
 			}
+			s.projects.note(jobs[i].ID, jobs[i].Project)
 			resp.Jobs = append(resp.Jobs, toListed(snapshot))
 		}
 		left -= len(jobs)

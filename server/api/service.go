@@ -82,11 +82,12 @@ type Config struct {
 
 // Services are the three services on one coordinator.
 type Services struct {
-	cfg     Config
-	beating *Beating
-	kinds   *kindCache
-	uploads *openUploads
-	drain   context.Context
+	cfg      Config
+	beating  *Beating
+	kinds    *kindCache
+	projects projectCache
+	uploads  *openUploads
+	drain    context.Context
 }
 
 // errDraining ends streams when the coordinator shuts down.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/annotation"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/ingest"
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
@@ -26,7 +27,7 @@ var errInterrupted = errors.New("the upload was interrupted")
 func (s *jobService) GetUpload(ctx context.Context, r *pb.GetUploadRequest) (*pb.GetUploadResponse, error) {
 	up, err := s.cfg.Store.GetUpload(ctx, r.GetUploadId())
 	if errors.Is(err, store.ErrNotFound) {
-		err = fail(codes.NotFound, pb.ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND, "there is no upload %q", r.GetUploadId())
+		err = uploadNotFound(r.GetUploadId())
 	}
 	if err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func (s *jobService) SubmitUpload(stream uploadStream) error {
 			h.GetSize(), ingest.SettingMaxBytes, most)
 	}
 	n := newJob(h)
-	leave, err := s.uploads.enter(CallerOf(ctx).Name, n.UploadID)
+	leave, err := s.uploads.enter(access.By(ctx).Name, n.UploadID)
 	if err != nil {
 		return err
 	}

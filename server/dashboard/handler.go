@@ -37,16 +37,16 @@ type handler struct {
 	assets map[string]asset
 }
 
-// Handle adds the dashboard to what a mux serves.
-func Handle(mux *http.ServeMux) error {
+// Handle adds the dashboard to what is served: pages, for which a browser asks by their address, and the files they need.
+func Handle(add func(pattern string, page bool, served http.HandlerFunc)) error {
 	h, err := open()
 	if err != nil {
 		return fmt.Errorf("open the dashboard: %w", err)
 	}
 	for _, page := range pages {
-		mux.HandleFunc("GET "+page, h.page)
+		add("GET "+page, true, h.page)
 	}
-	mux.HandleFunc("GET /assets/{version}/{name...}", h.asset)
+	add("GET /assets/{version}/{name...}", false, h.asset)
 	return nil
 }
 

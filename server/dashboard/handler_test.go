@@ -20,7 +20,7 @@ import (
 func fetch(t *testing.T, path string, header ...string) *http.Response {
 	t.Helper()
 	mux := http.NewServeMux()
-	if err := dashboard.Handle(mux); err != nil {
+	if err := dashboard.Handle(func(pattern string, _ bool, served http.HandlerFunc) { mux.HandleFunc(pattern, served) }); err != nil {
 		t.Fatal(err)
 	}
 	r := httptest.NewRequest(http.MethodGet, path, nil)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/client"
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/dashboard"
 	gateway "github.com/tallyman-dev/tallyman/server/rest/gateway"
 )
@@ -33,6 +35,10 @@ type Config struct {
 	// IdleTimeout is how long a body that is uploaded, or a reader of an answer, may stand still before the request is given
 	// up. Required.
 	IdleTimeout time.Duration
+	// Admit says who makes a request; nil lets everybody in.
+	Admit access.Admit
+	// More are routes of others, which are served beside those of the API.
+	More []Route
 	// Local refuses requests to other names than those of this host: nobody else can reach it but a page in a browser here,
 	// whose own name was made to lead here.
 	Local bool
@@ -47,11 +53,23 @@ type handler struct {
 	health grpc_health_v1.HealthClient
 }
 
+// Handler serves everything by HTTP. It is safe for concurrent use.
+type Handler struct {
+	http.Handler
+	routes []Route
+}
+
+// Routes returns all that is served, and by which rules.
+func (h *Handler) Routes() []Route { return slices.Clone(h.routes) }
+
 // New returns a handler of the dashboard, of everything below /v1, of the description of the API, and of the probes /healthz
 // and /readyz.
 // Requests that a browser makes for a page of another origin are refused, unless they only read. When drain ends uploads are
 // cut, which would go on for as long as their clients send; watches end with the coordinator's own streams.
-func New(drain context.Context, cfg Config) (http.Handler, error) {
+func New(drain context.Context, cfg Config) (*Handler, error) {
+	if cfg.Admit == nil {
+		cfg.Admit = access.Anybody
+	}
 	c, err := client.New(client.Config{Conn: cfg.Conn})
 	if err != nil {
 		return nil, fmt.Errorf("serve HTTP: %w", err)
@@ -79,26 +97,41 @@ func New(drain context.Context, cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/v1/", calls)
-	mux.HandleFunc("POST /v1/uploads", h.upload)
-	mux.HandleFunc("GET /v1/jobs:watch", h.watchJobs)
-	mux.HandleFunc("GET /v1/jobs/{job_id}/watch", h.watch)
-	mux.HandleFunc("GET /v1/jobs/{job_id}/items", h.items)
-	mux.HandleFunc("GET /v1/jobs/{job_id}/results", h.results)
-	mux.HandleFunc("GET /healthz", alive)
-	mux.HandleFunc("GET /readyz", h.ready)
-	mux.HandleFunc("GET /openapi.json", description.serveJSON)
-	mux.HandleFunc("GET /api", description.servePage)
-	if err := dashboard.Handle(mux); err != nil {
+	routes := slices.Concat([]Route{
+		// Calls are admitted here and looked at by their own rules where they are made.
+		{"/v1/", access.Known, calls},
+		{"GET /v1/whoami", access.Known, http.HandlerFunc(h.whoami)},
+		{"POST /v1/uploads", rpc(pb.JobService_SubmitUpload_FullMethodName), http.HandlerFunc(h.upload)},
+		{"GET /v1/jobs:watch", rpc(pb.JobService_WatchJobs_FullMethodName), http.HandlerFunc(h.watchJobs)},
+		{"GET /v1/jobs/{job_id}/watch", rpc(pb.JobService_WatchJob_FullMethodName), http.HandlerFunc(h.watch)},
+		{"GET /v1/jobs/{job_id}/items", rpc(pb.JobService_ExportItems_FullMethodName), http.HandlerFunc(h.items)},
+		{"GET /v1/jobs/{job_id}/results", rpc(pb.JobService_ExportResults_FullMethodName), http.HandlerFunc(h.results)},
+		{"GET /healthz", access.Open, http.HandlerFunc(alive)},
+		{"GET /readyz", access.Open, http.HandlerFunc(h.ready)},
+		{"GET /openapi.json", access.Open, http.HandlerFunc(description.serveJSON)},
+		{"GET /api", access.Open, http.HandlerFunc(description.servePage)},
+		{"GET /api.css", access.Open, http.HandlerFunc(description.serveStyle)},
+	}, cfg.More)
+	err = dashboard.Handle(func(pattern string, page bool, served http.HandlerFunc) {
+		rule := access.Open // its files are the same for all
+		if page {
+			rule = access.Known // who is to say so first learns where
+		}
+		routes = append(routes, Route{pattern, rule, served})
+	})
+	if err != nil {
 		return nil, fmt.Errorf("serve HTTP: %w", err)
+	}
+	mux := http.NewServeMux()
+	for _, r := range routes {
+		mux.Handle(r.Pattern, h.admitted(r))
 	}
 	mux.HandleFunc("/", notFound)
 	served := http.NewCrossOriginProtection().Handler(mux)
 	if cfg.Local {
 		served = localOnly(served)
 	}
-	return served, nil
+	return &Handler{guarded(served), routes}, nil
 }
 
 // localOnly serves requests to this host by its own names and addresses.

@@ -12,9 +12,24 @@ import (
 
 // JobFilter narrows a list of jobs; zero values narrow nothing.
 type JobFilter struct {
-	Project string
-	Kind    string
-	States  []job.State
+	Project  string
+	Projects []string // any of these, where Project is empty
+	Kind     string
+	States   []job.State
+}
+
+// Of returns the projects that f narrows to; none for all.
+func (f JobFilter) Of() []string { return ofProjects(f.Project, f.Projects) }
+
+func ofProjects(one string, several []string) []string {
+	if one != "" {
+		several = []string{one}
+	}
+	clean := make([]string, len(several)) // not nil, which a database would take for unknown
+	for i, name := range several {
+		clean[i] = CleanText(name, MaxName)
+	}
+	return clean
 }
 
 // Open reports whether f asks for open jobs only: there are few of them, however many have ended.
@@ -81,10 +96,14 @@ type FindingFilter struct {
 
 // StatisticsFilter narrows statistics; zero values narrow nothing. Window reaches back from now.
 type StatisticsFilter struct {
-	Window  time.Duration
-	JobID   int64
-	Project string
+	Window   time.Duration
+	JobID    int64
+	Project  string
+	Projects []string // any of these, where Project is empty
 }
+
+// Of returns the projects that f narrows to; none for all.
+func (f StatisticsFilter) Of() []string { return ofProjects(f.Project, f.Projects) }
 
 // Statistics over a window, from the start of its first minute on, of jobs that are not deleted; the batches as of the
 // last folds.

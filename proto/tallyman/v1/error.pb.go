@@ -71,6 +71,13 @@ const (
 	ErrorReason_ERROR_REASON_TOO_MANY_UPLOADS ErrorReason = 20
 	// UNAVAILABLE: the database has no space left; repeat the call when somebody has made room.
 	ErrorReason_ERROR_REASON_DATABASE_FULL ErrorReason = 21
+	// UNAUTHENTICATED: the coordinator asks who calls, and the call says nothing, or has a token that is unknown, expired or
+	// revoked, or a client certificate without a role.
+	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 22
+	// PERMISSION_DENIED: the caller's role does not permit the call, or it is confined to other projects.
+	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 23
+	// PERMISSION_DENIED: a live session of another caller has this worker id.
+	ErrorReason_ERROR_REASON_WORKER_ID_TAKEN ErrorReason = 24
 )
 
 // Enum value maps for ErrorReason.
@@ -98,6 +105,9 @@ var (
 		19: "ERROR_REASON_WORKER_NOT_FOUND",
 		20: "ERROR_REASON_TOO_MANY_UPLOADS",
 		21: "ERROR_REASON_DATABASE_FULL",
+		22: "ERROR_REASON_UNAUTHENTICATED",
+		23: "ERROR_REASON_PERMISSION_DENIED",
+		24: "ERROR_REASON_WORKER_ID_TAKEN",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -122,6 +132,9 @@ var (
 		"ERROR_REASON_WORKER_NOT_FOUND":     19,
 		"ERROR_REASON_TOO_MANY_UPLOADS":     20,
 		"ERROR_REASON_DATABASE_FULL":        21,
+		"ERROR_REASON_UNAUTHENTICATED":      22,
+		"ERROR_REASON_PERMISSION_DENIED":    23,
+		"ERROR_REASON_WORKER_ID_TAKEN":      24,
 	}
 )
 
@@ -156,7 +169,7 @@ var File_tallyman_v1_error_proto protoreflect.FileDescriptor
 
 const file_tallyman_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17tallyman/v1/error.proto\x12\vtallyman.v1*\xd8\x05\n" +
+	"\x17tallyman/v1/error.proto\x12\vtallyman.v1*\xc0\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1e\n" +
@@ -180,7 +193,10 @@ const file_tallyman_v1_error_proto_rawDesc = "" +
 	"\x1dERROR_REASON_NOTHING_TO_RETRY\x10\x12\x12!\n" +
 	"\x1dERROR_REASON_WORKER_NOT_FOUND\x10\x13\x12!\n" +
 	"\x1dERROR_REASON_TOO_MANY_UPLOADS\x10\x14\x12\x1e\n" +
-	"\x1aERROR_REASON_DATABASE_FULL\x10\x15B?Z=github.com/tallyman-dev/tallyman/proto/tallyman/v1;tallymanv1b\x06proto3"
+	"\x1aERROR_REASON_DATABASE_FULL\x10\x15\x12 \n" +
+	"\x1cERROR_REASON_UNAUTHENTICATED\x10\x16\x12\"\n" +
+	"\x1eERROR_REASON_PERMISSION_DENIED\x10\x17\x12 \n" +
+	"\x1cERROR_REASON_WORKER_ID_TAKEN\x10\x18B?Z=github.com/tallyman-dev/tallyman/proto/tallyman/v1;tallymanv1b\x06proto3"
 
 var (
 	file_tallyman_v1_error_proto_rawDescOnce sync.Once

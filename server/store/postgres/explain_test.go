@@ -224,10 +224,10 @@ func TestPlans(t *testing.T) {
 			return []string{"'{succeeded,failed}'", "interval '7 days'", "'-infinity'", "0", strconv.Itoa(n)}
 		}, []string{"jobs_ended", "jobs_pkey"}},
 		{"open jobs", listOpenJobs, "jobs", func(n int) []string {
-			return []string{"20020", strconv.Itoa(n), "''", "'{running,paused}'", "''"}
+			return []string{"20020", strconv.Itoa(n), "''", "'{running,paused}'", "'{}'"}
 		}, []string{"jobs_open", "jobs_pkey"}},
 		{"open jobs of a project", listOpenJobs, "jobs", func(n int) []string {
-			return []string{"20020", strconv.Itoa(n), "'annotations'", "'{running,paused,cancelling}'", "'project'"}
+			return []string{"20020", strconv.Itoa(n), "'annotations'", "'{running,paused,cancelling}'", "'{project}'"}
 		}, []string{"jobs_open", "jobs_pkey"}},
 		{"jobs", listJobs, "jobs", func(n int) []string {
 			return []string{"20020", strconv.Itoa(n), "''", "'{}'"}
@@ -282,7 +282,7 @@ func TestPlans(t *testing.T) {
 		{"deaths of workers", selectWorkerDeaths, "attempts", func(int) []string { return []string{"interval '1 hour'", "1000"} },
 			[]string{"attempts_died"}},
 		{"deaths of workers: batches", selectWorkerDeaths, "", func(int) []string { return []string{"interval '1 hour'", "1000"} }, primary},
-		{"crashes", selectCrashes, "attempts", func(int) []string { return []string{"interval '1 hour'", "0", "''", "20"} },
+		{"crashes", selectCrashes, "attempts", func(int) []string { return []string{"interval '1 hour'", "0", "'{}'", "20"} },
 			[]string{"attempts_died", "attempts_pkey"}},
 		{"late deaths", selectLate, "attempts", func(int) []string { return []string{"interval '1 hour'", "1000"} },
 			[]string{"attempts_died"}},

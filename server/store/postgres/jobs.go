@@ -84,6 +84,10 @@ ORDER BY id DESC LIMIT $2`
 WHERE id < $1 AND deleted_at IS NULL AND ($3 = '' OR kind = $3)
   AND (cardinality($4::text[]) = 0 OR state = ANY ($4::text[])) AND project = $5
 ORDER BY id DESC LIMIT $2`
+	listJobsOfProjects = `SELECT ` + jobColumns + ` FROM jobs
+WHERE id < $1 AND deleted_at IS NULL AND ($3 = '' OR kind = $3)
+  AND (cardinality($4::text[]) = 0 OR state = ANY ($4::text[])) AND project = ANY ($5::text[])
+ORDER BY id DESC LIMIT $2`
 
 	// Of each state a page at most is read, from the index of open jobs: its condition must be here as it is there.
 	listOpenJobs = `SELECT ` + jobColumns + ` FROM jobs
@@ -92,7 +96,7 @@ WHERE id IN (
 	CROSS JOIN LATERAL (
 		SELECT id FROM jobs
 		WHERE state = s.state AND state IN ('running', 'paused', 'cancelling') AND id < $1
-		  AND ($3 = '' OR kind = $3) AND ($5 = '' OR project = $5)
+		  AND ($3 = '' OR kind = $3) AND (cardinality($5::text[]) = 0 OR project = ANY ($5::text[]))
 		ORDER BY id DESC LIMIT $2) j)
 ORDER BY id DESC LIMIT $2`
 )
@@ -111,14 +115,16 @@ func (s *Store) ListJobs(ctx context.Context, f store.JobFilter, page store.Page
 	for i, state := range f.States {
 		states[i] = string(state)
 	}
-	kind, project := store.CleanText(f.Kind, store.MaxName), store.CleanText(f.Project, store.MaxName)
+	kind, projects := store.CleanText(f.Kind, store.MaxName), f.Of()
 	switch {
 	case f.Open():
-		return s.jobs(ctx, "list open jobs", listOpenJobs, before(page), max(page.Size, 1), kind, states, project)
-	case f.Project == "":
+		return s.jobs(ctx, "list open jobs", listOpenJobs, before(page), max(page.Size, 1), kind, states, projects)
+	case len(projects) == 0:
 		return s.jobs(ctx, "list jobs", listJobs, before(page), max(page.Size, 1), kind, states)
+	case len(projects) == 1:
+		return s.jobs(ctx, "list jobs", listJobsOfProject, before(page), max(page.Size, 1), kind, states, projects[0])
 	default:
-		return s.jobs(ctx, "list jobs", listJobsOfProject, before(page), max(page.Size, 1), kind, states, project)
+		return s.jobs(ctx, "list jobs", listJobsOfProjects, before(page), max(page.Size, 1), kind, states, projects)
 	}
 }
 

@@ -18,8 +18,8 @@ const (
 // windowStart is the start of the minute in which a window of length $1 begins.
 const windowStart = `(SELECT date_trunc('minute', clock_timestamp() - $1::interval))`
 
-// ofFilter narrows to a job $2 and a project $3, and hides deleted jobs.
-const ofFilter = `($2 = 0 OR j.id = $2) AND ($3 = '' OR j.project = $3) AND j.deleted_at IS NULL`
+// ofFilter narrows to a job $2 and projects $3, and hides deleted jobs.
+const ofFilter = `($2 = 0 OR j.id = $2) AND (cardinality($3::text[]) = 0 OR j.project = ANY ($3::text[])) AND j.deleted_at IS NULL`
 
 const selectMinutes = `
 SELECT m.completed, m.failed, m.crashed, m.cancelled, m.with_crash - m.acquitted, m.durations
@@ -64,10 +64,10 @@ ORDER BY g.n DESC, g.ended_at DESC, g.fingerprint`
 // GetStatistics implements store.Listings.
 func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (store.Statistics, error) {
 	var stats store.Statistics
-	project := store.CleanText(f.Project, store.MaxName)
+	projects := f.Of()
 	err := s.call(ctx, "read statistics", func(ctx context.Context) error {
 		var b pgx.Batch
-		each(b.Queue(selectMinutes, f.Window, f.JobID, project), func(row pgx.Rows) error {
+		each(b.Queue(selectMinutes, f.Window, f.JobID, projects), func(row pgx.Rows) error {
 			var (
 				ended     [6]int64
 				withCrash int64
@@ -86,11 +86,11 @@ func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (st
 			}
 			return err
 		})
-		b.Queue(selectSlowestInWindow, f.Window, f.JobID, project, slowestListed).Query(func(rows pgx.Rows) (err error) {
+		b.Queue(selectSlowestInWindow, f.Window, f.JobID, projects, slowestListed).Query(func(rows pgx.Rows) (err error) {
 			stats.Slowest, err = pgx.CollectRows(rows, scanBatch)
 			return err
 		})
-		b.Queue(selectFailures, f.Window, f.JobID, project, failuresListed).Query(func(rows pgx.Rows) (err error) {
+		b.Queue(selectFailures, f.Window, f.JobID, projects, failuresListed).Query(func(rows pgx.Rows) (err error) {
 			stats.Failures, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.FailureGroup, error) {
 				var g store.FailureGroup
 				err := row.Scan(&g.Message, &g.Kind, &g.Count, &g.Example, &g.LastAt)
@@ -98,7 +98,7 @@ func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (st
 			})
 			return err
 		})
-		b.Queue(selectCrashes, f.Window, f.JobID, project, failuresListed).Query(func(rows pgx.Rows) (err error) {
+		b.Queue(selectCrashes, f.Window, f.JobID, projects, failuresListed).Query(func(rows pgx.Rows) (err error) {
 			stats.Crashes, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.CrashGroup, error) {
 				var g store.CrashGroup
 				var stderr string

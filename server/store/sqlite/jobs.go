@@ -96,8 +96,13 @@ func listJobs(f store.JobFilter, page store.Page) (query string, args []any) {
 	if page.After > 0 {
 		add("id < ?", page.After)
 	}
-	if f.Project != "" {
-		add("project = ?", f.Project)
+	if projects := f.Of(); len(projects) == 1 {
+		add("project = ?", projects[0])
+	} else if len(projects) > 1 {
+		where.WriteString(" AND project IN (" + placeholders(len(projects)) + ")")
+		for _, project := range projects {
+			args = append(args, project)
+		}
 	}
 	if f.Kind != "" {
 		add("kind = ?", f.Kind)

@@ -11,14 +11,15 @@ import (
 // failureGroups bounds the groups of failures in statistics.
 const failureGroups = 20
 
-// ofJobs narrows rows with a job_id to a job (?2, 0 for all) and a project (?3, ” for all), and hides those of deleted
+// ofJobs narrows rows with a job_id to a job (?2, 0 for all) and projects (?3, a JSON array, empty for all), and hides those of deleted
 // jobs.
 const ofJobs = ` AND (?2 = 0 OR x.job_id = ?2)
-	AND EXISTS (SELECT 1 FROM jobs j WHERE j.id = x.job_id AND j.deleted_at IS NULL AND (?3 = '' OR j.project = ?3))`
+	AND EXISTS (SELECT 1 FROM jobs j WHERE j.id = x.job_id AND j.deleted_at IS NULL AND (?3 = '[]' OR j.project IN (SELECT value FROM json_each(?3))))`
 
 // GetStatistics implements store.Listings. Batches that ended are counted by whole minutes.
 func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (store.Statistics, error) {
 	var st store.Statistics
+	projects := texts(f.Of())
 	since := micros(time.Now().UTC().Add(-f.Window).Truncate(time.Minute))
 	err := s.read(ctx, func(q *snapshot) error {
 		st = store.Statistics{}
@@ -40,14 +41,14 @@ func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (st
 			st.Durations.Merge(&d.Durations)
 			return nil
 		}, `SELECT x.completed, x.failed, x.crashed, x.cancelled, x.with_crash - x.acquitted, x.durations
-			FROM job_minutes x WHERE x.minute >= ?1`+ofJobs, since, f.JobID, f.Project)
+			FROM job_minutes x WHERE x.minute >= ?1`+ofJobs, since, f.JobID, projects)
 		if err != nil {
 			return err
 		}
 		st.Crashed = max(st.Crashed, 0) // what was acquitted may have crashed before the window
 		slowest, err := collect(q, number, `SELECT x.batch_id FROM slowest_batches x
 			WHERE x.ended_at >= ?1`+ofJobs+` ORDER BY x.duration_us DESC, x.batch_id LIMIT ?4`,
-			since, f.JobID, f.Project, slowestShown)
+			since, f.JobID, projects, slowestShown)
 		if err != nil {
 			return err
 		}
@@ -61,11 +62,11 @@ func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (st
 		st.Failures, err = collect(q, scanFailures, `SELECT x.message, x.ended_as, count(*) AS n, max(x.batch_id), max(x.ended_at)
 			FROM attempts x WHERE x.ended_at >= ?1 AND x.ended_as IN ('failed', 'died', 'lost')`+ofJobs+`
 			GROUP BY x.message, x.ended_as ORDER BY n DESC, max(x.ended_at) DESC, x.message LIMIT ?4`,
-			since, f.JobID, f.Project, failureGroups)
+			since, f.JobID, projects, failureGroups)
 		if err != nil {
 			return err
 		}
-		st.Crashes, err = collect(q, scanCrashes, crashGroups, since, f.JobID, f.Project, failureGroups)
+		st.Crashes, err = collect(q, scanCrashes, crashGroups, since, f.JobID, projects, failureGroups)
 		return err
 	})
 	if err != nil {

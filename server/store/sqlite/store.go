@@ -10,6 +10,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -249,4 +250,13 @@ func array(ids []int64) string {
 		b = strconv.AppendInt(b, id, 10)
 	}
 	return string(append(b, ']'))
+}
+
+// texts is a JSON array of texts, for json_each.
+func texts(list []string) string {
+	encoded, err := json.Marshal(list)
+	if err != nil {
+		panic(err) // texts can always be written
+	}
+	return string(encoded)
 }

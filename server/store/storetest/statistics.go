@@ -34,6 +34,8 @@ var statistics = []scenario{
 			{"all", store.StatisticsFilter{}, [6]int64{job.BatchCompleted: 3, job.BatchFailed: 2, job.BatchCancelled: 1}, 1, 5},
 			{"by job", store.StatisticsFilter{JobID: b}, [6]int64{job.BatchCompleted: 1, job.BatchFailed: 1}, 0, 2},
 			{"by project", store.StatisticsFilter{Project: "project-a"}, [6]int64{job.BatchCompleted: 2, job.BatchFailed: 1, job.BatchCancelled: 1}, 1, 3},
+			{"by projects", store.StatisticsFilter{Projects: []string{"none", "project-a"}}, [6]int64{job.BatchCompleted: 2, job.BatchFailed: 1, job.BatchCancelled: 1}, 1, 3},
+			{"by unknown projects", store.StatisticsFilter{Projects: []string{"none", "", "nothing"}}, [6]int64{}, 0, 0},
 			{"by an unknown project", store.StatisticsFilter{Project: "none"}, [6]int64{}, 0, 0},
 		} {
 			c.filter.Window = time.Hour
