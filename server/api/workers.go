@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -123,11 +124,7 @@ func (s *workerService) describe(ctx context.Context, grants []store.Grant) ([]*
 	if len(grants) == 0 {
 		return nil, nil
 	}
-	ids := make([]int64, len(grants))
-	for i, g := range grants {
-		ids[i] = g.BatchID
-	}
-	frames, err := s.cfg.Store.Payloads(ctx, ids, payloadMost)
+	frames, err := s.frames(ctx, grants)
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +143,27 @@ func (s *workerService) describe(ctx context.Context, grants []store.Grant) ([]*
 		})
 	}
 	return list, nil
+}
+
+// frames returns the payloads that ride along with grants: those that came with them, and as many others as there is room for.
+func (s *workerService) frames(ctx context.Context, grants []store.Grant) (map[int64][]byte, error) {
+	frames, room := make(map[int64][]byte, len(grants)), int64(payloadMost)
+	var missing []int64
+	for _, g := range grants {
+		switch size := int64(len(g.Frame)); {
+		case size == 0:
+			missing = append(missing, g.BatchID)
+		case size <= room:
+			frames[g.BatchID] = g.Frame
+			room -= size
+		}
+	}
+	if len(missing) == 0 {
+		return frames, nil
+	}
+	more, err := s.cfg.Store.Payloads(ctx, missing, room)
+	maps.Copy(frames, more)
+	return frames, err
 }
 
 // giveBack releases grants whose caller is gone. If that fails, they are released when beats do not name them.

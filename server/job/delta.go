@@ -1,10 +1,11 @@
 package job
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"math/bits"
-	"sort"
+	"slices"
 	"time"
 )
 
@@ -164,7 +165,7 @@ func (d *Delta) End(batch int64, state BatchState, crashed bool, took time.Durat
 		d.Crashed++
 	}
 	d.Durations.Observe(took)
-	d.Slowest = MergeSlowest(d.Slowest, []Settled{{batch, took}})
+	d.Slowest = addSlowest(d.Slowest, Settled{batch, took})
 }
 
 // Merge adds o to d.
@@ -181,15 +182,29 @@ func (d *Delta) Merge(o *Delta) {
 	d.Slowest = MergeSlowest(d.Slowest, o.Slowest)
 }
 
+// addSlowest is MergeSlowest of one more, which is done at the end of every batch.
+func addSlowest(list []Settled, s Settled) []Settled {
+	n := len(list)
+	if n == slowestKept && slower(list[n-1], s) <= 0 {
+		return list
+	}
+	if slices.ContainsFunc(list, func(o Settled) bool { return o.BatchID == s.BatchID }) {
+		return MergeSlowest(list, []Settled{s})
+	}
+	at, _ := slices.BinarySearchFunc(list, s, slower)
+	list = slices.Insert(list, at, s)
+	return list[:min(len(list), slowestKept)]
+}
+
+// slower orders the slowest first.
+func slower(a, b Settled) int {
+	return cmp.Or(cmp.Compare(b.Duration, a.Duration), cmp.Compare(a.BatchID, b.BatchID))
+}
+
 // MergeSlowest returns the slowest of both, each batch once, slowest first, at most as many as are kept for a job.
 func MergeSlowest(a, b []Settled) []Settled {
 	all := append(append(make([]Settled, 0, len(a)+len(b)), a...), b...)
-	sort.Slice(all, func(i, j int) bool {
-		if all[i].Duration != all[j].Duration {
-			return all[i].Duration > all[j].Duration
-		}
-		return all[i].BatchID < all[j].BatchID
-	})
+	slices.SortFunc(all, slower)
 	seen := make(map[int64]bool, len(all))
 	kept := all[:0]
 	for _, s := range all {

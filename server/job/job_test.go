@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -291,4 +292,20 @@ func TestMergeSlowestKeepsTheSlowest(t *testing.T) {
 	if len(kept) != slowestKept || kept[0].Duration != 49*time.Second || kept[0].BatchID != 49 {
 		t.Errorf("kept %d, first %+v", len(kept), kept[0])
 	}
+}
+
+// Batches that end one after the other leave the same as when they are merged.
+func TestEndKeepsTheSlowest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var d Delta
+		var want []Settled
+		for range rapid.IntRange(0, 60).Draw(t, "ends") {
+			s := Settled{rapid.Int64Range(1, 40).Draw(t, "batch"), time.Duration(rapid.IntRange(0, 30).Draw(t, "took")) * time.Second}
+			d.End(s.BatchID, BatchCompleted, false, s.Duration)
+			want = MergeSlowest(want, []Settled{s})
+		}
+		if diff := cmp.Diff(want, d.Slowest, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("slowest (-want +got):\n%s", diff)
+		}
+	})
 }

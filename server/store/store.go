@@ -113,6 +113,7 @@ type Grant struct {
 	Repeated  bool          // the answer to a repeated request
 	Solo      bool          // the session holds nothing else, and gets nothing else meanwhile
 	Ancestors []int64       // that it was split from, the last one first
+	Frame     []byte        // its payload, if the engine had it at hand and it is small; else Payloads reads it
 }
 
 // Claimed is what a claim group got.

@@ -7,24 +7,15 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-// deal sorts grants by what was asked, those of a request in the order they were taken. A request that got new leases
-// holds none from before any more.
-func deal(asked int, grants, old []granted) [][]store.Grant {
-	// Those that not every session may have come first, as they were given.
-	slices.SortStableFunc(grants, func(x, y granted) int { return cmp.Compare(x.slot, y.slot) })
-	slices.SortFunc(old, func(x, y granted) int { return cmp.Compare(x.BatchID, y.BatchID) })
+// byRequest sorts grants by what was asked, those of a request in the order they were given.
+func byRequest(asked int, grants, old []granted) [][]store.Grant {
 	by := make([][]store.Grant, asked)
 	for _, g := range grants {
 		by[g.request-1] = append(by[g.request-1], g.Grant)
 	}
-	fresh := make([]bool, asked)
-	for i := range by {
-		fresh[i] = len(by[i]) > 0
-	}
+	slices.SortFunc(old, func(x, y granted) int { return cmp.Compare(x.BatchID, y.BatchID) })
 	for _, g := range old {
-		if !fresh[g.request-1] {
-			by[g.request-1] = append(by[g.request-1], g.Grant)
-		}
+		by[g.request-1] = append(by[g.request-1], g.Grant)
 	}
 	return by
 }

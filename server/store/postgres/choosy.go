@@ -17,7 +17,10 @@ const (
 )
 
 // probeChoosy costs next to nothing when there is none, which is nearly always.
-const probeChoosy = `SELECT EXISTS (SELECT FROM batches b WHERE b.job_id = ANY ($1::bigint[]) AND ` + choosyBatches + `)`
+const (
+	choosyThere = `SELECT FROM batches b WHERE b.job_id = ANY (`
+	probeChoosy = `SELECT EXISTS (` + choosyThere + `$1::bigint[]) AND ` + choosyBatches + `)`
+)
 
 // choosyAtOnce bounds the choosy batches that one claim group looks at, of each job.
 const choosyAtOnce = 64
@@ -45,13 +48,6 @@ SELECT s.id, s.worker_id, (SELECT count(*) FROM batches b WHERE b.session_id = s
        s.broken_at IS NULL AND s.kinds && ARRAY(SELECT j.kind FROM jobs j WHERE j.id = ANY ($1::bigint[]))
 FROM sessions s WHERE s.ended_at IS NULL AND s.drained_at IS NULL
 ORDER BY s.id`
-
-const claimChoosy = `
-UPDATE batches b
-SET state = 1, attempt = b.attempt + 1, session_id = w.session_id, claim_request_id = w.request_id, claimed_at = clock_timestamp(),
-    lease_expires_at = clock_timestamp() + $4::interval, available_at = NULL, avoid_until = NULL, waiting = false, beats = 0
-FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS w(id, session_id, request_id)
-WHERE b.id = w.id AND b.id = ANY ($1::bigint[])`
 
 // choosy claims batches that not every session may have. It returns how many each job gave, and how many batches the
 // requests may still get.
@@ -95,7 +91,7 @@ func (c *claim) choosy(ctx context.Context, t *tx, rooms *store.Rooms) (given ma
 			live = append(live, s)
 		}
 		for i, session := range c.sessions {
-			if session == s.Session && !solo && !c.repeated(i) {
+			if session == s.Session && !solo && !c.held[i] {
 				s.Room += int(c.most[i])
 			}
 		}
@@ -111,11 +107,7 @@ func (c *claim) choosy(ctx context.Context, t *tx, rooms *store.Rooms) (given ma
 	slices.SortStableFunc(askers, func(a, b store.Claimant) int {
 		return slices.Index(c.sessions, a.Session) - slices.Index(c.sessions, b.Session)
 	})
-	var (
-		batches, sessions []int64
-		requests          []string
-		waiting           []store.Choosy
-	)
+	var waiting []store.Choosy
 	for _, turn := range c.turns.turns {
 		list := found[turn.JobID]
 		list = list[:min(len(list), rooms.Allowed(turn))]
@@ -130,14 +122,15 @@ func (c *claim) choosy(ctx context.Context, t *tx, rooms *store.Rooms) (given ma
 			g.Attempt++
 			g.SessionID, g.Remaining = c.sessions[i], c.lease
 			c.grants = append(c.grants, g)
-			batches, sessions, requests = append(batches, g.BatchID), append(sessions, g.SessionID), append(requests, c.ids[i])
+			if g.Solo {
+				c.alone[g.SessionID] = true
+			}
 			given[turn.JobID]++
 		}
 		rooms.Take(turn, given[turn.JobID])
 	}
-	if len(batches) > 0 {
-		t.queue(claimChoosy, batches, sessions, requests, c.lease)
-	}
+	c.give(t, len(c.grants))
+	t.queue(probeChoosy, c.turns.jobs).QueryRow(func(row pgx.Row) error { return row.Scan(&c.seen) })
 	// A request that got one is answered with that.
 	for _, g := range c.grants {
 		most[g.request-1] = 0
@@ -157,15 +150,10 @@ func (c *claim) choosy(ctx context.Context, t *tx, rooms *store.Rooms) (given ma
 	return given, most, nil
 }
 
-// repeated reports whether a request was answered before.
-func (c *claim) repeated(i int) bool {
-	return slices.ContainsFunc(c.old, func(g granted) bool { return g.request == i+1 })
-}
-
 // requestOf returns a request of a session that may still get something.
 func (c *claim) requestOf(session int64, most []int32) int {
 	for i := range c.sessions {
-		if c.sessions[i] == session && most[i] > 0 && !c.repeated(i) {
+		if c.sessions[i] == session && most[i] > 0 && !c.held[i] {
 			return i
 		}
 	}

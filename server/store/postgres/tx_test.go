@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -151,7 +152,12 @@ func TestRenewalsAreHOT(t *testing.T) {
 func TestClaimsOfAYoungTable(t *testing.T) {
 	t.Parallel()
 	const batches = 300
-	conn, err := pgx.Connect(t.Context(), pgtest.DSN(t, "coordinator", Migrate))
+	config, err := pgx.ParseConfig(pgtest.DSN(t, "coordinator", Migrate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection(config, maxSilence)
+	conn, err := pgx.ConnectConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +178,18 @@ func TestClaimsOfAYoungTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback(t.Context()) }()
-	claimed, err := tx.Exec(t.Context(), claimBatches, []int64{1}, []string{"r"}, []int32{batches}, []int64{1}, []int32{0},
-		[]int32{batches}, time.Minute)
+	rows, err := tx.Query(t.Context(), lockPending, []int64{1}, []int32{0}, []int32{batches}, batches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (id int64, err error) {
+		return id, row.Scan(nil, &id, nil, nil, nil, nil, nil, nil, nil, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions, requests := slices.Repeat([]int64{1}, len(locked)), slices.Repeat([]string{"r"}, len(locked))
+	claimed, err := tx.Exec(t.Context(), claimBatches, locked, sessions, requests, time.Minute, frameBytes)
 	if err != nil || claimed.RowsAffected() != batches {
 		t.Fatalf("%d batches are claimed, %v; want %d", claimed.RowsAffected(), err, batches)
 	}

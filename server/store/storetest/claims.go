@@ -33,6 +33,7 @@ var claims = []scenario{
 				f.Errorf("remaining %v of %v", g.Remaining, long)
 			}
 			g.Remaining = 0
+			f.rides(&g)
 			f.equal("grant", g, store.Grant{
 				Lease: job.Lease{BatchID: rows[i].ID, Attempt: 1, SessionID: s}, JobID: id, Ordinal: int32(i),
 				FirstItem: rows[i].FirstItem, ItemCount: rows[i].ItemCount,
@@ -125,6 +126,8 @@ var claims = []scenario{
 				f.Errorf("repeated grant = %+v", again[i])
 			}
 			again[i].Repeated, again[i].Remaining = false, first[i].Remaining
+			f.rides(&again[i])
+			f.rides(&first[i])
 		}
 		f.equal("repeated", again, first)
 		f.equal("the same id of another session", ordinals(f.claim(w, "r", long, 2, id)), []int32{2})

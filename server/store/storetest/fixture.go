@@ -184,6 +184,17 @@ func (f *fixture) claim(sessionID int64, name string, lease time.Duration, most 
 	return got.Grants[0]
 }
 
+// rides checks the payload that came with a grant, if one did, and takes it off.
+func (f *fixture) rides(g *store.Grant) {
+	f.Helper()
+	if g.Frame != nil {
+		frames, err := f.Payloads(f.ctx, []int64{g.BatchID}, 1<<20)
+		f.must(err)
+		f.equal("payload that came with a grant", g.Frame, frames[g.BatchID])
+	}
+	g.Frame = nil
+}
+
 // claimOne takes one batch of a job, failing the test when there is none.
 func (f *fixture) claimOne(sessionID int64, name string, lease time.Duration, jobID int64) store.Grant {
 	f.Helper()

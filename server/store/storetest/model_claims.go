@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"slices"
@@ -69,7 +70,10 @@ func (m *model) claimedThese(c *coordinator, lease time.Duration, requests []sto
 			if g.Remaining < 0 || g.Remaining > long || !g.Repeated && g.Remaining != lease {
 				m.Fatalf("granted for %v, asked for %v: %+v", g.Remaining, lease, g)
 			}
-			got.Grants[i][k].Remaining = 0
+			if root := m.batches[g.BatchID].root(); g.Frame != nil && !bytes.Equal(g.Frame, root.cut.Frame) {
+				m.Fatalf("the payload that came with %+v is not that of batch %d", g, root.id)
+			}
+			got.Grants[i][k].Remaining, got.Grants[i][k].Frame = 0, nil
 		}
 	}
 	m.equal("grants", got.Grants, want.grants)
