@@ -28,6 +28,7 @@ const (
 // annotations.
 type Upload struct {
 	ID         string            // names the upload, for resuming it; a random one when empty
+	New        bool              // nobody has used ID before: what is small is sent without waiting for where to begin
 	Project    string            // owns the annotations: 5 to 40 of a-z, 0-9, "_" and "-"
 	Kind       string            // handler the batches need; default annotations
 	Mode       string            // default replace
@@ -95,7 +96,7 @@ func (c *Client) Upload(ctx context.Context, r io.Reader, u Upload) (UploadResul
 		return UploadResult{}, fmt.Errorf("upload: %w", err)
 	}
 	if u.ID == "" {
-		u.ID = uuid.NewString()
+		u.ID, u.New = uuid.NewString(), true
 	}
 	if u.ChunkBytes == 0 {
 		u.ChunkBytes = defaultChunk
@@ -115,6 +116,7 @@ func (c *Client) Upload(ctx context.Context, r io.Reader, u Upload) (UploadResul
 		operation += " " + u.FileName
 	}
 	up := &uploader{client: c, upload: u, source: source, again: c.repeat(operation)}
+	up.atOnce = u.New && 0 < size && size <= min(atOnceBytes, int64(u.ChunkBytes))
 	up.result.UploadID, up.result.Size = u.ID, u.Size
 	for {
 		err := up.stream(ctx)
@@ -141,10 +143,16 @@ type uploader struct {
 	again  *repetition
 	result UploadResult
 	same   bool // the source is known to begin with what the coordinator has
+	// atOnce says that nobody has heard of the upload yet, and all of it is sent without waiting for what the coordinator
+	// says to that: which is where to begin, and can only be the beginning.
+	atOnce bool
 	// doubtful is how many streams of this call ended before their header was answered. Each of them may still be opened,
 	// by a coordinator that was frozen for example, and then ends the one that is in use.
 	doubtful int
 }
+
+// atOnceBytes bounds what is sent before anything was answered: less than a stream takes without being read.
+const atOnceBytes = 32 << 10
 
 // errLateStream is what the end of a stream by an earlier one of the same call means.
 var errLateStream = status.Error(codes.Unavailable, "an earlier try of this upload was opened late and took its place")
@@ -170,6 +178,12 @@ func (u *uploader) stream(ctx context.Context) error {
 	watchdog := time.AfterFunc(u.client.config.CallTimeout, func() { cancel(retry.ErrSilent) })
 	defer watchdog.Stop()
 	put(stream, &tallymanv1.SubmitUploadRequest{Message: &tallymanv1.SubmitUploadRequest_Header{Header: u.header()}})
+	sent := u.atOnce
+	if u.atOnce = false; sent {
+		if err := u.send(stream, 0, nil); err != nil {
+			return err
+		}
+	}
 	first, err := stream.Recv()
 	watchdog.Stop()
 	if err != nil {
@@ -184,6 +198,9 @@ func (u *uploader) stream(ctx context.Context) error {
 	}
 	if finished := u.heard(first); finished {
 		return nil
+	}
+	if sent {
+		return u.receive(stream)
 	}
 	received := make(chan error, 1)
 	go func() { received <- u.receive(stream) }()
@@ -260,7 +277,7 @@ type uploadStream interface {
 	CloseSend() error
 }
 
-// send sends everything from offset on, unless the stream ends before. Only errors of the source are its own; those of
+// send sends everything from offset on, unless the stream ends before, as received says if there is a receiver. Only errors of the source are its own; those of
 // the stream are the receiver's.
 func (u *uploader) send(stream uploadStream, offset int64, received chan error) error {
 	if err := u.source.seek(offset); err != nil {

@@ -248,3 +248,55 @@ func TestUploadSourceFails(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// What is small and new is sent whole before the coordinator has answered anything: also when the stream is cut then, and
+// whether or not the upload came in.
+func TestUploadAtOnce(t *testing.T) {
+	data := content(1000)
+	for name, arrived := range map[string]bool{"cut before it came in": false, "cut after it came in": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &disk{t: t}
+				tries := 0
+				c := dial(t, &coordinator{upload: func(
+					s grpc.BidiStreamingServer[tallymanv1.SubmitUploadRequest, tallymanv1.SubmitUploadResponse],
+				) error {
+					tries++
+					if tries > 1 {
+						return d.submit(s)
+					}
+					var came []byte
+					for {
+						request, err := s.Recv()
+						if err != nil {
+							t.Errorf("the stream ended before finish: %v", err)
+							return err
+						}
+						came = append(came, request.GetChunk().GetData()...)
+						if request.GetFinish() != nil {
+							break
+						}
+					}
+					if !bytes.Equal(came, data) {
+						t.Errorf("%d bytes came, want all %d", len(came), len(data))
+					}
+					if arrived {
+						d.committed = came
+					}
+					return status.Error(codes.Unavailable, "the connection was cut")
+				}, getJob: known}, client.Config{})
+				if _, err := c.Job(t.Context(), 1); err != nil { // who never reached a coordinator gives up at once
+					t.Fatal(err)
+				}
+				result, err := c.Upload(t.Context(), bytes.NewReader(data), client.Upload{ID: "u-1", New: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(d.committed, data) || result.Committed != int64(len(data)) || tries != 2 {
+					t.Errorf("%d bytes are committed after %d streams, the result says %d; want %d after 2",
+						len(d.committed), tries, result.Committed, len(data))
+				}
+			})
+		})
+	}
+}

@@ -98,6 +98,7 @@ func (s *submission) upload(in input) (upload, error) {
 	}
 	u := upload{input: in, Upload: client.Upload{
 		ID:         cmp.Or(s.resume, uuid.NewString()),
+		New:        s.resume == "",
 		Project:    s.project,
 		Kind:       s.kind,
 		Mode:       s.mode,

@@ -356,9 +356,6 @@ func TestPlans(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
-		t.Fatal(err)
-	}
 	if _, err := conn.Exec(ctx, loadBatches, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatalf("load batches: %v", err)
 	}
