@@ -35,6 +35,11 @@ const (
 // they take turns by an advisory lock), and does nothing when the schema is current or newer. A migration that fails
 // leaves the database as it was before that migration.
 func Up(ctx context.Context, e Engine, db *sql.DB) error {
+	if e == SQLite {
+		if err := begin(ctx, db); err != nil {
+			return fmt.Errorf("migrate %s database: %w", e, err)
+		}
+	}
 	p, err := provider(e, db)
 	if err != nil {
 		return err
