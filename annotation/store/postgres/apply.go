@@ -8,8 +8,8 @@ import (
 	"github.com/tallyman-dev/tallyman/annotation/store/internal/write"
 )
 
-// What happens seldom is one statement for each row; they go in the same round trip. What every item brings is one
-// statement for all.
+// What happens seldom is one statement for each row, or for all; they go in the same round trip. What every item brings is
+// copied.
 const (
 	sqlText = `
 UPDATE documents SET text = $2, length = $3, text_sha256 = $4, composed_by = $5, composed_until = $6 WHERE id = $1`
@@ -31,44 +31,9 @@ UPDATE project_documents
 SET last_job = greatest(last_job, $2), merged_by = CASE WHEN $3 THEN greatest(merged_by, $2) ELSE merged_by END
 WHERE id = ANY($1::bigint[])`
 
-	sqlHomes = `
-INSERT INTO project_documents (id, project, sourcedb, sourceid, document_id, replaced_by, last_job, merged_by)
-SELECT x.id, $1, x.db, x.source, x.document, CASE WHEN $3 THEN $2 ELSE 0 END, $2, CASE WHEN $4 THEN $2 ELSE 0 END
-FROM unnest($5::bigint[], $6::text[], $7::text[], $8::bigint[]) x (id, db, source, document)`
-
 	sqlSkip = `
 INSERT INTO store_skips (job_id, project_document_id, skipped)
 SELECT $1, x.home, x.skipped FROM unnest($2::bigint[], $3::boolean[]) x (home, skipped)`
-
-	sqlItems = `
-INSERT INTO store_items (job_id, item, document_id, project_document_id, outcome, text_begin, text_length, text_level, findings)
-SELECT $1, x.item, nullif(x.document, 0), nullif(x.home, 0), x.outcome,
-       CASE WHEN x.document <> 0 THEN x.begin END, CASE WHEN x.document <> 0 THEN x.length END, x.level, nullif(x.findings, '')
-FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::integer[], $7::integer[], $8::smallint[], $9::text[])
-     x (item, document, home, outcome, begin, length, level, findings)`
-
-	sqlSpans = `
-INSERT INTO annotation_spans (project_document_id, job_id, item, ordinal, id, given_id, traits, block, begins, ends, obj)
-SELECT x.home, x.job, x.item, x.ordinal, x.id, nullif(x.given, ''), x.traits, x.block, x.begins, x.ends, x.obj
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::smallint[],
-            $8::boolean[], $9::integer[], $10::integer[], $11::text[])
-     x (home, job, item, ordinal, id, given, traits, block, begins, ends, obj)`
-
-	sqlRelations = `
-INSERT INTO annotation_relations (project_document_id, job_id, item, ordinal, id, given_id, traits, subj, pred, obj, given_subj, given_obj)
-SELECT x.home, x.job, x.item, x.ordinal, x.id, nullif(x.given, ''), x.traits, x.subj, x.pred, x.obj,
-       nullif(x.given_subj, ''), nullif(x.given_obj, '')
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::smallint[],
-            $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
-     x (home, job, item, ordinal, id, given, traits, subj, pred, obj, given_subj, given_obj)`
-
-	sqlAttributes = `
-INSERT INTO annotation_attributes (project_document_id, job_id, item, ordinal, id, given_id, traits, of_relation, subj, pred, obj, given_subj)
-SELECT x.home, x.job, x.item, x.ordinal, x.id, nullif(x.given, ''), x.traits, x.of_relation, x.subj, x.pred, x.obj::json,
-       nullif(x.given_subj, '')
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::smallint[],
-            $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[])
-     x (home, job, item, ordinal, id, given, traits, of_relation, subj, pred, obj, given_subj)`
 )
 
 // tables are those of the classes.
@@ -96,7 +61,7 @@ var references = map[ids.Class][]reference{
 
 var classes = []ids.Class{ids.Spans, ids.Relations, ids.Attributes}
 
-// queue queues the statements that apply changes.
+// queue queues the statements that apply changes, but for new rows that are copied.
 func queue(b *pgx.Batch, c *write.Changes) {
 	if len(c.Dropped) > 0 {
 		b.Queue(sqlDrop, c.Dropped)
@@ -119,9 +84,7 @@ func queue(b *pgx.Batch, c *write.Changes) {
 	}
 	queueRemovals(b, c.Removed)
 	queueRenames(b, c.Renamed)
-	queueHomes(b, c)
-	queueItems(b, c)
-	queueAnnotations(b, c)
+	queueUse(b, c)
 }
 
 func queueRemovals(b *pgx.Batch, removed []write.Name) {
@@ -140,18 +103,9 @@ func queueRemovals(b *pgx.Batch, removed []write.Name) {
 	}
 }
 
-func queueHomes(b *pgx.Batch, c *write.Changes) {
-	merges := c.Job.Mode == store.ModeMerge
-	if n := len(c.Homes); n > 0 {
-		homes, documents := make([]int64, n), make([]int64, n)
-		dbs, sources := make([]string, n), make([]string, n)
-		for i, h := range c.Homes {
-			homes[i], documents[i], dbs[i], sources[i] = h.ID, h.Document, h.Key.SourceDB, h.Key.SourceID
-		}
-		b.Queue(sqlHomes, c.Job.Project, c.Job.ID, c.Job.Mode == store.ModeReplace, merges, homes, dbs, sources, documents)
-	}
+func queueUse(b *pgx.Batch, c *write.Changes) {
 	if len(c.Used) > 0 {
-		b.Queue(sqlUse, c.Used, c.Job.ID, merges)
+		b.Queue(sqlUse, c.Used, c.Job.ID, c.Job.Mode == store.ModeMerge)
 	}
 	if n := len(c.Skips); n > 0 {
 		homes, skipped := make([]int64, n), make([]bool, n)
@@ -183,74 +137,6 @@ func queueRenames(b *pgx.Batch, renames []write.Rename) {
 				r.Home, r.Claim.Job, r.Claim.Item, r.To)
 		}
 	}
-}
-
-func queueItems(b *pgx.Batch, c *write.Changes) {
-	n := len(c.Items)
-	numbers, documents, homes := make([]int64, n), make([]int64, n), make([]int64, n)
-	outcomes, levels := make([]int16, n), make([]int16, n)
-	begins, lengths := make([]int32, n), make([]int32, n)
-	findings := make([]string, n)
-	for i, row := range c.Items {
-		numbers[i], documents[i], homes[i], outcomes[i] = row.Item, row.Document, row.Home, int16(row.Outcome)
-		begins[i], lengths[i], levels[i], findings[i] = int32(row.Begin), int32(row.Length), int16(row.Level), row.Findings
-	}
-	b.Queue(sqlItems, c.Job.ID, numbers, documents, homes, outcomes, begins, lengths, levels, findings)
-}
-
-func queueAnnotations(b *pgx.Batch, c *write.Changes) {
-	if n := len(c.Spans); n > 0 {
-		of, obj := newOfColumns(n), make([]string, n)
-		blocks, begins, ends := make([]bool, n), make([]int32, n), make([]int32, n)
-		for i, s := range c.Spans {
-			of.set(i, s.Of)
-			blocks[i], begins[i], ends[i], obj[i] = s.Block, int32(s.Begin), int32(s.End), s.Obj
-		}
-		b.Queue(sqlSpans, of.with(blocks, begins, ends, obj)...)
-	}
-	if n := len(c.Relations); n > 0 {
-		of, subj, pred, obj := newOfColumns(n), make([]string, n), make([]string, n), make([]string, n)
-		givenSubj, givenObj := make([]string, n), make([]string, n)
-		for i, r := range c.Relations {
-			of.set(i, r.Of)
-			subj[i], pred[i], obj[i], givenSubj[i], givenObj[i] = r.Subj, r.Pred, r.Obj, r.GivenSubj, r.GivenObj
-		}
-		b.Queue(sqlRelations, of.with(subj, pred, obj, givenSubj, givenObj)...)
-	}
-	if n := len(c.Attributes); n > 0 {
-		of, subj, pred, obj := newOfColumns(n), make([]string, n), make([]string, n), make([]string, n)
-		ofRelation, givenSubj := make([]bool, n), make([]string, n)
-		for i, a := range c.Attributes {
-			of.set(i, a.Of)
-			ofRelation[i], subj[i], pred[i], obj[i], givenSubj[i] = a.OfRelation, a.Subj, a.Pred, a.Obj, a.GivenSubj
-		}
-		b.Queue(sqlAttributes, of.with(ofRelation, subj, pred, obj, givenSubj)...)
-	}
-}
-
-// ofColumns are the columns that the tables of annotations have in common.
-type ofColumns struct {
-	homes, jobs, items []int64
-	ordinals           []int32
-	ids, given         []string
-	traits             []int16
-}
-
-func newOfColumns(n int) ofColumns {
-	return ofColumns{
-		homes: make([]int64, n), jobs: make([]int64, n), items: make([]int64, n), ordinals: make([]int32, n),
-		ids: make([]string, n), given: make([]string, n), traits: make([]int16, n),
-	}
-}
-
-func (c ofColumns) set(i int, of write.Of) {
-	c.homes[i], c.jobs[i], c.items[i], c.ordinals[i] = of.Home, of.Job, of.Item, int32(of.Ordinal)
-	c.ids[i], c.given[i], c.traits[i] = of.ID, of.Given, int16(of.Traits)
-}
-
-// with returns the columns as parameters, and more behind them.
-func (c ofColumns) with(more ...any) []any {
-	return append([]any{c.homes, c.jobs, c.items, c.ordinals, c.ids, c.given, c.traits}, more...)
 }
 
 // documentColumns are drafts by column.

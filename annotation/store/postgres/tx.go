@@ -78,13 +78,14 @@ ON CONFLICT (batch_id) DO UPDATE SET closed = true WHERE NOT fences.closed`
 
 	sqlFence = `SELECT true FROM fences WHERE batch_id = $1 AND attempt = $2 AND NOT closed FOR NO KEY UPDATE`
 
+	// The drafts come in order of their keys, and are inserted in it.
 	sqlCreate = `
 INSERT INTO documents (sourcedb, sourceid, text, length, text_sha256, composed_by, composed_until)
 SELECT k.db, k.id, k.text, k.length, k.hash, k.by, k.by
-FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bytea[], $6::bigint[]) k (db, id, text, length, hash, by)
-ORDER BY k.db COLLATE "C", k.id COLLATE "C"
+FROM (SELECT unnest($1::text[]) AS db, unnest($2::text[]) AS id, unnest($3::text[]) AS text, unnest($4::integer[]) AS length,
+             unnest($5::bytea[]) AS hash, unnest($6::bigint[]) AS by) k
 ON CONFLICT (sourcedb, sourceid) DO NOTHING
-RETURNING id`
+RETURNING sourcedb, sourceid, id, nextval('project_documents_id_seq')`
 
 	// A subquery with OFFSET 0 is run for each key, whatever the planner believes; so the keys' order is that of the locks.
 	sqlLock = `
@@ -92,15 +93,14 @@ SELECT count(*) FROM unnest($1::text[], $2::text[]) k (db, id)
 CROSS JOIN LATERAL (SELECT FROM documents WHERE sourcedb = k.db AND sourceid = k.id OFFSET 0 FOR NO KEY UPDATE) d`
 
 	sqlDocuments = `
-SELECT d.id, d.text_sha256 = k.hash, d.length, d.composed_by, d.composed_until,
-       coalesce(p.id, nextval(pg_get_serial_sequence('project_documents', 'id'))), p.id IS NOT NULL,
+SELECT k.n, d.id, d.text_sha256 = k.hash, d.length, d.composed_by, d.composed_until,
+       coalesce(p.id, nextval('project_documents_id_seq')), p.id IS NOT NULL,
        coalesce(p.replaced_by, 0), coalesce(p.last_job, 0), coalesce(p.merged_by, 0)
 FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY k (db, id, hash, n)
 CROSS JOIN LATERAL (
 	SELECT id, text_sha256, length, composed_by, composed_until FROM documents WHERE sourcedb = k.db AND sourceid = k.id OFFSET 0) d
 LEFT JOIN LATERAL (
-	SELECT id, replaced_by, last_job, merged_by FROM project_documents WHERE project = $4 AND sourcedb = k.db AND sourceid = k.id OFFSET 0) p ON true
-ORDER BY k.n`
+	SELECT id, replaced_by, last_job, merged_by FROM project_documents WHERE project = $4 AND sourcedb = k.db AND sourceid = k.id OFFSET 0) p ON true`
 
 	sqlDecided = `
 SELECT i.item, i.outcome, coalesce(i.findings, '')
@@ -187,7 +187,11 @@ type tx struct {
 
 // send sends a batch and reads its answers.
 func (t *tx) send(ctx context.Context, b *pgx.Batch) error {
-	err := t.conn.SendBatch(ctx, b).Close()
+	return t.failed(ctx, t.conn.SendBatch(ctx, b).Close())
+}
+
+// failed does what an error of a statement asks for, and returns what it means.
+func (t *tx) failed(ctx context.Context, err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		switch pg.Code {
@@ -201,9 +205,10 @@ func (t *tx) send(ctx context.Context, b *pgx.Batch) error {
 	return err
 }
 
-// Load implements [write.Tx].
+// Load implements [write.Tx]. Of a document that the transaction creates nothing else is there, and nobody else sees it, so
+// that more is only asked, in a second round trip, about those that were known.
 func (t *tx) Load(ctx context.Context, lease store.Lease, job store.Job, items []int64, drafts []write.Draft) (write.State, error) {
-	state := write.State{Decided: make(map[int64]store.Result), Documents: make([]write.Document, 0, len(drafts))}
+	state := write.State{Decided: make(map[int64]store.Result), Documents: make([]write.Document, len(drafts))}
 	fenced := true
 	b := &pgx.Batch{}
 	b.Queue("begin")
@@ -214,7 +219,7 @@ func (t *tx) Load(ctx context.Context, lease store.Lease, job store.Job, items [
 		return rows.Err()
 	})
 	if len(drafts) > 0 {
-		t.queueDocuments(b, job, drafts, &state)
+		queueCreation(b, job, drafts, &state)
 	}
 	b.Queue(sqlDecided, job.ID, items).Query(func(rows pgx.Rows) error {
 		var item int64
@@ -235,79 +240,130 @@ func (t *tx) Load(ctx context.Context, lease store.Lease, job store.Job, items [
 	if fenced {
 		return write.State{}, fmt.Errorf("%w: a later attempt has begun, or the batch was split", store.ErrFenced)
 	}
-	if len(state.Documents) != len(drafts) {
-		return write.State{}, fmt.Errorf("load documents: %d of %d are there", len(state.Documents), len(drafts))
+	var known []int // of the drafts
+	for i := range state.Documents {
+		if !state.Documents[i].Created {
+			known = append(known, i)
+		}
+	}
+	if len(known) == 0 {
+		return state, nil
+	}
+	b = &pgx.Batch{}
+	read := queueDocuments(b, job, drafts, known, &state)
+	if err := t.send(ctx, b); err != nil {
+		return write.State{}, fmt.Errorf("load documents: %w", err)
+	}
+	if *read != len(known) {
+		return write.State{}, fmt.Errorf("load documents: %d of %d are there", *read, len(known))
 	}
 	return state, nil
 }
 
-func (t *tx) queueDocuments(b *pgx.Batch, job store.Job, drafts []write.Draft, state *write.State) {
-	columns := newDocumentColumns(job.ID, drafts)
-	created := make(map[int64]bool)
-	b.Queue(sqlCreate, columns.dbs, columns.ids, columns.texts, columns.lengths, columns.hashes, columns.composers).Query(func(rows pgx.Rows) error {
-		var id int64
-		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { created[id] = true; return nil })
-		return err
-	})
-	b.Queue(sqlLock, columns.dbs, columns.ids)
-	b.Queue(sqlDocuments, columns.dbs, columns.ids, columns.hashes, job.Project).Query(func(rows pgx.Rows) error {
-		var d write.Document
-		into := []any{
-			&d.ID, &d.Same, &d.Length, &d.ComposedBy, &d.ComposedUntil, &d.Home, &d.HomeKnown, &d.ReplacedBy, &d.LastJob, &d.MergedBy,
-		}
-		_, err := pgx.ForEachRow(rows, into, func() error {
-			d.Created = created[d.ID]
-			state.Documents = append(state.Documents, d)
+// queueCreation queues the creation of the documents that are unknown.
+func queueCreation(b *pgx.Batch, job store.Job, drafts []write.Draft, state *write.State) {
+	c := newDocumentColumns(job.ID, drafts)
+	b.Queue(sqlCreate, c.dbs, c.ids, c.texts, c.lengths, c.hashes, c.composers).Query(func(rows pgx.Rows) error {
+		var key annotation.Key
+		var id, home int64
+		next := 0 // rows come in the order of the drafts
+		_, err := pgx.ForEachRow(rows, []any{&key.SourceDB, &key.SourceID, &id, &home}, func() error {
+			for next < len(drafts) && drafts[next].Key != key {
+				next++
+			}
+			if next == len(drafts) {
+				return fmt.Errorf("document %s was not to be created, or not then", key)
+			}
+			by := drafts[next].Composer(job.ID)
+			state.Documents[next] = write.Document{
+				ID: id, Created: true, Same: true, Length: drafts[next].Length, ComposedBy: by, ComposedUntil: by, Home: home,
+			}
 			return nil
 		})
 		return err
 	})
-	b.Queue(sqlAnchors, columns.dbs, columns.ids, job.ID).Query(func(rows pgx.Rows) error {
+}
+
+// queueDocuments queues what locks and reads documents that are known, those of some of the drafts. When it has been sent,
+// it returns how many there were.
+func queueDocuments(b *pgx.Batch, job store.Job, drafts []write.Draft, known []int, state *write.State) *int {
+	n := len(known)
+	dbs, ids, hashes := make([]string, n), make([]string, n), make([][]byte, n)
+	for i, k := range known {
+		d := &drafts[k]
+		dbs[i], ids[i], hashes[i] = d.Key.SourceDB, d.Key.SourceID, d.Hash[:]
+	}
+	read := new(int)
+	b.Queue(sqlLock, dbs, ids)
+	b.Queue(sqlDocuments, dbs, ids, hashes, job.Project).Query(func(rows pgx.Rows) error {
+		var n int
+		var d write.Document
+		into := []any{
+			&n, &d.ID, &d.Same, &d.Length, &d.ComposedBy, &d.ComposedUntil, &d.Home, &d.HomeKnown, &d.ReplacedBy, &d.LastJob, &d.MergedBy,
+		}
+		_, err := pgx.ForEachRow(rows, into, func() error {
+			state.Documents[known[n-1]] = d
+			*read++
+			return nil
+		})
+		return err
+	})
+	b.Queue(sqlAnchors, dbs, ids, job.ID).Query(func(rows pgx.Rows) error {
 		var n int
 		var a passages.Anchor
 		_, err := pgx.ForEachRow(rows, []any{&n, &a.Item, &a.Begin, &a.Length, (*uint8)(&a.Level)}, func() error {
-			d := &state.Documents[n-1]
+			d := &state.Documents[known[n-1]]
 			d.Anchors = append(d.Anchors, a)
 			return nil
 		})
 		return err
 	})
 	if job.Mode != store.ModeSkip {
-		return
+		return read
 	}
-	b.Queue(sqlSkips, columns.dbs, columns.ids, job.Project, job.ID).Query(func(rows pgx.Rows) error {
+	b.Queue(sqlSkips, dbs, ids, job.Project, job.ID).Query(func(rows pgx.Rows) error {
 		var n int
 		var annotated bool
 		var skip *bool
 		_, err := pgx.ForEachRow(rows, []any{&n, &annotated, &skip}, func() error {
-			d := &state.Documents[n-1]
+			d := &state.Documents[known[n-1]]
 			d.Annotated, d.SkipDecided, d.Skip = annotated, skip != nil, skip != nil && *skip
 			return nil
 		})
 		return err
 	})
+	return read
 }
 
 // Commit implements [write.Tx].
 func (t *tx) Commit(ctx context.Context, changes *write.Changes, deadline func() time.Time) error {
 	b := &pgx.Batch{}
 	queue(b, changes)
-	b.Queue(`SELECT store_check_deadline($1)`, t.clock.Add(deadline().Sub(t.read)))
-	committed := false
-	b.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
-		committed = tag.String() == "COMMIT"
-		return nil
-	})
-	if err := t.send(ctx, b); err != nil {
+	if b.Len() > 0 {
+		if err := t.send(ctx, b); err != nil {
+			return fmt.Errorf("write annotations: %w", err)
+		}
+	}
+	c := &copying{}
+	copyRows(c, changes)
+	end := t.clock.Add(deadline().Sub(t.read)).UTC()
+	c.statement("SELECT store_check_deadline('" + end.Format(timestampFormat) + "')")
+	c.statement("COMMIT")
+	tag, err := c.run(ctx, t.conn.Conn())
+	if err = t.failed(ctx, err); err != nil {
 		return fmt.Errorf("write annotations: %w", err)
 	}
-	if !committed {
+	if tag != "COMMIT" {
 		return errors.New("write annotations: the transaction was rolled back")
 	}
 	t.busy = time.Since(t.began)
 	t.release()
 	return nil
 }
+
+// timestampFormat is that of PostgreSQL, whose times are in microseconds. What is behind them is left out, so that a
+// deadline comes no later.
+const timestampFormat = "2006-01-02 15:04:05.999999+00"
 
 // Busy implements [write.Tx].
 func (t *tx) Busy() time.Duration { return t.busy }

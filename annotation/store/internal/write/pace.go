@@ -12,7 +12,7 @@ const (
 	transactionTime  = 50 * time.Millisecond
 	transactionItems = 512
 	transactionBytes = 4 << 20
-	leastWeight      = 512 // a usual batch: what every transaction costs, smaller ones only cost more often
+	leastWeight      = 1024 // a usual batch, with what its items weigh themselves: what every transaction costs, smaller ones only cost more often
 	firstWeight      = 2048
 	mostWeight       = 16384
 )
