@@ -61,6 +61,7 @@ languages:
 browser:
 	@tools/chromium.sh
 
+# bench/temporal is left out here: to compile what it asks for takes minutes. make peers builds it.
 vet:
 	go vet ./...
 	cd bench/peers && go vet ./...
@@ -116,6 +117,8 @@ peers: build ## the drain and the latency of Tallyman beside those of other queu
 	tools/redis.sh
 	tools/graphile.sh
 	cd bench/peers && go build -o ../../bin/peers .
+	@cd bench/temporal && go build -o ../../bin/temporal . || \
+		{ rm -f ../../bin/temporal; echo "peers: Temporal cannot be built: it is not measured" >&2; }
 	$(with_postgres) bin/peers -version $(VERSION) -report bin/bench/peers.json $(PEERSFLAGS)
 
 figures: ## put what was measured last into docs/benchmarks.md

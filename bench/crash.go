@@ -82,7 +82,7 @@ func (s *site) kill(ctx context.Context, n int) (marked, handed time.Duration, e
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := s.holds(ctx, job, 1, startTimeout); err != nil {
+	if _, err := s.holds(ctx, job, 1, startTimeout); err != nil {
 		return 0, 0, err
 	}
 	heir := &starts{at: map[int64]time.Time{}, news: make(chan struct{}, 1)}

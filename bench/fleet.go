@@ -47,14 +47,29 @@ func fleet(ctx context.Context, c Config, engine Engine) (r Result, err error) {
 		stop()
 		err = errors.Join(err, crew.leave())
 	}()
+	registering, err := s.usage(ctx)
+	if err != nil {
+		return r, err
+	}
 	begun := time.Now()
 	if err := crew.join(working, s.address, c.Sessions); err != nil {
 		return r, err
 	}
-	if err := s.holds(ctx, job, leases, fleetTimeout); err != nil {
+	answered, err := s.holds(ctx, job, leases, fleetTimeout)
+	if err != nil {
 		return r, err
 	}
 	r.add("all leases held after", time.Since(begun).Seconds(), "s")
+	r.add("a question meanwhile, answered after at most", answered.Seconds()*1e3, "ms")
+	joining, err := s.usage(ctx)
+	if err != nil {
+		return r, err
+	}
+	each := joining.since(registering)
+	r.add("joining, processor time, coordinator", each.server.Seconds()*1e3/float64(c.Sessions), "ms/session")
+	if each.database > 0 {
+		r.add("joining, processor time, database", each.database.Seconds()*1e3/float64(c.Sessions), "ms/session")
+	}
 	before, err := s.usage(ctx)
 	if err != nil {
 		return r, err
@@ -72,7 +87,7 @@ func fleet(ctx context.Context, c Config, engine Engine) (r Result, err error) {
 		return r, err
 	}
 	took := time.Since(watched)
-	if err := s.holds(ctx, job, leases, 0); err != nil {
+	if _, err := s.holds(ctx, job, leases, 0); err != nil {
 		return r, fmt.Errorf("leases were lost: %w", err)
 	}
 	used := after.since(before)
@@ -85,24 +100,26 @@ func fleet(ctx context.Context, c Config, engine Engine) (r Result, err error) {
 	return r, nil
 }
 
-// holds waits until as many batches of a job run.
-func (s *site) holds(ctx context.Context, job, batches int64, wait time.Duration) error {
+// holds waits until as many batches of a job run, and returns the longest that it took the coordinator to say how many do.
+func (s *site) holds(ctx context.Context, job, batches int64, wait time.Duration) (answered time.Duration, err error) {
 	for deadline := time.Now().Add(wait); ; {
+		asked := time.Now()
 		seen, err := s.client.Job(ctx, job)
 		if err != nil {
-			return err
+			return answered, err
 		}
+		answered = max(answered, time.Since(asked))
 		running := seen.GetProgress().GetItemsInFlight()
 		if running == batches {
-			return nil
+			return answered, nil
 		}
 		if !time.Now().Before(deadline) {
-			return fmt.Errorf("%d of %d batches run", running, batches)
+			return answered, fmt.Errorf("%d of %d batches run", running, batches)
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return answered, context.Cause(ctx)
 		}
 	}
 }

@@ -34,7 +34,8 @@ func run(ctx context.Context) error {
 	flag.IntVar(&c.Batches, "batches", c.Batches, "batches, or jobs, that are drained")
 	flag.IntVar(&c.Jobs, "jobs", c.Jobs, "jobs whose latency is taken")
 	folder := flag.String("graphile", "bin/graphile", "folder with Graphile Worker and its peer.mjs")
-	chosen := flag.String("peers", "river,graphile,asynq", "who is measured beside Tallyman")
+	server := flag.String("temporal", "bin/temporal", "the program of bench/temporal")
+	chosen := flag.String("peers", "river,graphile,asynq,temporal", "who is measured beside Tallyman")
 	asJSON := flag.Bool("json", false, "write a report as JSON instead of a table")
 	path := flag.String("report", "", "file for a report as JSON, besides")
 	version := flag.String("version", "", "of the program, for the report")
@@ -52,7 +53,7 @@ func run(ctx context.Context) error {
 	measurements := []measurement{
 		ours("drain", "drain", 1000, 10), ours("drain, 8 slots", "drain", 8, 1), ours("latency", "latency", 1000, 10),
 	}
-	all := peers(graphile{*folder})
+	all := peers(graphile{*folder}, temporal{*server})
 	for name := range strings.SplitSeq(*chosen, ",") {
 		i := slices.IndexFunc(all, func(p peer) bool { return p.name == name })
 		if i < 0 {
@@ -131,7 +132,7 @@ type peer struct {
 }
 
 // peers are all of them. Many slots are as many as suits the peer.
-func peers(g graphile) []peer {
+func peers(g graphile, t temporal) []peer {
 	theirs := func(name, engine string, take func(context.Context, bench.Config) (bench.Result, error)) measurement {
 		return measurement{name, engine, func(ctx context.Context, c bench.Config) ([]bench.Result, error) {
 			r, err := take(ctx, c)
@@ -156,6 +157,7 @@ func peers(g graphile) []peer {
 		{"river", built("github.com/riverqueue/river"), three("river", riverDrain, 2000, riverLatency)},
 		{"graphile", g.version, three("graphile", g.drain, 24, g.latency)},
 		{"asynq", asynqVersion, three("asynq", asynqDrain, 1000, asynqLatency)},
+		{"temporal", t.version, three("temporal", t.drain, 1000, t.latency)},
 	}
 }
 

@@ -80,21 +80,27 @@ func (m *multiplication) once(ctx context.Context, statements []string, n int) e
 	return tx.Commit()
 }
 
-// statement returns what adds copy number :n of the job's rows of a table.
+// statement returns what adds copy number :n of the job's rows of a table. It sets these rows apart: among more and more
+// others they would take longer and longer to find.
 func (m *multiplication) statement(ctx context.Context, table string) (string, error) {
+	where := "job_id = :job"
+	switch table {
+	case "jobs":
+		where = "id = :job"
+	case "batch_documents":
+		where = "batch_id IN (SELECT id FROM batches WHERE job_id = :job)"
+	}
+	_, err := m.db.ExecContext(ctx, "CREATE TEMPORARY TABLE multiplied_"+table+" AS SELECT * FROM "+table+" WHERE "+where,
+		sql.Named("job", m.job))
+	if err != nil {
+		return "", err
+	}
 	rows, err := m.db.QueryContext(ctx, "SELECT name FROM pragma_table_info(?) ORDER BY cid", table)
 	if err != nil {
 		return "", err
 	}
 	defer rows.Close()
 	var columns, values []string
-	where := "job_id = :job"
-	if table == "jobs" {
-		where = "id = :job"
-	}
-	if table == "batch_documents" {
-		where = "batch_id IN (SELECT id FROM batches WHERE job_id = :job)"
-	}
 	for rows.Next() {
 		var name string
 		if err := rows.Scan(&name); err != nil {
@@ -116,7 +122,7 @@ func (m *multiplication) statement(ctx context.Context, table string) (string, e
 		columns, values = append(columns, name), append(values, value)
 	}
 	return "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") SELECT " + strings.Join(values, ", ") +
-		" FROM " + table + " WHERE " + where, rows.Err()
+		" FROM multiplied_" + table, rows.Err()
 }
 
 // Completed returns how many batches are completed by the counters of the jobs, and how many by the batches themselves.

@@ -40,7 +40,7 @@ func (s *jobService) GetJob(ctx context.Context, r *pb.GetJobRequest) (*pb.GetJo
 
 // unknownJob says which database does not know a job: workers forget what they have recorded of it.
 func (s *Services) unknownJob(ctx context.Context, id int64) error {
-	cluster, err := s.cfg.Store.ClusterID(ctx)
+	cluster, err := s.clusterID(ctx)
 	if err != nil {
 		return err
 	}

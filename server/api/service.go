@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -87,7 +88,20 @@ type Services struct {
 	kinds    *kindCache
 	projects projectCache
 	uploads  *openUploads
+	cluster  atomic.Pointer[string]
 	drain    context.Context
+}
+
+// clusterID returns the name of the database, which never changes, so that it is read once.
+func (s *Services) clusterID(ctx context.Context) (string, error) {
+	if known := s.cluster.Load(); known != nil {
+		return *known, nil
+	}
+	id, err := s.cfg.Store.ClusterID(ctx)
+	if err == nil {
+		s.cluster.Store(&id)
+	}
+	return id, err
 }
 
 // errDraining ends streams when the coordinator shuts down.

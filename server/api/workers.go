@@ -32,7 +32,7 @@ func asSession(err error) error {
 }
 
 func (s *workerService) RegisterWorker(ctx context.Context, r *pb.RegisterWorkerRequest) (*pb.RegisterWorkerResponse, error) {
-	cluster, err := s.cfg.Store.ClusterID(ctx)
+	cluster, err := s.clusterID(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +47,7 @@ func (s *workerService) RegisterWorker(ctx context.Context, r *pb.RegisterWorker
 	if err != nil {
 		return nil, err
 	}
+	s.kinds.put(id, w.Clean().Kinds)
 	s.cfg.Dispatcher.Returned(ended)
 	s.cfg.Logger.InfoContext(ctx, "worker registered", "worker_id", w.WorkerID, "session_id", id, "kinds", w.Kinds,
 		"slots", w.Slots, "host", w.Host, "pid", w.PID)

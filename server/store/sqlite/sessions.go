@@ -37,7 +37,7 @@ func (s *Store) RegisterSession(ctx context.Context, n store.Session) (id int64,
 	if err != nil {
 		return 0, nil, fmt.Errorf("register session: encode kinds: %w", err)
 	}
-	err = s.write(ctx, settling, func(t *tx) error {
+	err = s.together(ctx, func(t *tx) error {
 		g := newGroup(t)
 		earlier, err := collect(g, number, "SELECT id FROM sessions WHERE worker_id = ? AND ended_at IS NULL", n.WorkerID)
 		if err != nil {
@@ -146,7 +146,7 @@ func (s *Store) GetSession(ctx context.Context, id int64) (found store.Session, 
 
 // OpenStream implements store.Sessions.
 func (s *Store) OpenStream(ctx context.Context, session int64) (epoch int64, err error) {
-	err = s.write(ctx, settling, func(t *tx) error {
+	err = s.together(ctx, func(t *tx) error {
 		epoch = 0
 		err := each(t, func(row scanner) error { return row.Scan(&epoch) }, `UPDATE sessions
 			SET stream_epoch = stream_epoch + 1, broken_at = NULL, beat_at = ? WHERE id = ? AND ended_at IS NULL

@@ -54,8 +54,10 @@ func (c Config) Validate() error {
 // Store implements store.Store. It is safe for concurrent use.
 type Store struct {
 	writer  writer
+	joint   joint
 	readers *sql.DB
-	frames  *sql.Stmt // selectFrame, of readers
+	turns   chan struct{} // as many as there are readers
+	frames  *sql.Stmt     // selectFrame, of readers
 }
 
 var _ store.Store = (*Store)(nil)
@@ -77,7 +79,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	c.Path = path
-	s := &Store{}
+	s := &Store{turns: make(chan struct{}, c.Readers)}
 	if s.writer.db, err = c.pool(1, "rwc"); err != nil {
 		return nil, wrap("open database", err)
 	}

@@ -206,8 +206,15 @@ func (s *snapshot) query(query string, args ...any) (*sql.Rows, error) {
 	return stmt.QueryContext(s.ctx, args...)
 }
 
-// read runs f on one state of the database. It never waits for a writer.
+// read runs f on one state of the database. It never waits for a writer. Reads have their turn in the order in which they
+// came: the pool of connections would choose by chance, which among thousands is as good as never.
 func (s *Store) read(ctx context.Context, f func(*snapshot) error) error {
+	select {
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	tx, err := s.readers.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return err
