@@ -46,11 +46,12 @@ func (s *Store) together(ctx context.Context, f func(*tx) error) error {
 	case <-one.done:
 	case <-ctx.Done():
 	}
-	switch s.joint.leave(one) {
-	case leading: // others rely on it, whatever becomes of its caller
-		s.lead(context.WithoutCancel(ctx))
-	case left:
+	stands := s.joint.leave(one)
+	if stands == left {
 		return context.Cause(ctx)
+	}
+	if stands == leading { // others rely on it, whatever becomes of its caller
+		s.lead(context.WithoutCancel(ctx))
 	}
 	<-one.done
 	return one.err
@@ -124,8 +125,11 @@ func (j *joint) take() (group []*joining) {
 
 // alone makes one of several writes in such a way that it can be undone alone. An error says that the transaction is lost.
 func (t *tx) alone(one *joining) error {
-	if one.err = context.Cause(one.ctx); one.err != nil {
+	select {
+	case <-one.ctx.Done():
+		one.err = context.Cause(one.ctx)
 		return nil
+	default:
 	}
 	if err := t.exec("SAVEPOINT joining"); err != nil {
 		return err
