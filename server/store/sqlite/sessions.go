@@ -161,7 +161,7 @@ func (s *Store) OpenStream(ctx context.Context, session int64) (epoch int64, err
 
 // BreakStream implements store.Sessions.
 func (s *Store) BreakStream(ctx context.Context, session, epoch int64, grace time.Duration) error {
-	err := s.write(ctx, settling, func(t *tx) error {
+	err := s.together(ctx, func(t *tx) error {
 		newest, err := t.change("UPDATE sessions SET broken_at = ? WHERE id = ? AND stream_epoch = ? AND ended_at IS NULL",
 			micros(t.now), session, epoch)
 		if err != nil || newest == 0 {
