@@ -9,6 +9,7 @@ import (
 	"github.com/tallyman-dev/tallyman/server/api"
 	"github.com/tallyman-dev/tallyman/server/dispatch"
 	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/metrics"
 	"github.com/tallyman-dev/tallyman/server/reaper"
 	"github.com/tallyman-dev/tallyman/server/store"
 	"github.com/tallyman-dev/tallyman/server/watch"
@@ -25,6 +26,7 @@ type events struct {
 	reaper     *reaper.Reaper
 	beating    *api.Beating
 	jobs       store.Store
+	metrics    *metrics.Metrics
 
 	mu       sync.Mutex
 	progress map[int64]time.Time // when the progress of a job was last logged
@@ -50,7 +52,7 @@ func (e *events) run(ctx context.Context, wg *sync.WaitGroup) {
 func (e *events) Changed(jobID int64, mayEnd bool) { e.folder.Changed(jobID, mayEnd) }
 
 // Returned implements reaper.Events.
-func (e *events) Returned(ended []store.Ended) { e.dispatcher.Returned(ended) }
+func (e *events) Returned(ended []store.Ended) { e.dispatcher.Expired(ended) }
 
 // Stopping implements api.Events.
 func (e *events) Stopping(jobID int64) {
@@ -124,6 +126,7 @@ func (e *events) Current(ctx context.Context, jobID int64) { e.folder.Current(ct
 // AttemptsEnded implements dispatch.Events: one line for every attempt that crashed or failed, for people who grep.
 func (e *events) AttemptsEnded(ended []store.Ended) {
 	for _, x := range ended {
+		e.metrics.AttemptEnded(x.Kind)
 		if x.Kind == job.EndDied {
 			e.reaper.Died()
 		}
@@ -144,6 +147,7 @@ func (e *events) AttemptsEnded(ended []store.Ended) {
 
 // jobEnded is called once for every job that this coordinator ended.
 func (e *events) jobEnded(j job.Job) {
+	e.metrics.JobEnded(j.State)
 	e.logger.Info("job ended", "job_id", j.ID, "project", j.Project, "state", string(j.State), "reason", j.Reason,
 		"items", j.ItemsTotal, "batches", j.BatchesTotal(), "errors", j.Errors, "warnings", j.Warnings)
 	e.mu.Lock()

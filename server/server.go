@@ -22,6 +22,7 @@ import (
 	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/api"
 	"github.com/tallyman-dev/tallyman/server/dispatch"
+	"github.com/tallyman-dev/tallyman/server/metrics"
 	"github.com/tallyman-dev/tallyman/server/reaper"
 	"github.com/tallyman-dev/tallyman/server/store"
 	"github.com/tallyman-dev/tallyman/server/store/postgres"
@@ -43,6 +44,7 @@ type Server struct {
 	services  *api.Services
 	admit     access.Admit
 	events    *events
+	metrics   *metrics.Metrics
 	closeOnce sync.Once
 }
 
@@ -127,12 +129,15 @@ func newServer(cfg Config, st store.Store) *Server {
 // wire makes the parts and ties them together.
 func (s *Server) wire() {
 	log := s.cfg.Logger
-	e := &events{logger: log, progress: map[int64]time.Time{}, stopped: map[int64]struct{}{}}
+	s.metrics = metrics.New(metrics.Config{
+		Store: s.store, Silent: s.cfg.Lease + s.cfg.HeartbeatInterval, Version: s.cfg.Version, Logger: log,
+	})
+	e := &events{logger: log, metrics: s.metrics, progress: map[int64]time.Time{}, stopped: map[int64]struct{}{}}
 	e.hub = watch.NewHub(s.store, log)
 	e.roll = watch.NewRoll(s.store, log)
 	e.folder = watch.NewFolder(s.store, e.hub, log, e.folded)
 	e.dispatcher = dispatch.New(dispatch.Config{
-		Store: s.store, Events: e, Logger: log, Lease: s.cfg.Lease, Interval: s.cfg.HeartbeatInterval,
+		Store: s.store, Events: e, Logger: log, Meter: s.metrics, Lease: s.cfg.Lease, Interval: s.cfg.HeartbeatInterval,
 		MaxRunningPerProject: s.cfg.MaxRunningPerProject,
 	})
 	e.reaper = reaper.New(reaper.Config{
@@ -142,13 +147,17 @@ func (s *Server) wire() {
 	drain, cancel := context.WithCancel(context.Background())
 	s.drain = cancel
 	s.services = api.New(drain, api.Config{
-		Store: s.store, Dispatcher: e.dispatcher, Hub: e.hub, Roll: e.roll, Events: e, Logger: log, Grace: s.cfg.ReconnectGrace,
+		Store: s.store, Dispatcher: e.dispatcher, Hub: e.hub, Roll: e.roll, Events: e, Logger: log, Meter: s.metrics,
+		Grace: s.cfg.ReconnectGrace,
 		Reader: s.cfg.Reader, MaxOpenUploads: s.cfg.MaxOpenUploads, UploadTimeout: s.cfg.UploadTimeout,
 	})
 	e.beating, e.jobs = s.services.Beating(), s.store
 	s.events = e
 	s.admit = access.Anybody
-	options := slices.Concat(api.ServerOptions(log, s.authenticate, s.cfg.RateLimit), s.services.Confinement(), []grpc.ServerOption{
+	s.metrics.Gauge("watchers", "Watches of jobs that are open here.", e.hub.Watchers)
+	s.metrics.Gauge("leases", "Leases that this coordinator knows of.", e.dispatcher.Ledger().Len)
+	s.metrics.Gauge("uploads_open", "Uploads that are open here.", s.services.OpenUploads)
+	options := slices.Concat(s.metrics.ServerOptions(), api.ServerOptions(log, s.authenticate, s.cfg.RateLimit), s.services.Confinement(), []grpc.ServerOption{
 		grpc.Creds(transport{insecure.NewCredentials()}),
 		grpc.ChainStreamInterceptor(endWith(drain)),
 		grpc.WaitForHandlers(true), // so that nothing uses the store when it is closed

@@ -44,7 +44,10 @@ func (s *Server) openWeb() (*web, error) {
 		return nil, errors.Join(err, listener.Close(), conn.Close())
 	}
 	drain, halt := context.WithCancel(context.Background())
-	handler, err := rest.New(drain, rest.Config{Conn: conn, IdleTimeout: s.cfg.HTTPIdleTimeout, Local: loopback(host), Admit: s.admit})
+	handler, err := rest.New(drain, rest.Config{
+		Conn: conn, IdleTimeout: s.cfg.HTTPIdleTimeout, Local: loopback(host), Admit: s.admit,
+		More: []rest.Route{{Pattern: "GET /metrics", Rule: access.Readers, Handler: s.metrics.Handler()}},
+	})
 	if err != nil {
 		halt()
 		return nil, errors.Join(err, listener.Close(), conn.Close())

@@ -10,7 +10,6 @@ import (
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
 	"github.com/tallyman-dev/tallyman/server/access"
-	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
@@ -46,13 +45,10 @@ func (s *adminService) GetStatistics(ctx context.Context, r *pb.GetStatisticsReq
 		DurationMean: durationpb.New(st.Durations.Mean()),
 		DurationP50:  durationpb.New(st.Durations.Quantile(0.5)),
 		DurationP99:  durationpb.New(st.Durations.Quantile(0.99)),
-		Slowest:      toBatches(st.Slowest),
+		Slowest:      toBatches(st.Slowest), CrashRate: st.CrashRate(),
 	}
 	for _, n := range st.Ended {
 		resp.Batches += n
-	}
-	if settled := resp.Batches - st.Ended[job.BatchCancelled]; settled > 0 {
-		resp.CrashRate = float64(resp.BatchesCrashed) / float64(settled)
 	}
 	for _, f := range st.Failures {
 		resp.Failures = append(resp.Failures, &pb.FailureGroup{

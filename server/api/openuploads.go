@@ -34,6 +34,16 @@ func newOpenUploads(most int) *openUploads {
 	return &openUploads{most: most, open: map[string]map[string]int{}}
 }
 
+func (o *openUploads) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for _, uploads := range o.open {
+		n += len(uploads)
+	}
+	return n
+}
+
 // enter counts a stream, until leave is called, or refuses it.
 func (o *openUploads) enter(caller, uploadID string) (leave func(), err error) {
 	o.mu.Lock()

@@ -64,6 +64,20 @@ type Events interface {
 	Current(ctx context.Context, jobID int64)
 }
 
+// Meter is told what uploads bring, to be counted. Its methods must not block.
+type Meter interface {
+	// Received says that bytes of an upload were received.
+	Received(bytes int)
+	// Ingested says what a group of an upload that was committed added.
+	Ingested(items, batches int64)
+}
+
+// unmetered counts nothing.
+type unmetered struct{}
+
+func (unmetered) Received(int)          {}
+func (unmetered) Ingested(int64, int64) {}
+
 // Config of the services. Store, Dispatcher, Hub, Roll and Events are needed.
 type Config struct {
 	Store      Store
@@ -72,6 +86,7 @@ type Config struct {
 	Roll       *watch.Roll
 	Events     Events
 	Logger     *slog.Logger
+	Meter      Meter // none by default
 
 	Grace  time.Duration       // for which leases outlive a stream that the worker's side closed; default 5 s
 	Reader ingest.ReaderConfig // limits of what is uploaded
@@ -112,6 +127,9 @@ func New(drain context.Context, cfg Config) *Services {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Meter == nil {
+		cfg.Meter = unmetered{}
+	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = 5 * time.Second
 	}
@@ -132,6 +150,9 @@ func (s *Services) Register(r grpc.ServiceRegistrar) {
 	pb.RegisterWorkerServiceServer(r, &workerService{Services: s})
 	pb.RegisterAdminServiceServer(r, &adminService{Services: s})
 }
+
+// OpenUploads returns how many uploads are open here.
+func (s *Services) OpenUploads() int { return s.uploads.count() }
 
 // Beating returns the heartbeat streams that are open here.
 func (s *Services) Beating() *Beating { return s.beating }

@@ -108,7 +108,7 @@ func (s *jobService) SubmitUpload(stream uploadStream) error {
 	}
 	ctx, stop := s.keep(ctx, &up)
 	defer stop()
-	in := receive(stream, n.FileName, answer.ResumeOffset)
+	in := receive(stream, n.FileName, answer.ResumeOffset, s.cfg.Meter)
 	sink := &uploadSink{stream: stream, services: s.Services, up: up, in: in, answer: answer}
 	cut := ingest.CutConfig{
 		Weight: int(n.Policy.BatchWeight), Items: int(n.Policy.BatchItems), Bytes: n.Policy.BatchBytes,
@@ -209,6 +209,7 @@ func (k *uploadSink) Commit(ctx context.Context, g *ingest.Group) error {
 	if err := k.services.cfg.Store.CommitIngest(ctx, group); err != nil {
 		return err
 	}
+	k.services.cfg.Meter.Ingested(position.Item-k.up.Position.Item, int64(len(g.Batches)))
 	k.services.cfg.Events.Changed(k.up.JobID, g.Last)
 	if len(g.Batches) > 0 {
 		k.services.cfg.Dispatcher.Wake(k.up.JobID)
@@ -250,6 +251,7 @@ func fromIngest(g *ingest.Group) []store.Finding {
 // ahead of what is read; it ends with the stream at the latest, which is when the call returns.
 type received struct {
 	file   string
+	meter  Meter
 	bytes  atomic.Int64
 	chunks chan []byte
 	err    error // once chunks is closed
@@ -259,8 +261,8 @@ type received struct {
 	close  sync.Once
 }
 
-func receive(stream uploadStream, file string, offset int64) *received {
-	in := &received{file: file, chunks: make(chan []byte, 1), closed: make(chan struct{})}
+func receive(stream uploadStream, file string, offset int64, meter Meter) *received {
+	in := &received{file: file, meter: meter, chunks: make(chan []byte, 1), closed: make(chan struct{})}
 	in.bytes.Store(offset)
 	go func() {
 		defer close(in.chunks)
@@ -308,6 +310,7 @@ func (r *received) pump(stream uploadStream) error {
 				return gap("chunk.offset", x.Chunk.GetOffset(), at)
 			}
 			r.bytes.Add(int64(len(x.Chunk.GetData())))
+			r.meter.Received(len(x.Chunk.GetData()))
 			select {
 			case r.chunks <- x.Chunk.GetData():
 			case <-r.closed:

@@ -35,6 +35,7 @@ type waiter struct {
 	asked   bool          // the store has seen the request
 	drained bool          // it came when its session was being drained already
 	done    chan struct{} // closed with grants or err set
+	arrived time.Time
 
 	// What goes before the claim. Who settles does not wait for work.
 	settlements []store.Settlement
@@ -79,7 +80,7 @@ func (c *claims) free(jobID int64) {
 }
 
 func (c *claims) claim(ctx context.Context, r store.ClaimRequest, kinds []string) ([]store.Grant, error) {
-	w := &waiter{ctx: ctx, request: r, kinds: slices.Sorted(slices.Values(kinds)), done: make(chan struct{})}
+	w := &waiter{ctx: ctx, request: r, kinds: slices.Sorted(slices.Values(kinds)), done: make(chan struct{}), arrived: time.Now()}
 	if !c.await(w) {
 		return nil, nil
 	}
@@ -279,9 +280,11 @@ func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
 			return nil
 		}
 		open, requests, settlements, want := g.open, g.requests, g.settlements, g.want
+		began := time.Now()
 		settled, claimed, err := c.ask(ctx, g, turns)
 		switch half := len(open) / 2; {
 		case err == nil:
+			c.d.cfg.Meter.Committed(Claiming, len(requests), time.Since(began))
 		case errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil:
 			return err
 		case half == 0:
@@ -311,8 +314,11 @@ func (c *claims) serve(ctx context.Context, waiters []*waiter) error {
 				got += requests[i].Max // it asked for nothing that a job could have given
 			}
 			for _, g := range claimed.Grants[i] {
-				c.d.ledger.Hold(g.Lease, g.JobID, g.Remaining)
+				c.d.ledger.Grant(g)
 				jobs[g.JobID] = true
+			}
+			if len(w.grants) > 0 && !w.grants[0].Repeated {
+				c.d.cfg.Meter.Claimed(len(w.grants), time.Since(w.arrived))
 			}
 		}
 		for id := range jobs {

@@ -36,6 +36,7 @@ type Config struct {
 	Store  Store
 	Events Events
 	Logger *slog.Logger
+	Meter  Meter // none by default
 
 	Lease     time.Duration // for which leases are granted and renewed; default 30 s
 	Interval  time.Duration // between beats; default 5 s
@@ -48,6 +49,9 @@ type Config struct {
 func (c *Config) defaults() {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Meter == nil {
+		c.Meter = unmetered{}
 	}
 	if c.Lease <= 0 {
 		c.Lease = 30 * time.Second
@@ -68,6 +72,7 @@ func (c *Config) defaults() {
 type Dispatcher struct {
 	cfg     Config
 	ledger  *Ledger
+	expired expired
 	beats   *group[[]store.Beat, []beatAnswer]
 	settles *group[[]store.Settlement, []store.SettleAnswer]
 	claims  *claims
@@ -211,10 +216,12 @@ func (d *Dispatcher) applyBeats(ctx context.Context, queries [][]store.Beat) ([]
 		for k, i := range open {
 			beats[k] = flat[i]
 		}
+		began := time.Now()
 		got, skipped, err := d.cfg.Store.Beat(ctx, d.cfg.Lease, beats)
 		if err != nil {
 			return nil, err
 		}
+		d.cfg.Meter.Committed(Beating, len(beats), time.Since(began))
 		again := make(map[int]bool, len(skipped))
 		for _, k := range skipped {
 			again[k] = true
@@ -232,18 +239,22 @@ func (d *Dispatcher) applyBeats(ctx context.Context, queries [][]store.Beat) ([]
 	for _, i := range open {
 		answers[i].unknown = true
 	}
+	renewed := 0
 	for i, a := range answers {
 		switch {
 		case a.unknown:
 		case a.Lost:
 			d.ledger.Drop(flat[i].Lease)
+			d.late(flat[i].Lease)
 		default:
+			renewed++
 			d.ledger.Hold(flat[i].Lease, a.JobID, d.cfg.Lease)
 			if len(flat[i].Outcomes) > 0 {
 				d.cfg.Events.Changed(a.JobID, false)
 			}
 		}
 	}
+	d.cfg.Meter.Renewed(renewed)
 	out := make([][]beatAnswer, len(queries))
 	for i, q := range queries {
 		out[i], answers = answers[:len(q):len(q)], answers[len(q):]
@@ -264,10 +275,12 @@ func (d *Dispatcher) applySettles(ctx context.Context, queries [][]store.Settlem
 	for _, q := range queries {
 		flat = append(flat, q...)
 	}
+	began := time.Now()
 	answers, ended, err := d.cfg.Store.Settle(ctx, flat)
 	if err != nil {
 		return nil, err
 	}
+	d.cfg.Meter.Committed(Settling, len(flat), time.Since(began))
 	d.settled(flat, store.Settled{Answers: answers, Ended: ended})
 	out := make([][]store.SettleAnswer, len(queries))
 	for i, q := range queries {
@@ -283,7 +296,7 @@ func (d *Dispatcher) settled(settlements []store.Settlement, s store.Settled) {
 		if a.Err != nil {
 			continue
 		}
-		d.ledger.Drop(settlements[i].Lease)
+		d.ended(&settlements[i], a)
 		if a.JobID != 0 {
 			jobs[a.JobID] = jobs[a.JobID] || offers(a.State)
 		}
@@ -292,6 +305,16 @@ func (d *Dispatcher) settled(settlements []store.Settlement, s store.Settled) {
 	if len(s.Ended) > 0 {
 		d.cfg.Events.AttemptsEnded(s.Ended)
 	}
+}
+
+// ended forgets the lease of a settlement that was answered.
+func (d *Dispatcher) ended(s *store.Settlement, a store.SettleAnswer) {
+	if a.Lost {
+		d.late(s.Lease)
+	} else if a.JobID != 0 {
+		d.cfg.Meter.Settled(s.Kind, d.ledger.Look(s.Lease).Held)
+	}
+	d.ledger.Drop(s.Lease)
 }
 
 // SettleAndClaim ends attempts of a session and claims for it, in one transaction where it can, and blocks until that is

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/tallyman-dev/tallyman/server/store"
 )
@@ -10,7 +11,8 @@ import (
 func (c *claims) settleAndClaim(
 	ctx context.Context, settlements []store.Settlement, r store.ClaimRequest, kinds []string,
 ) ([]store.SettleAnswer, []store.Grant, error) {
-	w := &waiter{ctx: ctx, request: r, kinds: slices.Sorted(slices.Values(kinds)), done: make(chan struct{}), settlements: settlements}
+	w := &waiter{ctx: ctx, request: r, kinds: slices.Sorted(slices.Values(kinds)), done: make(chan struct{}), arrived: time.Now(),
+		settlements: settlements}
 	if !c.await(w) {
 		return nil, nil, context.Cause(ctx)
 	}

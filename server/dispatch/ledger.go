@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tallyman-dev/tallyman/server/job"
+	"github.com/tallyman-dev/tallyman/server/store"
 )
 
 // Ledger is the coordinator's memory of the leases that it granted or saw beat: when each is due, whose it is, and
@@ -22,7 +23,9 @@ type entry struct {
 	lease   job.Lease
 	jobID   int64
 	granted time.Time // monotonic
+	heard   time.Time // monotonic; when it was granted or last renewed
 	due     time.Time // monotonic; when the lease ends unless it is renewed
+	here    bool      // it was granted by this coordinator
 	missed  int       // beats in a row, since the grant, that did not name it
 	overdue int       // times it was due since it was granted or last renewed
 	index   int       // in the heap
@@ -80,8 +83,42 @@ func (l *Ledger) Hold(lease job.Lease, jobID int64, remaining time.Duration) {
 		e.jobID = jobID
 		l.jobs.add(jobID, e)
 	}
-	e.due, e.overdue = now.Add(remaining), 0
+	e.heard, e.due, e.overdue = now, now.Add(remaining), 0
 	heap.Fix(&l.due, e.index)
+}
+
+// Grant notes a lease as it was granted here.
+func (l *Ledger) Grant(g store.Grant) {
+	l.Hold(g.Lease, g.JobID, g.Remaining)
+	if g.Repeated {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[g.BatchID]; e != nil && e.lease == g.Lease {
+		e.here = true
+	}
+}
+
+// Known is what is known of a lease.
+type Known struct {
+	Held    time.Duration // since it was granted; below 0 when that was not here
+	Unheard time.Duration // since it was granted, or last renewed, as far as that was here; below 0 when it was not
+}
+
+// Look returns what is known of a lease.
+func (l *Ledger) Look(lease job.Lease) Known {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[lease.BatchID]
+	if e == nil || e.lease != lease {
+		return Known{Held: -1, Unheard: -1}
+	}
+	k := Known{Held: -1, Unheard: time.Since(e.heard)}
+	if e.here {
+		k.Held = time.Since(e.granted)
+	}
+	return k
 }
 
 // Drop forgets a lease that ended. A newer one on the same batch stays.

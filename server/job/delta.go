@@ -168,6 +168,19 @@ func (d *Delta) End(batch int64, state BatchState, crashed bool, took time.Durat
 	d.Slowest = addSlowest(d.Slowest, Settled{batch, took})
 }
 
+// CrashRate is the share of batches that ended, by state, of which at least one attempt died with its worker. Cancelled ones are
+// counted in neither.
+func CrashRate(ended []int64, crashed int64) float64 {
+	settled := -ended[BatchCancelled]
+	for _, n := range ended {
+		settled += n
+	}
+	if settled <= 0 {
+		return 0
+	}
+	return float64(crashed) / float64(settled)
+}
+
 // Merge adds o to d.
 func (d *Delta) Merge(o *Delta) {
 	d.Add(&o.Counters)

@@ -116,6 +116,9 @@ type Statistics struct {
 	Crashes   []CrashGroup   // attempts that died with a fingerprint, most frequent first, at most 20 groups
 }
 
+// CrashRate is the share of these batches, cancelled ones apart, of which at least one attempt died with its worker.
+func (s *Statistics) CrashRate() float64 { return job.CrashRate(s.Ended[:], s.Crashed) }
+
 // CrashGroup counts attempts that died with the same fingerprint, across jobs.
 type CrashGroup struct {
 	Fingerprint string

@@ -44,6 +44,7 @@ type Store interface {
 	Retention
 	Workers
 	Wakeups
+	Gauges
 
 	// ClusterID names this database for ever; stores of annotations bind themselves to it.
 	ClusterID(ctx context.Context) (string, error)

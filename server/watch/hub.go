@@ -74,6 +74,17 @@ func (h *Hub) Publish(ctx context.Context, j job.Job) {
 	t.changed = make(chan struct{})
 }
 
+// Watchers returns how many subscriptions there are.
+func (h *Hub) Watchers() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, t := range h.topics {
+		n += t.watchers
+	}
+	return n
+}
+
 func (h *Hub) knows(id, revision int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

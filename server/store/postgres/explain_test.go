@@ -329,6 +329,16 @@ func TestPlans(t *testing.T) {
 		{"delete batches", deleteBatches, "", func(n int) []string {
 			return []string{"1", strconv.Itoa(n)}
 		}, primary},
+		{"figures: open jobs", selectOpen, "jobs", none, []string{"jobs_open"}},
+		{"figures: oldest", selectOldest, "", func(n int) []string {
+			return []string{series("bigint", 2, 1, n), same("integer", "1", n)}
+		}, []string{"batches_choosy", "batches_fresh", "batches_returned"}},
+		{"figures: oldest, jobs", selectOldest, "jobs", func(n int) []string {
+			return []string{series("bigint", 2, 1, n), same("integer", "1", n)}
+		}, []string{"jobs_open"}},
+		{"figures: sessions", countSessions, "sessions", func(int) []string { return []string{"interval '1 minute'"} }, []string{"sessions_live"}},
+		{"figures: ended", selectEnded, "job_minutes", func(int) []string { return []string{"interval '1 hour'"} },
+			[]string{"job_minutes_minute"}},
 		{"tracked by status and job", trackings + `parent_job_id = $1 AND status = 'crashed'`, "", seventh, []string{"batches_ended_badly", "batches_pkey"}},
 		{"tracked, failed", trackings + `parent_job_id = $1 AND status = 'failed'`, "", seventh, []string{"batches_ended_badly", "batches_pkey"}},
 		{"tracked, pending", trackings + `parent_job_id = $1 AND status = 'pending'`, "", seventh,

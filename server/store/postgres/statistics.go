@@ -61,6 +61,13 @@ FROM (
 JOIN attempts a ON a.batch_id = g.batch_id AND a.attempt = g.attempt
 ORDER BY g.n DESC, g.ended_at DESC, g.fingerprint`
 
+// selectEnded adds up, of all jobs, what selectMinutes lists.
+const selectEnded = `
+SELECT coalesce(sum(m.completed), 0)::bigint, coalesce(sum(m.failed), 0)::bigint, coalesce(sum(m.crashed), 0)::bigint,
+       coalesce(sum(m.cancelled), 0)::bigint, coalesce(sum(m.with_crash - m.acquitted), 0)::bigint
+FROM job_minutes m JOIN jobs j ON j.id = m.job_id
+WHERE m.minute >= ` + windowStart + ` AND j.deleted_at IS NULL`
+
 // GetStatistics implements store.Listings.
 func (s *Store) GetStatistics(ctx context.Context, f store.StatisticsFilter) (store.Statistics, error) {
 	var stats store.Statistics

@@ -120,7 +120,9 @@ func TestNoStatementWalksThroughALargeTable(t *testing.T) {
 	s := opened(t)
 	exercise(t, s)
 	queries := []string{workerQuery, heldQuery, attemptsQuery, batchQuery, placesAll, placesFresh, placesRunning, placesDone, fmt.Sprintf(placesBad, 3),
-		resultsPlace, resultFrames, itemBatches, itemParts, badItemBatches, rejectedItems, diedOnlyOn, crashGroups}
+		resultsPlace, resultFrames, itemBatches, itemParts, badItemBatches, rejectedItems, diedOnlyOn, crashGroups,
+		countOpen, waitingQuery, freshQuery, countSessions, countEnded}
+	queries = append(queries, returnedQueries...)
 	for query := range s.writer.stmts {
 		queries = append(queries, query)
 	}
@@ -240,6 +242,29 @@ func TestExportUsesIndexes(t *testing.T) {
 		{rejectedItems, []string{
 			"SEARCH rejected_items USING INDEX sqlite_autoindex_rejected_items_1 (job_id=? AND first_item>?)", "SCALAR SUBQUERY 1",
 			"SEARCH rejected_items USING COVERING INDEX sqlite_autoindex_rejected_items_1 (job_id=? AND first_item<?)"}},
+	} {
+		if diff := cmp.Diff(q.want, plan(t, s, q.sql)); diff != "" {
+			t.Errorf("plan of %s (-want +got):\n%s", q.sql, diff)
+		}
+	}
+}
+
+// What is measured costs as much as there is open, not as much as there is.
+func TestFiguresUseIndexes(t *testing.T) {
+	t.Parallel()
+	s := opened(t)
+	for _, q := range []struct {
+		sql  string
+		want []string
+	}{
+		{countOpen, []string{"SCAN jobs USING INDEX jobs_open", "USE TEMP B-TREE FOR GROUP BY"}},
+		{waitingQuery, []string{"SEARCH jobs USING INDEX jobs_open (state=?)"}},
+		{freshQuery, []string{"SEARCH b USING INDEX batches_fresh (job_id=? AND ordinal>?)", "CORRELATED SCALAR SUBQUERY 1",
+			"SEARCH p USING INTEGER PRIMARY KEY (rowid=?)"}},
+		{returnedQueries[0], []string{"SEARCH batches USING INDEX batches_returned (job_id=? AND available_at>?)"}},
+		{returnedQueries[1], []string{"SEARCH batches USING INDEX batches_choosy (job_id=? AND available_at>?)"}},
+		{countSessions, []string{"SCAN sessions USING INDEX sessions_live", "USE TEMP B-TREE FOR GROUP BY"}},
+		{countEnded, []string{"SEARCH x USING INDEX job_minutes_minute (minute>?)", "SEARCH j EXISTS USING INTEGER PRIMARY KEY (rowid=?)"}},
 	} {
 		if diff := cmp.Diff(q.want, plan(t, s, q.sql)); diff != "" {
 			t.Errorf("plan of %s (-want +got):\n%s", q.sql, diff)

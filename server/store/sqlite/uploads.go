@@ -210,8 +210,8 @@ func (g *group) insertBatch(jobID int64, ordinal int32, b *store.NewBatch) error
 	if err != nil {
 		return fmt.Errorf("encode documents: %w", err)
 	}
-	err = g.exec("INSERT INTO batch_payloads (batch_id, job_id, ordinal, documents, frame) VALUES (?, ?, ?, ?, ?)",
-		id, jobID, ordinal, string(list), blob(b.Frame))
+	err = g.exec("INSERT INTO batch_payloads (batch_id, job_id, ordinal, documents, frame, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+		id, jobID, ordinal, string(list), blob(b.Frame), micros(g.now))
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,7 @@ func Test(t *testing.T, open Open) {
 		{"folds", folds},
 		{"listings", listings},
 		{"statistics", statistics},
+		{"figures", figures},
 		{"deletion", deletion},
 		{"retention", retention},
 		{"workers", workers},
