@@ -21,7 +21,7 @@ with_postgres = $(if $(TALLYMAN_TEST_POSTGRES),,bin="$$(tools/postgres.sh)" && T
 FUZZTIME ?= 10s
 TESTFLAGS ?= -timeout 20m
 
-.PHONY: help build run test race examples network languages browser lint vet generate generate-check fmt fuzz bench bench-quick bench-rounds \
+.PHONY: help build run test race examples network languages browser promtool lint vet generate generate-check fmt fuzz bench bench-quick bench-rounds \
 	bench-once bench-go peers figures clean
 
 help: ## print this list
@@ -34,10 +34,10 @@ build: ## bin/tallyman, with the version stamped in
 run: build ## try it: 2,000 generated documents with a few bad items, and whether the numbers add up
 	tools/make-run.sh
 
-test: examples network languages browser ## every test, on PostgreSQL and SQLite
+test: examples network languages browser promtool ## every test, on PostgreSQL and SQLite
 	$(with_postgres) go test $(TESTFLAGS) ./...
 
-race: examples network languages browser ## every test under the race detector (needs a C compiler)
+race: examples network languages browser promtool ## every test under the race detector (needs a C compiler)
 	$(with_postgres) env CGO_ENABLED=1 go test -race -timeout 60m ./...
 
 # The examples of docs/protocol.md call the server by buf: compiled here rather than on a test's time.
@@ -52,6 +52,10 @@ lint: vet ## golangci-lint and buf lint
 	$(golangci) run
 	$(buf) lint
 	$(buf) format --diff --exit-code
+
+# What one test checks the rules of deploy/prometheus with.
+promtool:
+	@tools/promtool.sh
 
 # What examples in other languages are run with.
 languages:

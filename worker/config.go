@@ -47,6 +47,7 @@ type Config struct {
 
 	MaxPayloadBytes int64 // that a batch's payload may decompress to; default payload.DefaultLimit
 
+	Meter  Meter        // default: none
 	Logger *slog.Logger // default: none
 }
 
@@ -106,16 +107,22 @@ func (c Config) withDefaults() Config {
 	if c.ExitWhenIdle {
 		wait = 5 * time.Second
 	}
-	c.Slots = cmp.Or(c.Slots, min(runtime.GOMAXPROCS(0), pb.MaxSlots))
+	c.Slots = c.SlotsOrDefault()
 	c.ClaimWait = cmp.Or(c.ClaimWait, wait)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
 	c.ForgetInterval = cmp.Or(c.ForgetInterval, time.Hour)
 	c.StopTimeout = cmp.Or(c.StopTimeout, 5*time.Second)
+	if c.Meter == nil {
+		c.Meter = unmetered{}
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
 }
+
+// SlotsOrDefault returns how many batches are handled at a time.
+func (c Config) SlotsOrDefault() int { return cmp.Or(c.Slots, min(runtime.GOMAXPROCS(0), pb.MaxSlots)) }
 
 func (c Config) registration() *pb.RegisterWorkerRequest {
 	return &pb.RegisterWorkerRequest{

@@ -18,7 +18,12 @@ import (
 // work has the batch of a lease handled, and concludes it.
 func (s *session) work(l *lease) {
 	err := errExited
-	defer func() { s.finish(l, err) }()
+	began := time.Now()
+	s.config.Meter.Began(s.metered(l))
+	defer func() {
+		s.finish(l, err)
+		s.config.Meter.Ended(s.metered(l), s.endOf(l), time.Since(began))
+	}()
 	var b *Batch
 	if b, err = s.load(l); err != nil || len(b.Open()) == 0 {
 		return

@@ -47,27 +47,33 @@ func serveProfiles(ctx context.Context, address string) (stop func() error, err 
 		return nil, usageError("--%s %s: profiles show what is in memory, so the address must be of this host alone, such as 127.0.0.1:6060",
 			profileFlag, address)
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("--%s: %w", profileFlag, err)
-	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	_, stop, err = serveAside(ctx, profileFlag, address, mux)
+	return stop, err
+}
+
+// serveAside serves something beside what a verb does until it is stopped, and returns where. flag is what says so.
+func serveAside(ctx context.Context, flag, address string, handler http.Handler) (at net.Addr, stop func() error, err error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--%s: %w", flag, err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	return func() error {
+	return listener.Addr(), func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), profileShutdown)
 		defer cancel()
 		if server.Shutdown(ctx) != nil {
-			server.Close() //nolint:errcheck // whoever still reads a profile does without its end
+			server.Close() //nolint:errcheck // whoever still reads does without the end
 		}
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve profiles: %w", err)
+			return fmt.Errorf("serve --%s: %w", flag, err)
 		}
 		return nil
 	}, nil

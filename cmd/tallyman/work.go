@@ -18,10 +18,11 @@ import (
 
 // working is what the flags of work say.
 type working struct {
-	config worker.Config
-	kind   string
-	store  string
-	exec   execution
+	config  worker.Config
+	kind    string
+	store   string
+	metrics string // address
+	exec    execution
 
 	sources sourcing
 }
@@ -36,6 +37,8 @@ func (w *working) flags(flags *pflag.FlagSet) {
 	flags.BoolVar(&w.config.ExitWhenIdle, "exit-when-idle", false, "end when there is nothing to do")
 	flags.DurationVar(&w.config.DrainTimeout, "drain-timeout", 0,
 		"for batches in hand when the worker stops (default 10s)")
+	flags.StringVar(&w.metrics, metricsFlag, "", "address at which Prometheus finds the metrics of this worker, such as :9465, which\n"+
+		"without a host is this host's alone (default: none)")
 	forgetInterval(flags, &w.config.ForgetInterval)
 	workLimits(flags, &w.config.MaxPayloadBytes)
 	w.exec.flags(flags)
@@ -103,12 +106,17 @@ func (p *program) work(ctx context.Context, w working) error {
 	if err != nil {
 		return err
 	}
+	w.config.Handlers = h.byKind
+	endMetrics, err := p.serveMetrics(ctx, w.metrics, &w.config)
+	if err != nil {
+		return errors.Join(err, h.close())
+	}
 	work, err := startWork(ctx, h, w.config)
 	if err != nil {
-		return err
+		return errors.Join(err, endMetrics())
 	}
 	<-work.ended
-	if err := work.close(); err != nil {
+	if err := errors.Join(work.close(), endMetrics()); err != nil {
 		return err
 	}
 	if work.drained() {
