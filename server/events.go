@@ -22,6 +22,7 @@ type events struct {
 	dispatcher *dispatch.Dispatcher
 	hub        *watch.Hub
 	roll       *watch.Roll
+	maps       *watch.Maps
 	folder     *watch.Folder
 	reaper     *reaper.Reaper
 	beating    *api.Beating

@@ -134,6 +134,7 @@ func (s *Server) wire() {
 	})
 	e := &events{logger: log, metrics: s.metrics, progress: map[int64]time.Time{}, stopped: map[int64]struct{}{}}
 	e.hub = watch.NewHub(s.store, log)
+	e.maps = watch.NewMaps(s.store, e.hub)
 	e.roll = watch.NewRoll(s.store, log)
 	e.folder = watch.NewFolder(s.store, e.hub, log, e.folded)
 	e.dispatcher = dispatch.New(dispatch.Config{
@@ -147,7 +148,7 @@ func (s *Server) wire() {
 	drain, cancel := context.WithCancel(context.Background())
 	s.drain = cancel
 	s.services = api.New(drain, api.Config{
-		Store: s.store, Dispatcher: e.dispatcher, Hub: e.hub, Roll: e.roll, Events: e, Logger: log, Meter: s.metrics,
+		Store: s.store, Dispatcher: e.dispatcher, Hub: e.hub, Roll: e.roll, Maps: e.maps, Events: e, Logger: log, Meter: s.metrics,
 		Grace: s.cfg.ReconnectGrace,
 		Reader: s.cfg.Reader, MaxOpenUploads: s.cfg.MaxOpenUploads, UploadTimeout: s.cfg.UploadTimeout,
 	})

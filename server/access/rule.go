@@ -61,6 +61,7 @@ var rules = map[string]Rule{
 	"/tallyman.v1.JobService/GetUpload":     {Roles: readers, Reach: Named},
 	"/tallyman.v1.JobService/ListJobs":      {Roles: readers, Reach: Listed},
 	"/tallyman.v1.JobService/WatchJob":      {Roles: readers, Reach: Named},
+	"/tallyman.v1.JobService/WatchBatches":  {Roles: readers, Reach: Named},
 	"/tallyman.v1.JobService/WatchJobs":     {Roles: readers, Reach: Listed},
 	"/tallyman.v1.JobService/CancelJob":     {Roles: submitters, Reach: Named},
 	"/tallyman.v1.JobService/PauseJob":      {Roles: submitters, Reach: Named},

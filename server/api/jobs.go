@@ -256,6 +256,9 @@ func (s *jobService) ListBatches(ctx context.Context, r *pb.ListBatchesRequest) 
 	if err != nil {
 		return nil, err
 	}
+	if r.GetPageToken() == "" {
+		p.After = int64(r.GetFromOrdinal())
+	}
 	f := store.BatchFilter{
 		JobID: r.GetJobId(), States: fromBatchStates(r.GetStates()), Document: canonical(r.GetDocument()), Slowest: r.GetSlowest(),
 	}

@@ -94,3 +94,30 @@ func toListed(snapshot *watch.Snapshot) *pb.Job {
 	out.Parameters, out.Policy = nil, nil
 	return out
 }
+
+func (s *jobService) WatchBatches(r *pb.WatchBatchesRequest, stream grpc.ServerStreamingServer[pb.WatchBatchesResponse]) error {
+	ctx, done := s.draining(stream.Context())
+	defer done()
+	chart, err := s.cfg.Maps.Chart(ctx, r.GetJobId())
+	if err != nil {
+		return asJob(r.GetJobId(), err)
+	}
+	defer chart.Close()
+	for {
+		view, ended, err := chart.Next(ctx, s.cfg.Idle)
+		resp := &pb.WatchBatchesResponse{}
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return asJob(r.GetJobId(), err)
+		case ended:
+			return nil
+		case view != nil:
+			resp.Batches, resp.States, resp.Revision = int32(view.Batches), view.States, view.Revision
+		}
+		if err := stream.Send(resp); err != nil {
+			return err
+		}
+	}
+}

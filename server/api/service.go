@@ -78,12 +78,13 @@ type unmetered struct{}
 func (unmetered) Received(int)          {}
 func (unmetered) Ingested(int64, int64) {}
 
-// Config of the services. Store, Dispatcher, Hub, Roll and Events are needed.
+// Config of the services. Store, Dispatcher, Hub, Roll, Maps and Events are needed.
 type Config struct {
 	Store      Store
 	Dispatcher *dispatch.Dispatcher
 	Hub        *watch.Hub
 	Roll       *watch.Roll
+	Maps       *watch.Maps
 	Events     Events
 	Logger     *slog.Logger
 	Meter      Meter // none by default

@@ -201,7 +201,7 @@ func (t *tab) until(expression string) {
 // value returns what an expression is.
 func value[V any](t *tab, expression string) V {
 	t.Helper()
-	v, err := chromedp.Run(t.ctx, chromedp.Evaluate[V](expression))
+	v, err := chromedp.Run(t.ctx, chromedp.Evaluate[V](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
 		t.Fatalf("%s: %v", expression, err)
 	}

@@ -104,6 +104,7 @@ func New(drain context.Context, cfg Config) (*Handler, error) {
 		{"POST /v1/uploads", rpc(pb.JobService_SubmitUpload_FullMethodName), http.HandlerFunc(h.upload)},
 		{"GET /v1/jobs:watch", rpc(pb.JobService_WatchJobs_FullMethodName), http.HandlerFunc(h.watchJobs)},
 		{"GET /v1/jobs/{job_id}/watch", rpc(pb.JobService_WatchJob_FullMethodName), http.HandlerFunc(h.watch)},
+		{"GET /v1/jobs/{job_id}/batches:watch", rpc(pb.JobService_WatchBatches_FullMethodName), http.HandlerFunc(h.watchBatches)},
 		{"GET /v1/jobs/{job_id}/items", rpc(pb.JobService_ExportItems_FullMethodName), http.HandlerFunc(h.items)},
 		{"GET /v1/jobs/{job_id}/results", rpc(pb.JobService_ExportResults_FullMethodName), http.HandlerFunc(h.results)},
 		{"GET /healthz", access.Open, http.HandlerFunc(alive)},

@@ -316,7 +316,7 @@ func TestDescription(t *testing.T) {
 			}
 			// An id that nothing has: it is not there, but the call is.
 			a := s.do(strings.ToUpper(method), strings.NewReplacer("{job_id}", "9", "{batch_id}", "9", "{upload_id}", "u", "{worker_id}", "x",
-				":watch", ":watch?newest=-1").Replace(path), // the list has no end; this is an error
+				"jobs:watch", "jobs:watch?newest=-1").Replace(path), // the list has no end; this is an error
 				strings.NewReader("{}"))
 			if a.code == http.StatusNotImplemented || a.code == http.StatusMethodNotAllowed || strings.Contains(a.body, "Not Found") {
 				t.Errorf("%s %s is described and answers %d: %s", method, path, a.code, a.body)

@@ -90,8 +90,22 @@ func (h *handler) watchJobs(w http.ResponseWriter, r *http.Request) {
 	follow(h, w, r, "jobs", stream, err)
 }
 
-// follow sends what a stream brings as events of one name, a response without content as a sign of life. A stream that the
-// coordinator ends, ends with an event "error".
+// watchBatches streams the states of a job's batches as server-sent events "batches", each with a WatchBatchesResponse whose
+// fields without a value are left out, and "end" after those of a job that has ended.
+func (h *handler) watchBatches(w http.ResponseWriter, r *http.Request) {
+	id, err := jobOf(r)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	stream, err := h.jobs.WatchBatches(ctx, &pb.WatchBatchesRequest{JobId: id})
+	follow(h, w, r, "batches", stream, err)
+}
+
+// follow sends what a stream brings as events of one name, a response without content as a sign of life. After it
+// comes an event "end", or "error".
 func follow[M proto.Message](h *handler, w http.ResponseWriter, r *http.Request, name string, stream receiver[M], err error) {
 	if err != nil {
 		writeError(w, err)
@@ -102,9 +116,11 @@ func follow[M proto.Message](h *handler, w http.ResponseWriter, r *http.Request,
 	for first := true; ; first = false {
 		m, err := stream.Recv()
 		switch {
-		case err != nil && first:
+		case err != nil && first && !ended(err):
 			writeError(w, err)
 			return
+		case ended(err):
+			out.event("end", "", []byte("{}"))
 		case err != nil:
 			out.event("error", "", problem(err))
 		case proto.Size(m) == 0:

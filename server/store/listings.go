@@ -157,6 +157,10 @@ type Listings interface {
 	// ListBatches returns batches by ordinal, and those of one ordinal by id, within a job (Page.After is ordinal+1 of the
 	// last, Page.AfterID its id), or newest first by id across jobs (Page.After is the id of the last).
 	ListBatches(ctx context.Context, f BatchFilter, page Page) ([]BatchRow, error)
+	// BatchStates returns the state of each batch that ingest has cut, by ordinal, as of one moment. Of one that was split it
+	// is the worst of how its parts ended (crashed, failed, cancelled), or that it was split. It costs as much as there is that
+	// has not completed, nothing of which is in order. A job without batches, or that is not there, has none.
+	BatchStates(ctx context.Context, jobID int64) ([]job.BatchState, error)
 	// GetBatch returns one batch with its ended attempts, oldest first. ErrNotFound.
 	GetBatch(ctx context.Context, id int64) (BatchRow, []Attempt, error)
 	// ListFindings returns findings by item number, then in the order they were recorded. The token is opaque.

@@ -24,6 +24,8 @@ type memory struct {
 	jobs    map[int64]job.Job
 	reads   int
 	lists   int
+	maps    int
+	states  []job.BatchState
 	crashes int
 	fail    error
 

@@ -889,6 +889,119 @@ func (x *WatchJobResponse) GetJob() *Job {
 	return nil
 }
 
+// WatchBatchesRequest names a job.
+type WatchBatchesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	JobId         int64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchBatchesRequest) Reset() {
+	*x = WatchBatchesRequest{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchBatchesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchBatchesRequest) ProtoMessage() {}
+
+func (x *WatchBatchesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchBatchesRequest.ProtoReflect.Descriptor instead.
+func (*WatchBatchesRequest) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WatchBatchesRequest) GetJobId() int64 {
+	if x != nil {
+		return x.JobId
+	}
+	return 0
+}
+
+// WatchBatchesResponse tells the states of the batches that ingest cut, by ordinal.
+type WatchBatchesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Batches cut so far.
+	Batches int32 `protobuf:"varint,1,opt,name=batches,proto3" json:"batches,omitempty"`
+	// Runs of batches, from ordinal 0 on, each a letter and how many there are in decimal, which is left out for 1: "p" pending,
+	// "r" running, "c" completed, "f" failed, "x" crashed, "k" cancelled, "s" split, and "=" for those that are as they were
+	// told before. So "c120r8p9872", and then "=120cr=9878". Of a batch that was split it is what ended worst of its parts:
+	// crashed, failed, cancelled; otherwise split.
+	States string `protobuf:"bytes,2,opt,name=states,proto3" json:"states,omitempty"`
+	// The revision of the job as of which this was read, or an earlier one.
+	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchBatchesResponse) Reset() {
+	*x = WatchBatchesResponse{}
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchBatchesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchBatchesResponse) ProtoMessage() {}
+
+func (x *WatchBatchesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchBatchesResponse.ProtoReflect.Descriptor instead.
+func (*WatchBatchesResponse) Descriptor() ([]byte, []int) {
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *WatchBatchesResponse) GetBatches() int32 {
+	if x != nil {
+		return x.Batches
+	}
+	return 0
+}
+
+func (x *WatchBatchesResponse) GetStates() string {
+	if x != nil {
+		return x.States
+	}
+	return ""
+}
+
+func (x *WatchBatchesResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // WatchJobsRequest chooses jobs.
 type WatchJobsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -902,7 +1015,7 @@ type WatchJobsRequest struct {
 
 func (x *WatchJobsRequest) Reset() {
 	*x = WatchJobsRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[13]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1027,7 @@ func (x *WatchJobsRequest) String() string {
 func (*WatchJobsRequest) ProtoMessage() {}
 
 func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[13]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1040,7 @@ func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{13}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchJobsRequest) GetProject() string {
@@ -959,7 +1072,7 @@ type WatchJobsResponse struct {
 
 func (x *WatchJobsResponse) Reset() {
 	*x = WatchJobsResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[14]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1084,7 @@ func (x *WatchJobsResponse) String() string {
 func (*WatchJobsResponse) ProtoMessage() {}
 
 func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[14]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1097,7 @@ func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsResponse.ProtoReflect.Descriptor instead.
 func (*WatchJobsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{14}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchJobsResponse) GetJobs() []*Job {
@@ -1021,7 +1134,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1146,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[15]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1159,7 @@ func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{15}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CancelJobRequest) GetJobId() int64 {
@@ -1074,7 +1187,7 @@ type CancelJobResponse struct {
 
 func (x *CancelJobResponse) Reset() {
 	*x = CancelJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1199,7 @@ func (x *CancelJobResponse) String() string {
 func (*CancelJobResponse) ProtoMessage() {}
 
 func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[16]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1212,7 @@ func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobResponse.ProtoReflect.Descriptor instead.
 func (*CancelJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{16}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CancelJobResponse) GetJob() *Job {
@@ -1120,7 +1233,7 @@ type PauseJobRequest struct {
 
 func (x *PauseJobRequest) Reset() {
 	*x = PauseJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1245,7 @@ func (x *PauseJobRequest) String() string {
 func (*PauseJobRequest) ProtoMessage() {}
 
 func (x *PauseJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[17]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1258,7 @@ func (x *PauseJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseJobRequest.ProtoReflect.Descriptor instead.
 func (*PauseJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{17}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PauseJobRequest) GetJobId() int64 {
@@ -1166,7 +1279,7 @@ type PauseJobResponse struct {
 
 func (x *PauseJobResponse) Reset() {
 	*x = PauseJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1291,7 @@ func (x *PauseJobResponse) String() string {
 func (*PauseJobResponse) ProtoMessage() {}
 
 func (x *PauseJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[18]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1304,7 @@ func (x *PauseJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseJobResponse.ProtoReflect.Descriptor instead.
 func (*PauseJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{18}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PauseJobResponse) GetJob() *Job {
@@ -1212,7 +1325,7 @@ type ResumeJobRequest struct {
 
 func (x *ResumeJobRequest) Reset() {
 	*x = ResumeJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1337,7 @@ func (x *ResumeJobRequest) String() string {
 func (*ResumeJobRequest) ProtoMessage() {}
 
 func (x *ResumeJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[19]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1350,7 @@ func (x *ResumeJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeJobRequest.ProtoReflect.Descriptor instead.
 func (*ResumeJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{19}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResumeJobRequest) GetJobId() int64 {
@@ -1258,7 +1371,7 @@ type ResumeJobResponse struct {
 
 func (x *ResumeJobResponse) Reset() {
 	*x = ResumeJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1383,7 @@ func (x *ResumeJobResponse) String() string {
 func (*ResumeJobResponse) ProtoMessage() {}
 
 func (x *ResumeJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[20]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1396,7 @@ func (x *ResumeJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeJobResponse.ProtoReflect.Descriptor instead.
 func (*ResumeJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{20}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeJobResponse) GetJob() *Job {
@@ -1310,7 +1423,7 @@ type RetryJobRequest struct {
 
 func (x *RetryJobRequest) Reset() {
 	*x = RetryJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1435,7 @@ func (x *RetryJobRequest) String() string {
 func (*RetryJobRequest) ProtoMessage() {}
 
 func (x *RetryJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[21]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1448,7 @@ func (x *RetryJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobRequest.ProtoReflect.Descriptor instead.
 func (*RetryJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{21}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RetryJobRequest) GetJobId() int64 {
@@ -1377,7 +1490,7 @@ type RetryJobResponse struct {
 
 func (x *RetryJobResponse) Reset() {
 	*x = RetryJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1502,7 @@ func (x *RetryJobResponse) String() string {
 func (*RetryJobResponse) ProtoMessage() {}
 
 func (x *RetryJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[22]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1515,7 @@ func (x *RetryJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobResponse.ProtoReflect.Descriptor instead.
 func (*RetryJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{22}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RetryJobResponse) GetJob() *Job {
@@ -1427,7 +1540,7 @@ type ExportItemsRequest struct {
 
 func (x *ExportItemsRequest) Reset() {
 	*x = ExportItemsRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[23]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1552,7 @@ func (x *ExportItemsRequest) String() string {
 func (*ExportItemsRequest) ProtoMessage() {}
 
 func (x *ExportItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[23]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1565,7 @@ func (x *ExportItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportItemsRequest.ProtoReflect.Descriptor instead.
 func (*ExportItemsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{23}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExportItemsRequest) GetJobId() int64 {
@@ -1487,7 +1600,7 @@ type ExportItemsResponse struct {
 
 func (x *ExportItemsResponse) Reset() {
 	*x = ExportItemsResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1612,7 @@ func (x *ExportItemsResponse) String() string {
 func (*ExportItemsResponse) ProtoMessage() {}
 
 func (x *ExportItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[24]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1625,7 @@ func (x *ExportItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportItemsResponse.ProtoReflect.Descriptor instead.
 func (*ExportItemsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{24}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExportItemsResponse) GetItems() []*ExportedItem {
@@ -1548,7 +1661,7 @@ type ExportedItem struct {
 
 func (x *ExportedItem) Reset() {
 	*x = ExportedItem{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1673,7 @@ func (x *ExportedItem) String() string {
 func (*ExportedItem) ProtoMessage() {}
 
 func (x *ExportedItem) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[25]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1686,7 @@ func (x *ExportedItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedItem.ProtoReflect.Descriptor instead.
 func (*ExportedItem) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{25}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExportedItem) GetItem() int64 {
@@ -1645,7 +1758,7 @@ type ExportResultsRequest struct {
 
 func (x *ExportResultsRequest) Reset() {
 	*x = ExportResultsRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1770,7 @@ func (x *ExportResultsRequest) String() string {
 func (*ExportResultsRequest) ProtoMessage() {}
 
 func (x *ExportResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[26]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1783,7 @@ func (x *ExportResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResultsRequest.ProtoReflect.Descriptor instead.
 func (*ExportResultsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{26}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExportResultsRequest) GetJobId() int64 {
@@ -1698,7 +1811,7 @@ type ExportResultsResponse struct {
 
 func (x *ExportResultsResponse) Reset() {
 	*x = ExportResultsResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1823,7 @@ func (x *ExportResultsResponse) String() string {
 func (*ExportResultsResponse) ProtoMessage() {}
 
 func (x *ExportResultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[27]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1836,7 @@ func (x *ExportResultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResultsResponse.ProtoReflect.Descriptor instead.
 func (*ExportResultsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{27}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExportResultsResponse) GetResults() []*ExportedResult {
@@ -1756,7 +1869,7 @@ type ExportedResult struct {
 
 func (x *ExportedResult) Reset() {
 	*x = ExportedResult{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1881,7 @@ func (x *ExportedResult) String() string {
 func (*ExportedResult) ProtoMessage() {}
 
 func (x *ExportedResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[28]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1894,7 @@ func (x *ExportedResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedResult.ProtoReflect.Descriptor instead.
 func (*ExportedResult) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{28}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ExportedResult) GetItem() int64 {
@@ -1844,7 +1957,7 @@ type DeleteJobRequest struct {
 
 func (x *DeleteJobRequest) Reset() {
 	*x = DeleteJobRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +1969,7 @@ func (x *DeleteJobRequest) String() string {
 func (*DeleteJobRequest) ProtoMessage() {}
 
 func (x *DeleteJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[29]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +1982,7 @@ func (x *DeleteJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{29}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeleteJobRequest) GetJobId() int64 {
@@ -1888,7 +2001,7 @@ type DeleteJobResponse struct {
 
 func (x *DeleteJobResponse) Reset() {
 	*x = DeleteJobResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2013,7 @@ func (x *DeleteJobResponse) String() string {
 func (*DeleteJobResponse) ProtoMessage() {}
 
 func (x *DeleteJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[30]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2026,7 @@ func (x *DeleteJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{30}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{32}
 }
 
 // GetBatchRequest names a batch.
@@ -1927,7 +2040,7 @@ type GetBatchRequest struct {
 
 func (x *GetBatchRequest) Reset() {
 	*x = GetBatchRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2052,7 @@ func (x *GetBatchRequest) String() string {
 func (*GetBatchRequest) ProtoMessage() {}
 
 func (x *GetBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[31]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2065,7 @@ func (x *GetBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBatchRequest.ProtoReflect.Descriptor instead.
 func (*GetBatchRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{31}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetBatchRequest) GetBatchId() int64 {
@@ -1978,7 +2091,7 @@ type GetBatchResponse struct {
 
 func (x *GetBatchResponse) Reset() {
 	*x = GetBatchResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[32]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1990,7 +2103,7 @@ func (x *GetBatchResponse) String() string {
 func (*GetBatchResponse) ProtoMessage() {}
 
 func (x *GetBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[32]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2003,7 +2116,7 @@ func (x *GetBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBatchResponse.ProtoReflect.Descriptor instead.
 func (*GetBatchResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{32}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetBatchResponse) GetBatch() *Batch {
@@ -2042,14 +2155,16 @@ type ListBatchesRequest struct {
 	// Most batches to return: default 50, at most 1000.
 	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before, with everything else unchanged.
-	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only batches from this place in the job on; with a job_id, and without a document, slowest or a page_token.
+	FromOrdinal   int32 `protobuf:"varint,7,opt,name=from_ordinal,json=fromOrdinal,proto3" json:"from_ordinal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListBatchesRequest) Reset() {
 	*x = ListBatchesRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[33]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2176,7 @@ func (x *ListBatchesRequest) String() string {
 func (*ListBatchesRequest) ProtoMessage() {}
 
 func (x *ListBatchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[33]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2189,7 @@ func (x *ListBatchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBatchesRequest.ProtoReflect.Descriptor instead.
 func (*ListBatchesRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{33}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListBatchesRequest) GetJobId() int64 {
@@ -2119,6 +2234,13 @@ func (x *ListBatchesRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListBatchesRequest) GetFromOrdinal() int32 {
+	if x != nil {
+		return x.FromOrdinal
+	}
+	return 0
+}
+
 // ListBatchesResponse is one page.
 type ListBatchesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2132,7 +2254,7 @@ type ListBatchesResponse struct {
 
 func (x *ListBatchesResponse) Reset() {
 	*x = ListBatchesResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[34]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2266,7 @@ func (x *ListBatchesResponse) String() string {
 func (*ListBatchesResponse) ProtoMessage() {}
 
 func (x *ListBatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[34]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2279,7 @@ func (x *ListBatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBatchesResponse.ProtoReflect.Descriptor instead.
 func (*ListBatchesResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{34}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListBatchesResponse) GetBatches() []*Batch {
@@ -2197,7 +2319,7 @@ type ListFindingsRequest struct {
 
 func (x *ListFindingsRequest) Reset() {
 	*x = ListFindingsRequest{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[35]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2331,7 @@ func (x *ListFindingsRequest) String() string {
 func (*ListFindingsRequest) ProtoMessage() {}
 
 func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[35]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2344,7 @@ func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListFindingsRequest) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{35}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListFindingsRequest) GetJobId() int64 {
@@ -2287,7 +2409,7 @@ type ListFindingsResponse struct {
 
 func (x *ListFindingsResponse) Reset() {
 	*x = ListFindingsResponse{}
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[36]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2421,7 @@ func (x *ListFindingsResponse) String() string {
 func (*ListFindingsResponse) ProtoMessage() {}
 
 func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tallyman_v1_job_service_proto_msgTypes[36]
+	mi := &file_tallyman_v1_job_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2434,7 @@ func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListFindingsResponse) Descriptor() ([]byte, []int) {
-	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{36}
+	return file_tallyman_v1_job_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListFindingsResponse) GetFindings() []*Finding {
@@ -2396,7 +2518,13 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12%\n" +
 	"\x0eafter_revision\x18\x02 \x01(\x03R\rafterRevision\"6\n" +
 	"\x10WatchJobResponse\x12\"\n" +
-	"\x03job\x18\x01 \x01(\v2\x10.tallyman.v1.JobR\x03job\"D\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.tallyman.v1.JobR\x03job\",\n" +
+	"\x13WatchBatchesRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\"d\n" +
+	"\x14WatchBatchesResponse\x12\x18\n" +
+	"\abatches\x18\x01 \x01(\x05R\abatches\x12\x16\n" +
+	"\x06states\x18\x02 \x01(\tR\x06states\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"D\n" +
 	"\x10WatchJobsRequest\x12\x18\n" +
 	"\aproject\x18\x01 \x01(\tR\aproject\x12\x16\n" +
 	"\x06newest\x18\x02 \x01(\x05R\x06newest\"q\n" +
@@ -2464,7 +2592,7 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\x10GetBatchResponse\x12(\n" +
 	"\x05batch\x18\x01 \x01(\v2\x12.tallyman.v1.BatchR\x05batch\x120\n" +
 	"\battempts\x18\x02 \x03(\v2\x14.tallyman.v1.AttemptR\battempts\x12*\n" +
-	"\x06family\x18\x03 \x03(\v2\x12.tallyman.v1.BatchR\x06family\"\xce\x01\n" +
+	"\x06family\x18\x03 \x03(\v2\x12.tallyman.v1.BatchR\x06family\"\xf1\x01\n" +
 	"\x12ListBatchesRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12/\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x17.tallyman.v1.BatchStateR\x06states\x12\x1a\n" +
@@ -2472,7 +2600,8 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"\aslowest\x18\x04 \x01(\bR\aslowest\x12\x1b\n" +
 	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x06 \x01(\tR\tpageToken\"k\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\x12!\n" +
+	"\ffrom_ordinal\x18\a \x01(\x05R\vfromOrdinal\"k\n" +
 	"\x13ListBatchesResponse\x12,\n" +
 	"\abatches\x18\x01 \x03(\v2\x12.tallyman.v1.BatchR\abatches\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xde\x01\n" +
@@ -2487,14 +2616,16 @@ const file_tallyman_v1_job_service_proto_rawDesc = "" +
 	"page_token\x18\a \x01(\tR\tpageToken\"p\n" +
 	"\x14ListFindingsResponse\x120\n" +
 	"\bfindings\x18\x01 \x03(\v2\x14.tallyman.v1.FindingR\bfindings\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xea\t\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xc1\n" +
+	"\n" +
 	"\n" +
 	"JobService\x12W\n" +
 	"\fSubmitUpload\x12 .tallyman.v1.SubmitUploadRequest\x1a!.tallyman.v1.SubmitUploadResponse(\x010\x01\x12J\n" +
 	"\tGetUpload\x12\x1d.tallyman.v1.GetUploadRequest\x1a\x1e.tallyman.v1.GetUploadResponse\x12A\n" +
 	"\x06GetJob\x12\x1a.tallyman.v1.GetJobRequest\x1a\x1b.tallyman.v1.GetJobResponse\x12G\n" +
 	"\bListJobs\x12\x1c.tallyman.v1.ListJobsRequest\x1a\x1d.tallyman.v1.ListJobsResponse\x12I\n" +
-	"\bWatchJob\x12\x1c.tallyman.v1.WatchJobRequest\x1a\x1d.tallyman.v1.WatchJobResponse0\x01\x12L\n" +
+	"\bWatchJob\x12\x1c.tallyman.v1.WatchJobRequest\x1a\x1d.tallyman.v1.WatchJobResponse0\x01\x12U\n" +
+	"\fWatchBatches\x12 .tallyman.v1.WatchBatchesRequest\x1a!.tallyman.v1.WatchBatchesResponse0\x01\x12L\n" +
 	"\tWatchJobs\x12\x1d.tallyman.v1.WatchJobsRequest\x1a\x1e.tallyman.v1.WatchJobsResponse0\x01\x12J\n" +
 	"\tCancelJob\x12\x1d.tallyman.v1.CancelJobRequest\x1a\x1e.tallyman.v1.CancelJobResponse\x12G\n" +
 	"\bPauseJob\x12\x1c.tallyman.v1.PauseJobRequest\x1a\x1d.tallyman.v1.PauseJobResponse\x12J\n" +
@@ -2519,7 +2650,7 @@ func file_tallyman_v1_job_service_proto_rawDescGZIP() []byte {
 	return file_tallyman_v1_job_service_proto_rawDescData
 }
 
-var file_tallyman_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_tallyman_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_tallyman_v1_job_service_proto_goTypes = []any{
 	(*SubmitUploadRequest)(nil),   // 0: tallyman.v1.SubmitUploadRequest
 	(*UploadHeader)(nil),          // 1: tallyman.v1.UploadHeader
@@ -2534,105 +2665,109 @@ var file_tallyman_v1_job_service_proto_goTypes = []any{
 	(*ListJobsResponse)(nil),      // 10: tallyman.v1.ListJobsResponse
 	(*WatchJobRequest)(nil),       // 11: tallyman.v1.WatchJobRequest
 	(*WatchJobResponse)(nil),      // 12: tallyman.v1.WatchJobResponse
-	(*WatchJobsRequest)(nil),      // 13: tallyman.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),     // 14: tallyman.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),      // 15: tallyman.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),     // 16: tallyman.v1.CancelJobResponse
-	(*PauseJobRequest)(nil),       // 17: tallyman.v1.PauseJobRequest
-	(*PauseJobResponse)(nil),      // 18: tallyman.v1.PauseJobResponse
-	(*ResumeJobRequest)(nil),      // 19: tallyman.v1.ResumeJobRequest
-	(*ResumeJobResponse)(nil),     // 20: tallyman.v1.ResumeJobResponse
-	(*RetryJobRequest)(nil),       // 21: tallyman.v1.RetryJobRequest
-	(*RetryJobResponse)(nil),      // 22: tallyman.v1.RetryJobResponse
-	(*ExportItemsRequest)(nil),    // 23: tallyman.v1.ExportItemsRequest
-	(*ExportItemsResponse)(nil),   // 24: tallyman.v1.ExportItemsResponse
-	(*ExportedItem)(nil),          // 25: tallyman.v1.ExportedItem
-	(*ExportResultsRequest)(nil),  // 26: tallyman.v1.ExportResultsRequest
-	(*ExportResultsResponse)(nil), // 27: tallyman.v1.ExportResultsResponse
-	(*ExportedResult)(nil),        // 28: tallyman.v1.ExportedResult
-	(*DeleteJobRequest)(nil),      // 29: tallyman.v1.DeleteJobRequest
-	(*DeleteJobResponse)(nil),     // 30: tallyman.v1.DeleteJobResponse
-	(*GetBatchRequest)(nil),       // 31: tallyman.v1.GetBatchRequest
-	(*GetBatchResponse)(nil),      // 32: tallyman.v1.GetBatchResponse
-	(*ListBatchesRequest)(nil),    // 33: tallyman.v1.ListBatchesRequest
-	(*ListBatchesResponse)(nil),   // 34: tallyman.v1.ListBatchesResponse
-	(*ListFindingsRequest)(nil),   // 35: tallyman.v1.ListFindingsRequest
-	(*ListFindingsResponse)(nil),  // 36: tallyman.v1.ListFindingsResponse
-	nil,                           // 37: tallyman.v1.UploadHeader.ParametersEntry
-	nil,                           // 38: tallyman.v1.UploadHeader.LabelsEntry
-	(*Policy)(nil),                // 39: tallyman.v1.Policy
-	(*Job)(nil),                   // 40: tallyman.v1.Job
-	(JobState)(0),                 // 41: tallyman.v1.JobState
-	(BatchState)(0),               // 42: tallyman.v1.BatchState
-	(Outcome)(0),                  // 43: tallyman.v1.Outcome
-	(*Batch)(nil),                 // 44: tallyman.v1.Batch
-	(*Attempt)(nil),               // 45: tallyman.v1.Attempt
-	(Severity)(0),                 // 46: tallyman.v1.Severity
-	(*Finding)(nil),               // 47: tallyman.v1.Finding
+	(*WatchBatchesRequest)(nil),   // 13: tallyman.v1.WatchBatchesRequest
+	(*WatchBatchesResponse)(nil),  // 14: tallyman.v1.WatchBatchesResponse
+	(*WatchJobsRequest)(nil),      // 15: tallyman.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),     // 16: tallyman.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),      // 17: tallyman.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),     // 18: tallyman.v1.CancelJobResponse
+	(*PauseJobRequest)(nil),       // 19: tallyman.v1.PauseJobRequest
+	(*PauseJobResponse)(nil),      // 20: tallyman.v1.PauseJobResponse
+	(*ResumeJobRequest)(nil),      // 21: tallyman.v1.ResumeJobRequest
+	(*ResumeJobResponse)(nil),     // 22: tallyman.v1.ResumeJobResponse
+	(*RetryJobRequest)(nil),       // 23: tallyman.v1.RetryJobRequest
+	(*RetryJobResponse)(nil),      // 24: tallyman.v1.RetryJobResponse
+	(*ExportItemsRequest)(nil),    // 25: tallyman.v1.ExportItemsRequest
+	(*ExportItemsResponse)(nil),   // 26: tallyman.v1.ExportItemsResponse
+	(*ExportedItem)(nil),          // 27: tallyman.v1.ExportedItem
+	(*ExportResultsRequest)(nil),  // 28: tallyman.v1.ExportResultsRequest
+	(*ExportResultsResponse)(nil), // 29: tallyman.v1.ExportResultsResponse
+	(*ExportedResult)(nil),        // 30: tallyman.v1.ExportedResult
+	(*DeleteJobRequest)(nil),      // 31: tallyman.v1.DeleteJobRequest
+	(*DeleteJobResponse)(nil),     // 32: tallyman.v1.DeleteJobResponse
+	(*GetBatchRequest)(nil),       // 33: tallyman.v1.GetBatchRequest
+	(*GetBatchResponse)(nil),      // 34: tallyman.v1.GetBatchResponse
+	(*ListBatchesRequest)(nil),    // 35: tallyman.v1.ListBatchesRequest
+	(*ListBatchesResponse)(nil),   // 36: tallyman.v1.ListBatchesResponse
+	(*ListFindingsRequest)(nil),   // 37: tallyman.v1.ListFindingsRequest
+	(*ListFindingsResponse)(nil),  // 38: tallyman.v1.ListFindingsResponse
+	nil,                           // 39: tallyman.v1.UploadHeader.ParametersEntry
+	nil,                           // 40: tallyman.v1.UploadHeader.LabelsEntry
+	(*Policy)(nil),                // 41: tallyman.v1.Policy
+	(*Job)(nil),                   // 42: tallyman.v1.Job
+	(JobState)(0),                 // 43: tallyman.v1.JobState
+	(BatchState)(0),               // 44: tallyman.v1.BatchState
+	(Outcome)(0),                  // 45: tallyman.v1.Outcome
+	(*Batch)(nil),                 // 46: tallyman.v1.Batch
+	(*Attempt)(nil),               // 47: tallyman.v1.Attempt
+	(Severity)(0),                 // 48: tallyman.v1.Severity
+	(*Finding)(nil),               // 49: tallyman.v1.Finding
 }
 var file_tallyman_v1_job_service_proto_depIdxs = []int32{
 	1,  // 0: tallyman.v1.SubmitUploadRequest.header:type_name -> tallyman.v1.UploadHeader
 	2,  // 1: tallyman.v1.SubmitUploadRequest.chunk:type_name -> tallyman.v1.UploadChunk
 	3,  // 2: tallyman.v1.SubmitUploadRequest.finish:type_name -> tallyman.v1.UploadFinish
-	37, // 3: tallyman.v1.UploadHeader.parameters:type_name -> tallyman.v1.UploadHeader.ParametersEntry
-	38, // 4: tallyman.v1.UploadHeader.labels:type_name -> tallyman.v1.UploadHeader.LabelsEntry
-	39, // 5: tallyman.v1.UploadHeader.policy:type_name -> tallyman.v1.Policy
+	39, // 3: tallyman.v1.UploadHeader.parameters:type_name -> tallyman.v1.UploadHeader.ParametersEntry
+	40, // 4: tallyman.v1.UploadHeader.labels:type_name -> tallyman.v1.UploadHeader.LabelsEntry
+	41, // 5: tallyman.v1.UploadHeader.policy:type_name -> tallyman.v1.Policy
 	4,  // 6: tallyman.v1.GetUploadResponse.upload:type_name -> tallyman.v1.SubmitUploadResponse
-	40, // 7: tallyman.v1.GetJobResponse.job:type_name -> tallyman.v1.Job
-	41, // 8: tallyman.v1.ListJobsRequest.states:type_name -> tallyman.v1.JobState
-	40, // 9: tallyman.v1.ListJobsResponse.jobs:type_name -> tallyman.v1.Job
-	40, // 10: tallyman.v1.WatchJobResponse.job:type_name -> tallyman.v1.Job
-	40, // 11: tallyman.v1.WatchJobsResponse.jobs:type_name -> tallyman.v1.Job
-	40, // 12: tallyman.v1.CancelJobResponse.job:type_name -> tallyman.v1.Job
-	40, // 13: tallyman.v1.PauseJobResponse.job:type_name -> tallyman.v1.Job
-	40, // 14: tallyman.v1.ResumeJobResponse.job:type_name -> tallyman.v1.Job
-	42, // 15: tallyman.v1.RetryJobRequest.states:type_name -> tallyman.v1.BatchState
-	40, // 16: tallyman.v1.RetryJobResponse.job:type_name -> tallyman.v1.Job
-	43, // 17: tallyman.v1.ExportItemsRequest.outcomes:type_name -> tallyman.v1.Outcome
-	25, // 18: tallyman.v1.ExportItemsResponse.items:type_name -> tallyman.v1.ExportedItem
-	43, // 19: tallyman.v1.ExportedItem.outcome:type_name -> tallyman.v1.Outcome
-	28, // 20: tallyman.v1.ExportResultsResponse.results:type_name -> tallyman.v1.ExportedResult
-	44, // 21: tallyman.v1.GetBatchResponse.batch:type_name -> tallyman.v1.Batch
-	45, // 22: tallyman.v1.GetBatchResponse.attempts:type_name -> tallyman.v1.Attempt
-	44, // 23: tallyman.v1.GetBatchResponse.family:type_name -> tallyman.v1.Batch
-	42, // 24: tallyman.v1.ListBatchesRequest.states:type_name -> tallyman.v1.BatchState
-	44, // 25: tallyman.v1.ListBatchesResponse.batches:type_name -> tallyman.v1.Batch
-	46, // 26: tallyman.v1.ListFindingsRequest.severity:type_name -> tallyman.v1.Severity
-	47, // 27: tallyman.v1.ListFindingsResponse.findings:type_name -> tallyman.v1.Finding
+	42, // 7: tallyman.v1.GetJobResponse.job:type_name -> tallyman.v1.Job
+	43, // 8: tallyman.v1.ListJobsRequest.states:type_name -> tallyman.v1.JobState
+	42, // 9: tallyman.v1.ListJobsResponse.jobs:type_name -> tallyman.v1.Job
+	42, // 10: tallyman.v1.WatchJobResponse.job:type_name -> tallyman.v1.Job
+	42, // 11: tallyman.v1.WatchJobsResponse.jobs:type_name -> tallyman.v1.Job
+	42, // 12: tallyman.v1.CancelJobResponse.job:type_name -> tallyman.v1.Job
+	42, // 13: tallyman.v1.PauseJobResponse.job:type_name -> tallyman.v1.Job
+	42, // 14: tallyman.v1.ResumeJobResponse.job:type_name -> tallyman.v1.Job
+	44, // 15: tallyman.v1.RetryJobRequest.states:type_name -> tallyman.v1.BatchState
+	42, // 16: tallyman.v1.RetryJobResponse.job:type_name -> tallyman.v1.Job
+	45, // 17: tallyman.v1.ExportItemsRequest.outcomes:type_name -> tallyman.v1.Outcome
+	27, // 18: tallyman.v1.ExportItemsResponse.items:type_name -> tallyman.v1.ExportedItem
+	45, // 19: tallyman.v1.ExportedItem.outcome:type_name -> tallyman.v1.Outcome
+	30, // 20: tallyman.v1.ExportResultsResponse.results:type_name -> tallyman.v1.ExportedResult
+	46, // 21: tallyman.v1.GetBatchResponse.batch:type_name -> tallyman.v1.Batch
+	47, // 22: tallyman.v1.GetBatchResponse.attempts:type_name -> tallyman.v1.Attempt
+	46, // 23: tallyman.v1.GetBatchResponse.family:type_name -> tallyman.v1.Batch
+	44, // 24: tallyman.v1.ListBatchesRequest.states:type_name -> tallyman.v1.BatchState
+	46, // 25: tallyman.v1.ListBatchesResponse.batches:type_name -> tallyman.v1.Batch
+	48, // 26: tallyman.v1.ListFindingsRequest.severity:type_name -> tallyman.v1.Severity
+	49, // 27: tallyman.v1.ListFindingsResponse.findings:type_name -> tallyman.v1.Finding
 	0,  // 28: tallyman.v1.JobService.SubmitUpload:input_type -> tallyman.v1.SubmitUploadRequest
 	5,  // 29: tallyman.v1.JobService.GetUpload:input_type -> tallyman.v1.GetUploadRequest
 	7,  // 30: tallyman.v1.JobService.GetJob:input_type -> tallyman.v1.GetJobRequest
 	9,  // 31: tallyman.v1.JobService.ListJobs:input_type -> tallyman.v1.ListJobsRequest
 	11, // 32: tallyman.v1.JobService.WatchJob:input_type -> tallyman.v1.WatchJobRequest
-	13, // 33: tallyman.v1.JobService.WatchJobs:input_type -> tallyman.v1.WatchJobsRequest
-	15, // 34: tallyman.v1.JobService.CancelJob:input_type -> tallyman.v1.CancelJobRequest
-	17, // 35: tallyman.v1.JobService.PauseJob:input_type -> tallyman.v1.PauseJobRequest
-	19, // 36: tallyman.v1.JobService.ResumeJob:input_type -> tallyman.v1.ResumeJobRequest
-	21, // 37: tallyman.v1.JobService.RetryJob:input_type -> tallyman.v1.RetryJobRequest
-	23, // 38: tallyman.v1.JobService.ExportItems:input_type -> tallyman.v1.ExportItemsRequest
-	26, // 39: tallyman.v1.JobService.ExportResults:input_type -> tallyman.v1.ExportResultsRequest
-	29, // 40: tallyman.v1.JobService.DeleteJob:input_type -> tallyman.v1.DeleteJobRequest
-	31, // 41: tallyman.v1.JobService.GetBatch:input_type -> tallyman.v1.GetBatchRequest
-	33, // 42: tallyman.v1.JobService.ListBatches:input_type -> tallyman.v1.ListBatchesRequest
-	35, // 43: tallyman.v1.JobService.ListFindings:input_type -> tallyman.v1.ListFindingsRequest
-	4,  // 44: tallyman.v1.JobService.SubmitUpload:output_type -> tallyman.v1.SubmitUploadResponse
-	6,  // 45: tallyman.v1.JobService.GetUpload:output_type -> tallyman.v1.GetUploadResponse
-	8,  // 46: tallyman.v1.JobService.GetJob:output_type -> tallyman.v1.GetJobResponse
-	10, // 47: tallyman.v1.JobService.ListJobs:output_type -> tallyman.v1.ListJobsResponse
-	12, // 48: tallyman.v1.JobService.WatchJob:output_type -> tallyman.v1.WatchJobResponse
-	14, // 49: tallyman.v1.JobService.WatchJobs:output_type -> tallyman.v1.WatchJobsResponse
-	16, // 50: tallyman.v1.JobService.CancelJob:output_type -> tallyman.v1.CancelJobResponse
-	18, // 51: tallyman.v1.JobService.PauseJob:output_type -> tallyman.v1.PauseJobResponse
-	20, // 52: tallyman.v1.JobService.ResumeJob:output_type -> tallyman.v1.ResumeJobResponse
-	22, // 53: tallyman.v1.JobService.RetryJob:output_type -> tallyman.v1.RetryJobResponse
-	24, // 54: tallyman.v1.JobService.ExportItems:output_type -> tallyman.v1.ExportItemsResponse
-	27, // 55: tallyman.v1.JobService.ExportResults:output_type -> tallyman.v1.ExportResultsResponse
-	30, // 56: tallyman.v1.JobService.DeleteJob:output_type -> tallyman.v1.DeleteJobResponse
-	32, // 57: tallyman.v1.JobService.GetBatch:output_type -> tallyman.v1.GetBatchResponse
-	34, // 58: tallyman.v1.JobService.ListBatches:output_type -> tallyman.v1.ListBatchesResponse
-	36, // 59: tallyman.v1.JobService.ListFindings:output_type -> tallyman.v1.ListFindingsResponse
-	44, // [44:60] is the sub-list for method output_type
-	28, // [28:44] is the sub-list for method input_type
+	13, // 33: tallyman.v1.JobService.WatchBatches:input_type -> tallyman.v1.WatchBatchesRequest
+	15, // 34: tallyman.v1.JobService.WatchJobs:input_type -> tallyman.v1.WatchJobsRequest
+	17, // 35: tallyman.v1.JobService.CancelJob:input_type -> tallyman.v1.CancelJobRequest
+	19, // 36: tallyman.v1.JobService.PauseJob:input_type -> tallyman.v1.PauseJobRequest
+	21, // 37: tallyman.v1.JobService.ResumeJob:input_type -> tallyman.v1.ResumeJobRequest
+	23, // 38: tallyman.v1.JobService.RetryJob:input_type -> tallyman.v1.RetryJobRequest
+	25, // 39: tallyman.v1.JobService.ExportItems:input_type -> tallyman.v1.ExportItemsRequest
+	28, // 40: tallyman.v1.JobService.ExportResults:input_type -> tallyman.v1.ExportResultsRequest
+	31, // 41: tallyman.v1.JobService.DeleteJob:input_type -> tallyman.v1.DeleteJobRequest
+	33, // 42: tallyman.v1.JobService.GetBatch:input_type -> tallyman.v1.GetBatchRequest
+	35, // 43: tallyman.v1.JobService.ListBatches:input_type -> tallyman.v1.ListBatchesRequest
+	37, // 44: tallyman.v1.JobService.ListFindings:input_type -> tallyman.v1.ListFindingsRequest
+	4,  // 45: tallyman.v1.JobService.SubmitUpload:output_type -> tallyman.v1.SubmitUploadResponse
+	6,  // 46: tallyman.v1.JobService.GetUpload:output_type -> tallyman.v1.GetUploadResponse
+	8,  // 47: tallyman.v1.JobService.GetJob:output_type -> tallyman.v1.GetJobResponse
+	10, // 48: tallyman.v1.JobService.ListJobs:output_type -> tallyman.v1.ListJobsResponse
+	12, // 49: tallyman.v1.JobService.WatchJob:output_type -> tallyman.v1.WatchJobResponse
+	14, // 50: tallyman.v1.JobService.WatchBatches:output_type -> tallyman.v1.WatchBatchesResponse
+	16, // 51: tallyman.v1.JobService.WatchJobs:output_type -> tallyman.v1.WatchJobsResponse
+	18, // 52: tallyman.v1.JobService.CancelJob:output_type -> tallyman.v1.CancelJobResponse
+	20, // 53: tallyman.v1.JobService.PauseJob:output_type -> tallyman.v1.PauseJobResponse
+	22, // 54: tallyman.v1.JobService.ResumeJob:output_type -> tallyman.v1.ResumeJobResponse
+	24, // 55: tallyman.v1.JobService.RetryJob:output_type -> tallyman.v1.RetryJobResponse
+	26, // 56: tallyman.v1.JobService.ExportItems:output_type -> tallyman.v1.ExportItemsResponse
+	29, // 57: tallyman.v1.JobService.ExportResults:output_type -> tallyman.v1.ExportResultsResponse
+	32, // 58: tallyman.v1.JobService.DeleteJob:output_type -> tallyman.v1.DeleteJobResponse
+	34, // 59: tallyman.v1.JobService.GetBatch:output_type -> tallyman.v1.GetBatchResponse
+	36, // 60: tallyman.v1.JobService.ListBatches:output_type -> tallyman.v1.ListBatchesResponse
+	38, // 61: tallyman.v1.JobService.ListFindings:output_type -> tallyman.v1.ListFindingsResponse
+	45, // [45:62] is the sub-list for method output_type
+	28, // [28:45] is the sub-list for method input_type
 	28, // [28:28] is the sub-list for extension type_name
 	28, // [28:28] is the sub-list for extension extendee
 	0,  // [0:28] is the sub-list for field type_name
@@ -2656,7 +2791,7 @@ func file_tallyman_v1_job_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tallyman_v1_job_service_proto_rawDesc), len(file_tallyman_v1_job_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

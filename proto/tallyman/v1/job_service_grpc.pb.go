@@ -24,6 +24,7 @@ const (
 	JobService_GetJob_FullMethodName        = "/tallyman.v1.JobService/GetJob"
 	JobService_ListJobs_FullMethodName      = "/tallyman.v1.JobService/ListJobs"
 	JobService_WatchJob_FullMethodName      = "/tallyman.v1.JobService/WatchJob"
+	JobService_WatchBatches_FullMethodName  = "/tallyman.v1.JobService/WatchBatches"
 	JobService_WatchJobs_FullMethodName     = "/tallyman.v1.JobService/WatchJobs"
 	JobService_CancelJob_FullMethodName     = "/tallyman.v1.JobService/CancelJob"
 	JobService_PauseJob_FullMethodName      = "/tallyman.v1.JobService/PauseJob"
@@ -65,6 +66,11 @@ type JobServiceClient interface {
 	// is no snapshot above after_revision yet, and after every 15 quiet seconds. The stream ends with OK after the snapshot
 	// of an ended job. JOB_NOT_FOUND; NOT_FOUND also when the job is deleted meanwhile.
 	WatchJob(ctx context.Context, in *WatchJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobResponse], error)
+	// WatchBatches streams the states of all batches of a job, as a map of it is drawn: all at first, then what has changed, at
+	// most twice a second, read and encoded once for all who watch. A sign of life, an empty response, comes after every 15
+	// quiet seconds. The stream ends with OK after the states of a job that has ended; one that was cut is begun anew.
+	// JOB_NOT_FOUND.
+	WatchBatches(ctx context.Context, in *WatchBatchesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBatchesResponse], error)
 	// WatchJobs streams the list of jobs: the newest first, in several responses, then those that have changed, at most once a
 	// second, and those that are gone. Jobs are as ListJobs has them, without parameters and policy, but with their pace while
 	// they are open. What changed in between is merged; right after the list a job may come once more at a lower revision, which
@@ -176,9 +182,28 @@ func (c *jobServiceClient) WatchJob(ctx context.Context, in *WatchJobRequest, op
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type JobService_WatchJobClient = grpc.ServerStreamingClient[WatchJobResponse]
 
+func (c *jobServiceClient) WatchBatches(ctx context.Context, in *WatchBatchesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBatchesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[2], JobService_WatchBatches_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchBatchesRequest, WatchBatchesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type JobService_WatchBatchesClient = grpc.ServerStreamingClient[WatchBatchesResponse]
+
 func (c *jobServiceClient) WatchJobs(ctx context.Context, in *WatchJobsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[2], JobService_WatchJobs_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[3], JobService_WatchJobs_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +262,7 @@ func (c *jobServiceClient) RetryJob(ctx context.Context, in *RetryJobRequest, op
 
 func (c *jobServiceClient) ExportItems(ctx context.Context, in *ExportItemsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportItemsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[3], JobService_ExportItems_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[4], JobService_ExportItems_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -256,7 +281,7 @@ type JobService_ExportItemsClient = grpc.ServerStreamingClient[ExportItemsRespon
 
 func (c *jobServiceClient) ExportResults(ctx context.Context, in *ExportResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResultsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[4], JobService_ExportResults_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &JobService_ServiceDesc.Streams[5], JobService_ExportResults_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -341,6 +366,11 @@ type JobServiceServer interface {
 	// is no snapshot above after_revision yet, and after every 15 quiet seconds. The stream ends with OK after the snapshot
 	// of an ended job. JOB_NOT_FOUND; NOT_FOUND also when the job is deleted meanwhile.
 	WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[WatchJobResponse]) error
+	// WatchBatches streams the states of all batches of a job, as a map of it is drawn: all at first, then what has changed, at
+	// most twice a second, read and encoded once for all who watch. A sign of life, an empty response, comes after every 15
+	// quiet seconds. The stream ends with OK after the states of a job that has ended; one that was cut is begun anew.
+	// JOB_NOT_FOUND.
+	WatchBatches(*WatchBatchesRequest, grpc.ServerStreamingServer[WatchBatchesResponse]) error
 	// WatchJobs streams the list of jobs: the newest first, in several responses, then those that have changed, at most once a
 	// second, and those that are gone. Jobs are as ListJobs has them, without parameters and policy, but with their pace while
 	// they are open. What changed in between is merged; right after the list a job may come once more at a lower revision, which
@@ -404,6 +434,9 @@ func (UnimplementedJobServiceServer) ListJobs(context.Context, *ListJobsRequest)
 }
 func (UnimplementedJobServiceServer) WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[WatchJobResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchJob not implemented")
+}
+func (UnimplementedJobServiceServer) WatchBatches(*WatchBatchesRequest, grpc.ServerStreamingServer[WatchBatchesResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchBatches not implemented")
 }
 func (UnimplementedJobServiceServer) WatchJobs(*WatchJobsRequest, grpc.ServerStreamingServer[WatchJobsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchJobs not implemented")
@@ -530,6 +563,17 @@ func _JobService_WatchJob_Handler(srv interface{}, stream grpc.ServerStream) err
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type JobService_WatchJobServer = grpc.ServerStreamingServer[WatchJobResponse]
+
+func _JobService_WatchBatches_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchBatchesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(JobServiceServer).WatchBatches(m, &grpc.GenericServerStream[WatchBatchesRequest, WatchBatchesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type JobService_WatchBatchesServer = grpc.ServerStreamingServer[WatchBatchesResponse]
 
 func _JobService_WatchJobs_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchJobsRequest)
@@ -770,6 +814,11 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchJob",
 			Handler:       _JobService_WatchJob_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchBatches",
+			Handler:       _JobService_WatchBatches_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -278,6 +278,13 @@ func (m *ListJobsRequest) Validate() error {
 }
 
 // Validate reports what is wrong with the request.
+func (m *WatchBatchesRequest) Validate() error {
+	var v violations
+	v.id("job_id", m.GetJobId())
+	return v.err()
+}
+
+// Validate reports what is wrong with the request.
 func (m *WatchJobsRequest) Validate() error {
 	var v violations
 	v.check(m.GetNewest() >= 0 && m.GetNewest() <= MaxNewest, "newest", "must be 0 (the default) to %d", MaxNewest)
@@ -297,6 +304,9 @@ func (m *ListBatchesRequest) Validate() error {
 	v.page(m.GetPageSize())
 	v.check(m.GetJobId() > 0 || (m.GetJobId() == 0 && m.GetDocument() != ""), "job_id", "is required without a document")
 	v.check(!m.GetSlowest() || m.GetJobId() > 0, "slowest", "needs job_id")
+	v.check(m.GetFromOrdinal() >= 0, "from_ordinal", "must not be negative")
+	v.check(m.GetFromOrdinal() == 0 || m.GetJobId() > 0 && m.GetDocument() == "" && !m.GetSlowest(), "from_ordinal",
+		"needs job_id, and goes with neither document nor slowest")
 	v.check(len(m.GetDocument()) <= 1024, "document", "must be at most 1024 bytes")
 	for i, s := range m.GetStates() {
 		v.check(BatchState_name[int32(s)] != "", fmt.Sprintf("states[%d]", i), "is not a batch state")

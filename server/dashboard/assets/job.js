@@ -1,11 +1,18 @@
 // One job, live.
-import { follow } from './api.js';
+import { follow, get } from './api.js';
+import { Batch } from './batch.js';
+import { Chart } from './chart.js';
+import { BatchMap, useMap } from './map.js';
+import { Culprits, Findings } from './problems.js';
+import { Steer } from './steer.js';
 import { Bar, Link, Live, Outcomes, State, useNow } from './parts.js';
-import { bytes, clock, count, duration, fraction, isOpen, pace, percent, plural, progress, since } from './words.js';
-import { html, useEffect, useState } from './view.js';
+import { badOutcomes, bytes, clock, count, duration, fraction, isOpen, number, pace, percent, plural, progress, since } from './words.js';
+import { html, useEffect, useRef, useState } from './view.js';
 
+// useJob follows a job. again() begins anew, for one that had ended and was retried.
 function useJob(id) {
   const [state, set] = useState({ job: null, live: 'load', problem: null });
+  const [run, again] = useState(0);
   useEffect(() => {
     let seen = 0;
     const told = (up) => set((s) => ({ ...s, live: up ? 'live' : 'wait' }));
@@ -18,8 +25,8 @@ function useJob(id) {
       end: () => set((s) => ({ ...s, live: 'ended' })),
       error: (problem) => set((s) => ({ ...s, problem })),
     });
-  }, [id]);
-  return state;
+  }, [id, run]);
+  return [state, run, () => again((n) => n + 1)];
 }
 
 function Figures({ job, p, now }) {
@@ -35,18 +42,50 @@ function Figures({ job, p, now }) {
   return html`<dl class="figures">${figures.map(([name, value, more]) => html`<div key=${name}><dt>${name}</dt><dd>${value}<small>${more}</small></dd></div>`)}</dl>`;
 }
 
+const kept = 3600; // points of the pace that are kept, at most one a second
+
+// usePace collects the pace of a job for as long as the page is open.
+function usePace(job, p) {
+  const points = useRef({ times: [], values: [] });
+  const last = points.current.times.at(-1) || 0;
+  const now = Math.floor(Date.now() / 1000);
+  if (job && isOpen(job) && now > last) {
+    const { times, values } = points.current;
+    points.current = { times: [...times.slice(-kept), now], values: [...values.slice(-kept), p.rate] };
+  }
+  return points.current;
+}
+
 export function Job({ id }) {
-  const { job, live, problem } = useJob(id);
+  const [{ job, live, problem }, run, again] = useJob(id);
+  const map = useMap(id, run);
+  const [shown, show] = useState(null);
   const now = useNow(1000);
   useEffect(() => { document.title = job ? `${job.file_name} · job ${id} · Tallyman` : `Job ${id} · Tallyman`; }, [job?.file_name]);
+  const p = job && progress(job);
+  const pacing = usePace(job, p);
+  useEffect(() => { // a job that has ended is not followed, until somebody retries it
+    if (live !== 'ended') return undefined;
+    const look = setInterval(async () => {
+      try { if (number((await get(`/v1/jobs/${id}`)).job.run) > number(job.run)) again(); } catch { /* gone, or away */ }
+    }, 3000);
+    return () => clearInterval(look);
+  }, [live, job?.run]);
   if (problem) return html`<div class="head"><h1>Job ${id}</h1></div><p class="problem" role="alert">${problem.message}</p><p><${Link} to="/">All jobs<//></p>`;
   if (!job) return html`<div class="head"><h1>Job ${id}</h1><${Live} state=${live} /></div>`;
-  const p = progress(job);
   const total = p.total && (!job.ingest_done && p.size && p.read ? Math.max(p.total, p.total * (p.size / p.read)) : p.total);
   return html`
     <div class="head"><h1>${job.file_name} <small>job ${id}${job.project && ` · ${job.project}`} · ${job.kind}${job.run > 1 ? ` · run ${job.run}` : ''}</small></h1>
-      <${State} job=${job} /><${Live} state=${live} /></div>
+      <${State} job=${job} /><${Live} state=${live} /><span class="grow"></span><${Steer} job=${job} p=${p} /></div>
     ${job.reason && html`<p class="reason">${job.reason}</p>`}
     <section class="card" aria-label="Progress"><${Bar} p=${p} total=${total} label="${percent(fraction(job, p), 1)} done" />
-      <${Outcomes} p=${p} /><${Figures} job=${job} p=${p} now=${now} /></section>`;
+      <${Outcomes} p=${p} /><${Figures} job=${job} p=${p} now=${now} />
+      ${p.bad > 0 && html`<p class="fetch"><a href="/v1/jobs/${id}/items?${badOutcomes.map((o) => `outcomes=${o}`).join('&')}" download="job-${id}-bad.jsonl">Download the ${plural(p.bad, 'bad item')}</a> as they were uploaded, to be corrected and sent again.</p>`}</section>
+    <section class="card" aria-labelledby="batches"><header><h2 id="batches">Batches</h2><small>${plural(map.states.length, 'batch', 'batches')}, each in its place</small></header>
+      <${BatchMap} states=${map.states} open=${(ordinal) => show({ ordinal })} /></section>
+    ${pacing.times.length > 1 && html`<section class="card" aria-labelledby="pace"><header><h2 id="pace">Items per second</h2><small>since this page was opened</small></header>
+      <${Chart} times=${pacing.times} values=${pacing.values} label="Items per second" /></section>`}
+    ${p.batches.BATCH_STATE_CRASHED > 0 && html`<${Culprits} id=${id} crashed=${p.batches.BATCH_STATE_CRASHED} open=${(batch) => show({ batch })} />`}
+    ${p.errors + p.warnings > 0 && html`<${Findings} id=${id} total=${p.errors + p.warnings} />`}
+    ${shown && html`<${Batch} job=${id} id=${shown.batch} ordinal=${shown.ordinal} close=${() => show(null)} />`}`;
 }

@@ -2,14 +2,20 @@
 import { html, render, useEffect, useState } from './view.js';
 import { Jobs } from './jobs.js';
 import { Job } from './job.js';
+import { Statistics } from './statistics.js';
+import { Upload } from './upload.js';
+import { Workers } from './workers.js';
 import { Link, Notices, path, usePath } from './parts.js';
 
 const pages = [
   { at: /^\/$/, name: 'Jobs', page: () => html`<${Jobs} />` },
   { at: /^\/jobs\/(\d+)$/, name: 'Job', page: (id) => html`<${Job} key=${id} id=${id} />` },
+  { at: /^\/upload$/, name: 'Upload', page: () => html`<${Upload} />` },
+  { at: /^\/workers$/, name: 'Workers', page: () => html`<${Workers} />` },
+  { at: /^\/statistics$/, name: 'Statistics', page: () => html`<${Statistics} />` },
 ];
 
-const links = [['/', 'Jobs']];
+const links = [['/', 'Jobs'], ['/upload', 'Upload'], ['/workers', 'Workers'], ['/statistics', 'Statistics']];
 
 function Theme() {
   const root = document.documentElement;

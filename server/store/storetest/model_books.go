@@ -38,6 +38,7 @@ func (m *model) check(*rapid.T) {
 			m.lookBatch(c, j.batches[i], row)
 		}
 		m.checkParts(rows)
+		m.checkStates(c, j.id, rows)
 		m.lookResults(c, j)
 	}
 	clear(m.touched)

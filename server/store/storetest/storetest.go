@@ -50,6 +50,7 @@ func Test(t *testing.T, open Open) {
 		{"results", results},
 		{"folds", folds},
 		{"listings", listings},
+		{"states", states},
 		{"statistics", statistics},
 		{"figures", figures},
 		{"deletion", deletion},
