@@ -34,7 +34,8 @@ function Figures({ job, p, now }) {
   const took = job.started_at ? duration(since(job.started_at, job.ended_at || now)) : '–';
   const figures = [
     ['done', percent(fraction(job, p), 1), `${count(p.ended)} of ${job.ingest_done ? '' : 'so far '}${plural(p.total, 'item')}`],
-    ['bad items', count(p.bad), `${plural(p.errors, 'error')}, ${plural(p.warnings, 'warning')}`],
+    ['bad items', count(p.bad), html`${plural(p.errors, 'error')}, ${plural(p.warnings, 'warning')}${p.bad > 0 && html` · <a download="job-${job.job_id}-bad.jsonl"
+      title="As they were uploaded, to be corrected and sent again" href="/v1/jobs/${job.job_id}/items?${badOutcomes.map((o) => `outcomes=${o}`).join('&')}">download</a>`}`],
     ['items/s', pace(p.rate), open ? (p.eta === null ? 'time left not known' : `≈ ${duration(p.eta)} left`) : 'on average'],
     [open ? 'running for' : 'took', took, job.started_at ? `since ${clock(job.started_at)}` : 'not begun'],
     ['read', bytes(p.read), job.ingest_done ? 'upload complete' : p.size ? `of ${bytes(p.size)}` : 'uploading'],
@@ -76,16 +77,15 @@ export function Job({ id }) {
   const total = p.total && (!job.ingest_done && p.size && p.read ? Math.max(p.total, p.total * (p.size / p.read)) : p.total);
   return html`
     <div class="head"><h1>${job.file_name} <small>job ${id}${job.project && ` · ${job.project}`} · ${job.kind}${job.run > 1 ? ` · run ${job.run}` : ''}</small></h1>
-      <${State} job=${job} /><${Live} state=${live} /><span class="grow"></span><${Steer} job=${job} p=${p} /></div>
+      <${Live} state=${live} /><${State} job=${job} /><span class="grow"></span><${Steer} job=${job} p=${p} /></div>
     ${job.reason && html`<p class="reason">${job.reason}</p>`}
     <section class="card" aria-label="Progress"><${Bar} p=${p} total=${total} label="${percent(fraction(job, p), 1)} done" />
-      <${Outcomes} p=${p} /><${Figures} job=${job} p=${p} now=${now} />
-      ${p.bad > 0 && html`<p class="fetch"><a href="/v1/jobs/${id}/items?${badOutcomes.map((o) => `outcomes=${o}`).join('&')}" download="job-${id}-bad.jsonl">Download the ${plural(p.bad, 'bad item')}</a> as they were uploaded, to be corrected and sent again.</p>`}</section>
+      <${Outcomes} p=${p} /><${Figures} job=${job} p=${p} now=${now} /></section>
     <section class="card" aria-labelledby="batches"><header><h2 id="batches">Batches</h2><small>${plural(map.states.length, 'batch', 'batches')}, each in its place</small></header>
       <${BatchMap} states=${map.states} open=${(ordinal) => show({ ordinal })} /></section>
-    ${pacing.times.length > 1 && html`<section class="card" aria-labelledby="pace"><header><h2 id="pace">Items per second</h2><small>since this page was opened</small></header>
+    ${pacing.times.length > 0 && html`<section class="card" aria-labelledby="pace"><header><h2 id="pace">Items per second</h2><small>since this page was opened</small></header>
       <${Chart} times=${pacing.times} values=${pacing.values} label="Items per second" /></section>`}
-    ${p.batches.BATCH_STATE_CRASHED > 0 && html`<${Culprits} id=${id} crashed=${p.batches.BATCH_STATE_CRASHED} open=${(batch) => show({ batch })} />`}
-    ${p.errors + p.warnings > 0 && html`<${Findings} id=${id} total=${p.errors + p.warnings} />`}
+    <div class="pair"><${Culprits} id=${id} crashed=${p.batches.BATCH_STATE_CRASHED || 0} open=${(batch) => show({ batch })} />
+      <${Findings} id=${id} total=${p.errors + p.warnings} /></div>
     ${shown && html`<${Batch} job=${id} id=${shown.batch} ordinal=${shown.ordinal} close=${() => show(null)} />`}`;
 }

@@ -54,6 +54,7 @@ function layout(width, n) {
 export function BatchMap({ states, open }) {
   const canvas = useRef();
   const mark = useRef();
+  const pressed = useRef(false);
   const drawn = useRef({ key: '', states: new Uint8Array(0) });
   const [width, setWidth] = useState(0);
   const [at, setAt] = useState(-1); // where the pointer, or the keyboard, is
@@ -122,9 +123,13 @@ export function BatchMap({ states, open }) {
       Home: -n, End: n,
     };
     if (event.key in steps) setAt(Math.max(0, Math.min(n - 1, Math.max(at, 0) + (at < 0 ? 0 : steps[event.key]))));
-    else if ((event.key === 'Enter' || event.key === ' ') && at >= 0) open(at);
+    else if (event.key === 'Enter' || event.key === ' ') pressed.current = true; // opened when it is let go, or that would close it
     else if (event.key === 'n') { const i = nextBad(at); if (i >= 0) setAt(i); } else return;
     event.preventDefault();
+  };
+  const released = (event) => {
+    if (pressed.current && (event.key === 'Enter' || event.key === ' ') && at >= 0) open(at);
+    pressed.current = false;
   };
   const totals = new Array(names.length).fill(0);
   for (let i = 0; i < n; i++) totals[states[i]]++;
@@ -132,10 +137,9 @@ export function BatchMap({ states, open }) {
   return html`<div class="map">
     <div class="plane"><canvas ref=${canvas} tabindex="0" role="application" aria-roledescription="map of batches"
         aria-label="${count(n)} batches. Arrow keys move, n goes to the next bad one, Enter opens."
-        onMouseMove=${(e) => setAt(cellAt(e))} onMouseLeave=${() => setAt(-1)} onKeyDown=${key} onFocus=${() => at < 0 && n && setAt(0)}
+        onMouseMove=${(e) => setAt(cellAt(e))} onMouseLeave=${() => setAt(-1)} onKeyDown=${key} onKeyUp=${released} onFocus=${() => at < 0 && n && setAt(0)}
         onClick=${(e) => { const i = cellAt(e); if (i >= 0) open(i); }}></canvas><i class="mark" ref=${mark}></i></div>
-    <div class="under"><ul class="legend">${names.map((name, i) => totals[i] > 0 && html`<li key=${name}><${Key} name=${name} /> <b>${count(totals[i])}</b></li>`)}</ul>
-      <span class="here" aria-live="polite">${here ? `batch ${count(at + 1)}: ${names[states[at]]}` : ''}</span>
+    <div class="under"><span class="here" aria-live="polite">${here ? `batch ${count(at + 1)}: ${names[states[at]]}` : ''}</span><ul class="legend">${names.map((name, i) => totals[i] > 0 && html`<li key=${name}><${Key} name=${name} /> <b>${count(totals[i])}</b></li>`)}</ul>
       ${totals[3] + totals[4] > 0 && html`<button onClick=${() => { const i = nextBad(at); setAt(i); open(i); }}>Next bad one</button>`}</div>
   </div>`;
 }

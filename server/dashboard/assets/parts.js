@@ -64,9 +64,8 @@ export function Bar({ p, total, label }) {
 export const Key = ({ name, children }) => html`<span class="key"><i class="swatch ${slug(name)}"></i>${children || name}</span>`;
 
 export function Outcomes({ p }) {
-  const shown = outcomes.filter((o) => p.items[o]);
   return html`<ul class="legend" aria-label="Items by outcome">
-    ${shown.map((o) => html`<li key=${o}><${Key} name=${outcomeName(o)} /> <b>${count(p.items[o])}</b></li>`)}
+    ${outcomes.map((o) => html`<li key=${o} class=${p.items[o] ? '' : 'none'}><${Key} name=${outcomeName(o)} /> <b>${count(p.items[o] || 0)}</b></li>`)}
     <li><${Key} name="in flight" /> <b>${count(p.flying)}</b></li>
     <li><${Key} name="open" /> <b>${count(p.open - p.flying)}</b></li></ul>`;
 }

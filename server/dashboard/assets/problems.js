@@ -25,6 +25,7 @@ const place = (f) => `${f.file}${number(f.line) ? `:${f.line}` : ''}`;
 export function Findings({ id, total }) {
   const [groups, set] = useState(null);
   useEvery(3000, async (signal) => {
+    if (!total) { set(null); return; }
     const found = new Map();
     let token = '';
     let n = 0;
@@ -44,7 +45,7 @@ export function Findings({ id, total }) {
   }, `${id} ${total}`);
   return html`<section class="card" aria-labelledby="findings"><header><h2 id="findings">Findings</h2>
       <small>${groups?.partial ? `of ${count(total)} the first ${count(groups.n)}, by item` : plural(total, 'finding')}</small></header>
-    <div class="groups">${(groups?.list || []).map((g) => html`<details key=${g.code + g.error} open=${groups.list.length < 4}>
+    ${!total && html`<p class="none">None.</p>`}<div class="groups">${(groups?.list || []).map((g) => html`<details key=${g.code + g.error} open=${groups.list.length < 4}>
       <summary><span class="severity ${g.error ? 'error' : 'warning'}">${g.error ? 'error' : 'warning'}</span> <code>${g.code}</code> <b>${count(g.n)}</b></summary>
       <ul>${g.examples.map((f) => html`<li key=${f.item + f.path}><code>${place(f)}</code>${f.document && html` · ${f.document}`}${
         f.path && html` · <code>${f.path}</code>`}<p>${f.message}</p></li>`)}</ul></details>`)}</div></section>`;
@@ -64,7 +65,7 @@ function Culprit({ b, open }) {
   return html`<details onToggle=${toggled}><summary><b>item ${count(number(b.first_item))}</b>${documents(b) && html` · ${documents(b)}`}
       <small> on ${b.worker_id || 'a worker'} · ${plural(number(b.crashes), 'death')}</small></summary>
     <p class="reason">${b.error}</p>
-    ${attempts && !attempts.length && html`<p><small>Nothing more is known of its deaths.</small></p>`}
+    ${!attempts && html`<p class="waiting"></p>`}${attempts && !attempts.length && html`<p><small>Nothing more is known of its deaths.</small></p>`}
     ${(attempts || []).slice(-1).map((a) => html`<${Crash} key=${a.attempt} crash=${a.crash} />`)}
     <p><button onClick=${() => open(b.batch_id)}>All of batch ${b.batch_id}</button></p></details>`;
 }
@@ -72,11 +73,13 @@ function Culprit({ b, open }) {
 export function Culprits({ id, crashed, open }) {
   const [list, set] = useState(null);
   useEvery(2000, async (signal) => {
+    if (!crashed) { set(null); return; }
     const page = await get(`/v1/jobs/${id}/batches`, { states: 'BATCH_STATE_CRASHED', page_size: 50 }, signal);
     set({ batches: page.batches, more: Boolean(page.next_page_token) });
   }, `${id} ${crashed}`);
   return html`<section class="card" aria-labelledby="culprits"><header><h2 id="culprits">Items that killed workers</h2>
-      <a class="button" href="/v1/jobs/${id}/items?outcomes=OUTCOME_CRASHED" download="job-${id}-crashed.jsonl">Download them</a></header>
+      ${crashed > 0 && html`<a class="button" href="/v1/jobs/${id}/items?outcomes=OUTCOME_CRASHED" download="job-${id}-crashed.jsonl">Download them</a>`}</header>
+    ${!crashed && html`<p class="none">None.</p>`}
     <div class="groups">${(list?.batches || []).map((b) => html`<${Culprit} key=${b.batch_id} b=${b} open=${open} />`)}</div>
     ${list?.more && html`<p><small>The first 50 of ${plural(crashed, 'batch', 'batches')}.</small></p>`}</section>`;
 }

@@ -1,16 +1,19 @@
 // What can be done to a job. Everything that changes it is asked about first.
 import { post, uuid } from './api.js';
+import { useMay } from './identity.js';
 import { Confirm, notice } from './parts.js';
 import { count, isOpen, plural } from './words.js';
 import { html, useState } from './view.js';
 
 export function Steer({ job, p }) {
   const [asked, ask] = useState('');
+  const may = useMay();
   const close = () => ask('');
   const id = job.job_id;
   const call = (verb, body, done) => async () => { await post(`/v1/jobs/${id}:${verb}`, body); notice(done); };
   const retryable = ['BATCH_STATE_FAILED', 'BATCH_STATE_CRASHED', 'BATCH_STATE_CANCELLED'].reduce((n, s) => n + (p.batches[s] || 0), 0);
   const state = job.state.replace('JOB_STATE_', '');
+  if (!may.jobs) return html`<div class="steer"></div>`;
   return html`<div class="steer" role="group" aria-label="Steer the job">
     ${state === 'RUNNING' && html`<button onClick=${() => ask('pause')}>Pause</button>`}
     ${state === 'PAUSED' && html`<button class="primary" onClick=${() => ask('resume')}>Resume</button>`}

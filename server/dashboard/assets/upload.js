@@ -1,5 +1,6 @@
 // Uploading by drag and drop, with progress. What is cut goes on when it is tried again.
 import { get, Problem, uuid } from './api.js';
+import { useMay } from './identity.js';
 import { Link } from './parts.js';
 import { bytes, duration, pace, percent } from './words.js';
 import { html, useEffect, useRef, useState } from './view.js';
@@ -66,6 +67,7 @@ export function Upload() {
   const [over, setOver] = useState(false);
   const [values, setValues] = useState({ project: '', kind: '', mode: '' });
   const chosen = useRef();
+  const may = useMay();
   const add = (files) => setList((old) => [...old, ...[...files].map((file) => ({
     file, id: uuid(), values: { ...values, file_name: file.name, upload_id: uuid(), size: String(file.size) },
   }))]);
@@ -80,7 +82,7 @@ export function Upload() {
     </form>
     <div class="drop ${over ? 'over' : ''}" onDragOver=${(e) => { e.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)}
         onDrop=${(e) => { e.preventDefault(); setOver(false); add(e.dataTransfer.files); }}>
-      <p>Drop files here</p><p><button class="primary" onClick=${() => chosen.current.click()}>Choose files</button></p>
+      <p>Drop files here</p><p><button class="primary" disabled=${!may.jobs} onClick=${() => chosen.current.click()}>Choose files</button></p>
       <p><small>JSON Lines, JSON, tar or ZIP, compressed or not. Each file becomes a job.</small></p>
       <input ref=${chosen} type="file" multiple class="hidden" aria-label="Files to upload" tabindex="-1" onChange=${(e) => { add(e.target.files); e.target.value = ''; }} /></div>
     <ul class="plain" aria-label="Uploads">${list.map((one) => html`<${Sending} key=${one.id} one=${one} drop=${() => setList((old) => old.filter((o) => o !== one))} />`)}</ul>`;

@@ -1,6 +1,7 @@
 // The workers: what each holds, when it was heard, how it goes.
 import { get, post } from './api.js';
 import { Attempts, Batch, BatchBadge, documents } from './batch.js';
+import { useMay } from './identity.js';
 import { Confirm, Dialog, Link, Live, notice, useNow } from './parts.js';
 import { usePoll } from './poll.js';
 import { ago, clock, count, duration, number, pace, plural, since } from './words.js';
@@ -37,6 +38,7 @@ export function Workers() {
   const [shown, show] = useState('');
   const [draining, drain] = useState('');
   const now = useNow(1000);
+  const may = useMay();
   const list = data?.workers || [];
   return html`<div class="head"><h1>Workers</h1><${Live} state=${live} /><span class="grow"></span>
       <label class="check"><input type="checkbox" checked=${ended} onChange=${(e) => setEnded(e.target.checked)} /> also those that have ended</label></div>
@@ -54,7 +56,7 @@ export function Workers() {
           <td class="end">${count(number(w.running))} of ${w.slots}</td><td class="end" title=${clock(w.beat_at)}>${ago(w.beat_at, now)}</td>
           <td class="end">${count(number(w.completed))}</td><td class="end">${up > 1 ? pace((number(w.completed) * 60) / up) : '–'}</td>
           <td class="end bad ${number(w.crashed) ? 'some' : ''}">${count(number(w.crashed))}</td><td class="end">${duration(up)}</td>
-          <td class="end">${!w.ended_at && !w.drained_at && html`<button onClick=${() => drain(w.worker_id)} aria-label="Drain ${w.worker_id}">Drain</button>`}</td></tr>`;
+          <td class="end">${may.workers && !w.ended_at && !w.drained_at && html`<button onClick=${() => drain(w.worker_id)} aria-label="Drain ${w.worker_id}">Drain</button>`}</td></tr>`;
   })}</tbody></table>${data && !list.length && html`<p class="empty">There are no workers. One is started by <code>tallyman work</code>.</p>`}</div>
     ${shown && html`<${Worker} id=${shown} close=${() => show('')} />`}
     ${draining && html`<${Confirm} title="Drain ${draining}?" action="Drain it" danger close=${() => drain('')}
