@@ -149,7 +149,7 @@ func (s *Server) wire() {
 	s.drain = cancel
 	s.services = api.New(drain, api.Config{
 		Store: s.store, Dispatcher: e.dispatcher, Hub: e.hub, Roll: e.roll, Maps: e.maps, Events: e, Logger: log, Meter: s.metrics,
-		Grace: s.cfg.ReconnectGrace,
+		Grace:  s.cfg.ReconnectGrace,
 		Reader: s.cfg.Reader, MaxOpenUploads: s.cfg.MaxOpenUploads, UploadTimeout: s.cfg.UploadTimeout,
 	})
 	e.beating, e.jobs = s.services.Beating(), s.store
