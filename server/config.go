@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tallyman-dev/tallyman/internal/certificates"
 	"github.com/tallyman-dev/tallyman/server/api"
 	"github.com/tallyman-dev/tallyman/server/ingest"
 )
@@ -18,7 +19,10 @@ type Config struct {
 	Migrate  bool   // bring the schema up to date instead of refusing an old one
 	Listen   string // gRPC address; "" serves in process only
 	HTTP     string // address of the API by HTTP; "" serves none
-	Insecure bool   // permits addresses beyond loopback, which have neither encryption nor authentication
+	Insecure bool   // permits addresses beyond loopback without encryption and authentication
+
+	Auth string             // AuthNone, AuthTokens, or "": tokens with a ClientCA, or beyond loopback without Insecure
+	TLS  certificates.Files // of both addresses; none for no encryption
 
 	Lease             time.Duration // for which leases are granted and renewed; default 30 s
 	HeartbeatInterval time.Duration // between beats; default 5 s, at most a third of the lease
@@ -33,6 +37,8 @@ type Config struct {
 	Reader    ingest.ReaderConfig // limits of what is uploaded
 	RateLimit api.Limit           // calls of one client
 
+	FailureLimit api.Limit // refused tokens of one address; default 10 a second
+
 	MaxOpenUploads int // of one client at once; default 64, below 0 no limit
 
 	// MaxRunningPerProject is how many batches of one project run at the same time at most; 0 for no limit. It must be the
@@ -41,6 +47,36 @@ type Config struct {
 
 	Logger  *slog.Logger
 	Version string
+}
+
+// Values of Config.Auth.
+const (
+	AuthNone   = "none"   // everybody who reaches the server may do everything
+	AuthTokens = "tokens" // everybody must show a token, or a certificate of TLS.ClientCA
+)
+
+// asks reports whether everybody is asked who he is.
+func (c *Config) asks() bool {
+	beyond := func(address string) bool {
+		host, _, err := net.SplitHostPort(address)
+		return address != "" && (err != nil || !loopback(host))
+	}
+	return c.Auth == AuthTokens || c.Auth == "" && (c.TLS.ClientCA != "" || !c.Insecure && (beyond(c.Listen) || beyond(c.HTTP)))
+}
+
+// checkAccess reports what is wrong with how callers are known.
+func (c *Config) checkAccess() error {
+	switch {
+	case c.Auth != "" && c.Auth != AuthNone && c.Auth != AuthTokens:
+		return fmt.Errorf("auth %q: choose none or tokens", c.Auth)
+	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
+		return errors.New("tls-cert and tls-key belong together: give both or neither")
+	case c.TLS.ClientCA != "" && c.TLS.Certificate == "":
+		return errors.New("tls-client-ca needs tls-cert and tls-key: without encryption nobody shows a certificate")
+	case c.TLS.ClientCA != "" && c.Auth == AuthNone:
+		return errors.New("tls-client-ca says whose certificates count, but with auth none nobody is asked for one")
+	}
+	return nil
 }
 
 // Validate reports the first setting that makes no sense.
@@ -69,6 +105,9 @@ func (c *Config) Validate() error {
 	if err := c.Reader.Validate(); err != nil {
 		return err
 	}
+	if err := c.checkAccess(); err != nil {
+		return err
+	}
 	return errors.Join(c.checkAddress("listen", c.Listen), c.checkAddress("http", c.HTTP))
 }
 
@@ -81,9 +120,10 @@ func (c *Config) checkAddress(setting, address string) error {
 	if err != nil {
 		return fmt.Errorf("%s address: %w", setting, err)
 	}
-	if !c.Insecure && !loopback(host) {
-		return fmt.Errorf("without encryption and authentication the server listens on loopback only: choose --%s 127.0.0.1:PORT, "+
-			"or say --insecure if everybody who reaches %s may do everything", setting, address)
+	if !c.Insecure && !loopback(host) && (c.TLS.Certificate == "" || c.Auth == AuthNone) {
+		return fmt.Errorf("without encryption and authentication the server listens on loopback only: give --tls-cert and --tls-key and "+
+			"make tokens by `tallyman token create`, or choose --%s 127.0.0.1:PORT, or say --insecure if everybody who reaches %s may "+
+			"do everything", setting, address)
 	}
 	return nil
 }
@@ -127,6 +167,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.HTTPIdleTimeout == 0 {
 		c.HTTPIdleTimeout = time.Minute
+	}
+	if c.FailureLimit.PerSecond == 0 {
+		c.FailureLimit = api.Limit{PerSecond: 10, Burst: 50}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -52,7 +53,7 @@ func (s *Server) Dial() (*grpc.ClientConn, error) {
 }
 
 func ourselves(context.Context) access.Identity {
-	return access.Identity{Key: "coordinator", Name: "coordinator", Role: access.Admin}
+	return access.Identity{Key: access.Coordinator, Name: access.Coordinator, Role: access.Admin}
 }
 
 // dial returns a connection whose calls are made on behalf of those that by returns.
@@ -103,7 +104,23 @@ func (s *Server) authenticate(ctx context.Context) (access.Identity, error) {
 	if _, ok := p.AuthInfo.(inside); ok {
 		return carried(given.Get(callerKey))
 	}
-	return s.admit(ctx, access.Credential{Address: api.Host(ctx)})
+	shown := access.Credential{Address: api.Host(ctx), Token: bearer(given.Get("authorization"))}
+	if t, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(t.State.VerifiedChains) > 0 {
+		shown.Certificate = t.State.VerifiedChains[0][0]
+	}
+	return s.admit(ctx, shown)
+}
+
+// bearer returns the token of a header, "" when there is none.
+func bearer(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
 }
 
 // carried reads on whose behalf a call from inside is made.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -19,6 +21,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/tallyman-dev/tallyman/internal/certificates"
 	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/api"
 	"github.com/tallyman-dev/tallyman/server/dispatch"
@@ -27,6 +30,7 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 	"github.com/tallyman-dev/tallyman/server/store/postgres"
 	"github.com/tallyman-dev/tallyman/server/store/sqlite"
+	"github.com/tallyman-dev/tallyman/server/token"
 	"github.com/tallyman-dev/tallyman/server/watch"
 )
 
@@ -43,6 +47,8 @@ type Server struct {
 	drain     context.CancelFunc
 	services  *api.Services
 	admit     access.Admit
+	tokens    *token.Keeper // nil where nobody is asked
+	tls       *tls.Config   // nil without encryption
 	events    *events
 	metrics   *metrics.Metrics
 	closeOnce sync.Once
@@ -62,6 +68,11 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(cfg, st)
+	if cfg.TLS.Certificate != "" {
+		if s.tls, err = certificates.Server(cfg.TLS, s.cfg.Logger); err != nil {
+			return nil, errors.Join(err, st.Close())
+		}
+	}
 	if cfg.Listen != "" {
 		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
 			return nil, errors.Join(fmt.Errorf("listen: %w", err), st.Close())
@@ -158,8 +169,16 @@ func (s *Server) wire() {
 	s.metrics.Gauge("watchers", "Watches of jobs that are open here.", e.hub.Watchers)
 	s.metrics.Gauge("leases", "Leases that this coordinator knows of.", e.dispatcher.Ledger().Len)
 	s.metrics.Gauge("uploads_open", "Uploads that are open here.", s.services.OpenUploads)
+	if s.cfg.asks() {
+		s.tokens = token.NewKeeper(s.store, log)
+		s.admit = (&door{s.tokens, api.NewLimiter(s.cfg.FailureLimit, api.SettingFailureLimit)}).admit
+	}
+	encryption := insecure.NewCredentials()
+	if s.tls != nil {
+		encryption = credentials.NewTLS(s.tls)
+	}
 	options := slices.Concat(s.metrics.ServerOptions(), api.ServerOptions(log, s.authenticate, s.cfg.RateLimit), s.services.Confinement(), []grpc.ServerOption{
-		grpc.Creds(transport{insecure.NewCredentials()}),
+		grpc.Creds(transport{encryption}),
 		grpc.ChainStreamInterceptor(endWith(drain)),
 		grpc.WaitForHandlers(true), // so that nothing uses the store when it is closed
 		grpc.MaxRecvMsgSize(messageMost),
@@ -196,6 +215,9 @@ func (s *Server) Run(ctx context.Context) error {
 	var loops, listeners sync.WaitGroup
 	s.events.run(working, &loops)
 	loops.Go(func() { s.checkHealth(working) })
+	if s.tokens != nil {
+		loops.Go(func() { s.tokens.Run(working) })
+	}
 	failed := make(chan error, 3)
 	serve := func(l net.Listener) {
 		listeners.Go(func() {
@@ -207,7 +229,8 @@ func (s *Server) Run(ctx context.Context) error {
 	serve(s.local)
 	if s.listener != nil {
 		serve(api.Connections(s.listener))
-		s.cfg.Logger.Info("coordinator serves", "address", s.Addr(), "database", redact(s.cfg.Database), "version", s.cfg.Version)
+		s.cfg.Logger.Info("coordinator serves", "address", s.Addr(), "database", redact(s.cfg.Database), "version", s.cfg.Version,
+			"encrypted", s.tls != nil, "callers_known", s.tokens != nil)
 	}
 	if s.web != nil {
 		listeners.Go(func() {

@@ -45,7 +45,8 @@ func (s *Server) openWeb() (*web, error) {
 	}
 	drain, halt := context.WithCancel(context.Background())
 	handler, err := rest.New(drain, rest.Config{
-		Conn: conn, IdleTimeout: s.cfg.HTTPIdleTimeout, Local: loopback(host), Admit: s.admit,
+		Conn: conn, IdleTimeout: s.cfg.HTTPIdleTimeout, Local: loopback(host) && s.tokens == nil, Admit: s.admit,
+		Asks: s.tokens != nil,
 		More: []rest.Route{{Pattern: "GET /metrics", Rule: access.Readers, Handler: s.metrics.Handler()}},
 	})
 	if err != nil {
@@ -56,6 +57,7 @@ func (s *Server) openWeb() (*web, error) {
 		listener: listener, conn: conn, halt: halt,
 		server: &http.Server{
 			Handler:           handler,
+			TLSConfig:         s.tls.Clone(), // nil stays nil
 			ReadHeaderTimeout: headerTimeout, IdleTimeout: keepTimeout, MaxHeaderBytes: headerMost,
 			ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
 		},
@@ -72,7 +74,13 @@ func (s *Server) HTTPAddr() string {
 
 // serve answers requests until stop or close.
 func (w *web) serve() error {
-	if err := w.server.Serve(w.listener); !errors.Is(err, http.ErrServerClosed) {
+	err := error(nil)
+	if w.server.TLSConfig != nil {
+		err = w.server.ServeTLS(w.listener, "", "")
+	} else {
+		err = w.server.Serve(w.listener)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP: %w", err)
 	}
 	return nil

@@ -44,7 +44,13 @@ type Identity struct {
 	Role     Role
 	Projects []string  // that it is confined to; none for all
 	Until    time.Time // when it expires; zero for never
+
+	// While ends when the identity is known to be no good any more, such as when its token has been revoked; nil for never.
+	While context.Context `json:"-"`
 }
+
+// Coordinator is the key of what runs in the coordinator's process.
+const Coordinator = "coordinator"
 
 // Anonymous is everybody where nobody is asked who he is: known by the address, and free to do everything.
 func Anonymous(address string) Identity { return Identity{Name: address, Role: Admin} }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -57,4 +58,46 @@ func Denied(who access.Identity, rule access.Rule, call string) error {
 // Refuse returns an error as the status that a client gets, for those who admit calls elsewhere.
 func Refuse(ctx context.Context, err error) error {
 	return rewrite(ctx, slog.New(slog.DiscardHandler), "", err)
+}
+
+// errGone ends calls whose caller is known to be no good any more.
+var errGone = Unauthenticated("the token or certificate of this call has expired or was revoked meanwhile")
+
+// lasting returns a context that ends, with cause errGone, when who makes a call is no good any more.
+func lasting(ctx context.Context) (context.Context, func()) {
+	who := access.By(ctx)
+	if who.While == nil && who.Until.IsZero() {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := func() bool { return true }
+	if who.While != nil {
+		stop = context.AfterFunc(who.While, func() { cancel(errGone) })
+	}
+	done := func() {}
+	if !who.Until.IsZero() {
+		ctx, done = context.WithDeadlineCause(ctx, who.Until, errGone)
+	}
+	return ctx, func() { stop(); done(); cancel(nil) }
+}
+
+// outlasted returns errGone in the place of an error that came of it.
+func outlasted(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errGone) {
+		return errGone
+	}
+	return err
+}
+
+func lastingUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, done := lasting(ctx)
+	defer done()
+	response, err := handler(ctx, request)
+	return response, outlasted(ctx, err)
+}
+
+func lastingStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx, done := lasting(stream.Context())
+	defer done()
+	return outlasted(ctx, handler(srv, &contextStream{stream, ctx}))
 }

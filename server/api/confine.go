@@ -50,6 +50,9 @@ func (c *confinedStream) RecvMsg(m any) error {
 // confine refuses a message that is about what is not the caller's.
 func (s *Services) confine(ctx context.Context, method string, message any) error {
 	who := access.By(ctx)
+	if m, ok := message.(interface{ GetSessionId() int64 }); ok && who.Key != "" && who.Key != access.Coordinator {
+		return s.ownSession(ctx, who, m.GetSessionId())
+	}
 	if !who.Confined() {
 		return nil
 	}

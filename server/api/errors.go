@@ -95,6 +95,9 @@ func rewrite(ctx context.Context, logger *slog.Logger, method string, err error)
 	case errors.Is(err, store.ErrSessionEnded):
 		api = fail(codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_SESSION_ENDED,
 			"the session has ended; the worker process should exit")
+	case errors.Is(err, store.ErrWorkerTaken):
+		api = fail(codes.PermissionDenied, pb.ErrorReason_ERROR_REASON_WORKER_ID_TAKEN,
+			"a live worker of somebody else has this worker id; choose another one")
 	case errors.Is(err, store.ErrUploadFenced):
 		api = fail(codes.Aborted, pb.ErrorReason_ERROR_REASON_UPLOAD_FENCED, "the upload was opened again by a newer stream")
 	case errors.Is(err, store.ErrUploadMismatch):

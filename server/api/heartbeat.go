@@ -122,6 +122,9 @@ func (s *workerService) beat(
 			if s.drain.Err() != nil {
 				return errDraining
 			}
+			if errors.Is(context.Cause(ctx), errGone) { // nobody has died
+				return errGone
+			}
 			return brokenBy(context.Cause(ctx))
 		case <-b.over:
 			return nil

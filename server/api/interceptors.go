@@ -65,6 +65,7 @@ func ServerOptions(logger *slog.Logger, authenticate Authenticate, limit Limit) 
 			rewriteUnary(logger),
 			recovery.UnaryServerInterceptor(recovered),
 			auth.UnaryServerInterceptor(authFunc),
+			lastingUnary,
 			ratelimit.UnaryServerInterceptor(limiter),
 			validator.UnaryServerInterceptor(keep),
 		),
@@ -73,6 +74,7 @@ func ServerOptions(logger *slog.Logger, authenticate Authenticate, limit Limit) 
 			rewriteStream(logger),
 			recovery.StreamServerInterceptor(recovered),
 			auth.StreamServerInterceptor(authFunc),
+			lastingStream,
 			ratelimit.StreamServerInterceptor(limiter),
 			validator.StreamServerInterceptor(keep),
 		),
@@ -132,10 +134,13 @@ const SettingRateLimit = "rate-limit"
 // clientsKept bounds the memory of the limiter: who was not heard of for long is forgotten first.
 const clientsKept = 10_000
 
-type limiter struct {
-	limit Limit
-	mu    sync.Mutex
-	seen  map[string]*client
+// Limiter counts the calls of clients. It is safe for concurrent use.
+type Limiter struct {
+	limit   Limit
+	setting string
+
+	mu   sync.Mutex
+	seen map[string]*client
 }
 
 type client struct {
@@ -143,30 +148,51 @@ type client struct {
 	at     time.Time
 }
 
-func newLimiter(l Limit) *limiter {
+func newLimiter(l Limit) *Limiter { return NewLimiter(l, SettingRateLimit) }
+
+// NewLimiter returns a limiter whose limit is the setting of that name.
+func NewLimiter(l Limit, setting string) *Limiter {
 	if l.PerSecond == 0 {
 		l.PerSecond = 10_000
 	}
 	if l.Burst <= 0 {
 		l.Burst = max(int(2*l.PerSecond), 1)
 	}
-	return &limiter{limit: l, seen: map[string]*client{}}
+	return &Limiter{limit: l, setting: setting, seen: map[string]*client{}}
 }
 
 // Limit implements ratelimit.Limiter, by caller.
-func (l *limiter) Limit(ctx context.Context) error {
+func (l *Limiter) Limit(ctx context.Context) error {
 	if l.limit.PerSecond < 0 || l.of(access.By(ctx).Name).Allow() {
 		return nil
 	}
 	err := fail(codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_RATE_LIMITED,
 		"more than %g calls a second from this client; slow down, or raise the coordinator's setting %s",
-		l.limit.PerSecond, SettingRateLimit)
-	err.metadata = map[string]string{"setting": SettingRateLimit}
+		l.limit.PerSecond, l.setting)
+	err.metadata = map[string]string{"setting": l.setting}
 	keepViolation(ctx, err)
 	return err
 }
 
-func (l *limiter) of(name string) *rate.Limiter {
+// Count counts something that has happened already.
+func (l *Limiter) Count(name string) { l.of(name).Allow() }
+
+// Exhausted returns the error of a client of whom so much was counted that there may be no more at the moment.
+func (l *Limiter) Exhausted(name string) error {
+	if l.limit.PerSecond < 0 || l.of(name).Tokens() >= 1 {
+		return nil
+	}
+	err := fail(codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_RATE_LIMITED,
+		"more than %g refused tokens a second from this address; have the right one, or raise the coordinator's setting %s",
+		l.limit.PerSecond, l.setting)
+	err.metadata = map[string]string{"setting": l.setting}
+	return err
+}
+
+// SettingFailureLimit is the name of the setting that bounds the refused tokens of an address.
+const SettingFailureLimit = "failure-limit"
+
+func (l *Limiter) of(name string) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -183,7 +209,7 @@ func (l *limiter) of(name string) *rate.Limiter {
 }
 
 // forget makes room: those that have been quiet for a minute, or else all. A bucket that is forgotten starts full.
-func (l *limiter) forget(now time.Time) {
+func (l *Limiter) forget(now time.Time) {
 	for name, c := range l.seen {
 		if now.Sub(c.at) > time.Minute {
 			delete(l.seen, name)

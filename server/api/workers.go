@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "github.com/tallyman-dev/tallyman/proto/tallyman/v1"
+	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
 )
@@ -37,7 +38,7 @@ func (s *workerService) RegisterWorker(ctx context.Context, r *pb.RegisterWorker
 		return nil, err
 	}
 	w := store.Session{
-		WorkerID: r.GetWorkerId(), Host: r.GetHost(), PID: r.GetPid(), Version: r.GetVersion(), Kinds: r.GetKinds(),
+		WorkerID: r.GetWorkerId(), Owner: access.By(ctx).Key, Host: r.GetHost(), PID: r.GetPid(), Version: r.GetVersion(), Kinds: r.GetKinds(),
 		Slots: r.GetSlots(),
 	}
 	if w.WorkerID == "" {
@@ -57,18 +58,34 @@ func (s *workerService) RegisterWorker(ctx context.Context, r *pb.RegisterWorker
 	}, nil
 }
 
+// ownSession refuses a session that another caller registered, as one that has ended.
+func (s *Services) ownSession(ctx context.Context, who access.Identity, session int64) error {
+	of, err := s.served(ctx, session)
+	if err == nil && of.owner != who.Key {
+		return store.ErrSessionEnded
+	}
+	return err
+}
+
 // kindsOf returns the kinds that a session serves, which never change while it lives. Whether it lives is the claim's
 // own condition.
 func (s *workerService) kindsOf(ctx context.Context, session int64) ([]string, error) {
-	if kinds, ok := s.kinds.get(session); ok {
-		return kinds, nil
+	of, err := s.served(ctx, session)
+	return of.kinds, err
+}
+
+// served returns what of a session never changes.
+func (s *Services) served(ctx context.Context, session int64) (served, error) {
+	if of, ok := s.kinds.get(session); ok {
+		return of, nil
 	}
 	w, err := s.cfg.Store.GetSession(ctx, session)
 	if err != nil {
-		return nil, asSession(err)
+		return served{}, asSession(err)
 	}
-	s.kinds.put(session, w.Kinds)
-	return w.Kinds, nil
+	of := served{kinds: w.Kinds, owner: w.Owner}
+	s.kinds.put(session, of)
+	return of, nil
 }
 
 // Bounds of a claim's wait: an answer must reach the caller before its deadline, and a caller without one does not

@@ -37,6 +37,8 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Admit says who makes a request; nil lets everybody in.
 	Admit access.Admit
+	// Asks says that who makes a request must say who he is; a browser is sent to the page that asks for it.
+	Asks bool
 	// More are routes of others, which are served beside those of the API.
 	More []Route
 	// Local refuses requests to other names than those of this host: nobody else can reach it but a page in a browser here,
@@ -107,6 +109,9 @@ func New(drain context.Context, cfg Config) (*Handler, error) {
 		{"GET /v1/jobs/{job_id}/batches:watch", rpc(pb.JobService_WatchBatches_FullMethodName), http.HandlerFunc(h.watchBatches)},
 		{"GET /v1/jobs/{job_id}/items", rpc(pb.JobService_ExportItems_FullMethodName), http.HandlerFunc(h.items)},
 		{"GET /v1/jobs/{job_id}/results", rpc(pb.JobService_ExportResults_FullMethodName), http.HandlerFunc(h.results)},
+		{"GET /login", access.Open, http.HandlerFunc(h.login)},
+		{"POST /login", access.Open, http.HandlerFunc(h.login)},
+		{"POST /logout", access.Open, http.HandlerFunc(h.logout)},
 		{"GET /healthz", access.Open, http.HandlerFunc(alive)},
 		{"GET /readyz", access.Open, http.HandlerFunc(h.ready)},
 		{"GET /openapi.json", access.Open, http.HandlerFunc(description.serveJSON)},

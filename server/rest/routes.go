@@ -1,9 +1,11 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/tallyman-dev/tallyman/server/access"
 	"github.com/tallyman-dev/tallyman/server/api"
@@ -26,6 +28,9 @@ func (h *handler) admitted(route Route) http.Handler {
 		switch {
 		case err != nil && route.Rule.Open:
 			who = access.Identity{Name: address(r)}
+		case err != nil && h.cfg.Asks && asksForPage(r):
+			toLogin(w, r)
+			return
 		case err != nil:
 			writeError(w, api.Refuse(r.Context(), err))
 			return
@@ -33,13 +38,32 @@ func (h *handler) admitted(route Route) http.Handler {
 			writeError(w, api.Refuse(r.Context(), api.Denied(who, route.Rule, r.Method+" "+r.URL.Path)))
 			return
 		}
-		route.ServeHTTP(w, r.WithContext(access.With(r.Context(), who)))
+		ctx := access.With(r.Context(), who)
+		if who.While != nil { // what is streamed ends when the token is of no use any more
+			bounded, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(who.While, cancel)()
+			ctx = bounded
+		}
+		if h.cfg.Asks && !route.Rule.Open {
+			w.Header().Set("Cache-Control", "no-store")
+		}
+		route.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
 // shown returns what a request shows of who makes it.
 func shown(r *http.Request) access.Credential {
-	return access.Credential{Address: address(r)}
+	c := access.Credential{Address: address(r)}
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "bearer") {
+		c.Token = strings.TrimSpace(token)
+	} else if kept, err := r.Cookie(cookieName(r)); err == nil {
+		c.Token = kept.Value
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		c.Certificate = r.TLS.VerifiedChains[0][0]
+	}
+	return c
 }
 
 func address(r *http.Request) string {

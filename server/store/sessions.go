@@ -9,6 +9,7 @@ import (
 type Session struct {
 	ID           int64
 	WorkerID     string
+	Owner        string // who registered it; "" where nobody is asked
 	Host         string
 	PID          int32
 	Version      string
@@ -35,6 +36,7 @@ type Stream struct {
 // Sessions is what worker sessions need.
 type Sessions interface {
 	// RegisterSession starts a session and ends an earlier one of the same worker id: what that one held has died.
+	// ErrWorkerTaken when that one lives and is another owner's, unless either of them has none.
 	// If JudgeWorkers had drained that one, this one is drained as well: its process did not end, it died.
 	RegisterSession(ctx context.Context, s Session) (id int64, ended []Ended, err error)
 	// GetSession returns a live session. ErrSessionEnded or ErrNotFound otherwise.

@@ -25,6 +25,7 @@ var (
 	ErrUploadFenced   = errors.New("the upload was opened again by a newer stream")
 	ErrUploadMismatch = errors.New("the upload id belongs to an upload with another header")
 	ErrSessionEnded   = errors.New("the session has ended")
+	ErrWorkerTaken    = errors.New("the worker id belongs to a live session of somebody else")
 	ErrSessionDrained = errors.New("the session is being drained")
 	ErrJobOpen        = errors.New("the job has not ended")
 	ErrNothingToRetry = errors.New("there is no batch to retry")
@@ -38,6 +39,7 @@ type Store interface {
 	Uploads
 	Leases
 	Sessions
+	Tokens
 	Jobs
 	Listings
 	Upkeep

@@ -79,6 +79,7 @@ func (n NewJob) Clean() NewJob {
 // Clean returns s with its texts made fit for a statement.
 func (s Session) Clean() Session {
 	s.WorkerID = CleanText(s.WorkerID, MaxName)
+	s.Owner = CleanText(s.Owner, MaxPlace)
 	s.Host = CleanText(s.Host, MaxName)
 	s.Version = CleanText(s.Version, MaxName)
 	kinds := make([]string, len(s.Kinds))

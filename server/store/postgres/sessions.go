@@ -18,10 +18,14 @@ const leasesAtOnce = 1000
 
 // insertSession has the session drained as those before it were that ended only now.
 const insertSession = `
-INSERT INTO sessions (worker_id, host, pid, version, kinds, slots, registered_at, beat_at, drained_at, drain_reason)
-SELECT $1, $2, $3, $4, $5, $6, clock_timestamp(), clock_timestamp(), max(e.drained_at), coalesce(max(e.drain_reason), '')
+INSERT INTO sessions (worker_id, host, pid, version, kinds, slots, owner, registered_at, beat_at, drained_at, drain_reason)
+SELECT $1, $2, $3, $4, $5, $6, $8, clock_timestamp(), clock_timestamp(), max(e.drained_at), coalesce(max(e.drain_reason), '')
 FROM sessions e WHERE e.id = ANY ($7::bigint[]) AND e.drain_reason <> ''
 RETURNING id`
+
+// othersSessions are live sessions of a worker id that belong to somebody else.
+const othersSessions = `
+SELECT id FROM sessions WHERE worker_id = $1 AND ended_at IS NULL AND owner <> '' AND $2 <> '' AND owner <> $2`
 
 // endSessions ends sessions, or with $3 those of them that have been silent for so long.
 const endSessions = `
@@ -69,9 +73,14 @@ func (s *Store) RegisterSession(ctx context.Context, n store.Session) (int64, []
 	err := s.write(ctx, "register session", func(ctx context.Context, t *tx) error {
 		bye.sessions = nil
 		t.queue(`SELECT pg_advisory_xact_lock($1, $2)`, workerLock, int32(worker.Sum32()))
+		var others []int64
 		ids(t.queue(`SELECT id FROM sessions WHERE worker_id = $1 AND ended_at IS NULL`, n.WorkerID), &bye.sessions)
+		ids(t.queue(othersSessions, n.WorkerID, n.Owner), &others)
 		if err := t.send(ctx); err != nil {
 			return err
+		}
+		if len(others) > 0 {
+			return store.ErrWorkerTaken
 		}
 		e := ending{tally: new(tally), choosy: &s.choosy, deaths: bye.kind == job.EndDied}
 		if err := e.endSessions(ctx, t, bye); err != nil {
@@ -81,7 +90,7 @@ func (s *Store) RegisterSession(ctx context.Context, n store.Session) (int64, []
 			return err
 		}
 		ended, full = e.ended, len(e.order) == leasesAtOnce
-		t.queue(insertSession, n.WorkerID, n.Host, n.PID, n.Version, n.Kinds, n.Slots, bye.sessions).QueryRow(func(row pgx.Row) error {
+		t.queue(insertSession, n.WorkerID, n.Host, n.PID, n.Version, n.Kinds, n.Slots, bye.sessions, n.Owner).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&id)
 		})
 		return nil
@@ -323,7 +332,7 @@ func (s *Store) DrainSession(ctx context.Context, workerID string) (store.Sessio
 }
 
 const sessionColumns = `
-SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at,
+SELECT s.id, s.worker_id, s.owner, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at,
        s.drained_at, s.drain_reason, s.trouble, s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id)
 FROM sessions s`
 
@@ -332,7 +341,7 @@ func scanSession(row pgx.CollectableRow) (store.Session, error) {
 		n                  store.Session
 		drainedAt, endedAt *time.Time
 	)
-	err := row.Scan(&n.ID, &n.WorkerID, &n.Host, &n.PID, &n.Version, &n.Kinds, &n.Slots, &n.RegisteredAt, &n.BeatAt,
+	err := row.Scan(&n.ID, &n.WorkerID, &n.Owner, &n.Host, &n.PID, &n.Version, &n.Kinds, &n.Slots, &n.RegisteredAt, &n.BeatAt,
 		&drainedAt, &n.DrainReason, &n.Trouble, &endedAt, &n.EndReason, &n.Completed, &n.Crashed, &n.Running)
 	n.DrainedAt, n.EndedAt = timeOf(drainedAt), timeOf(endedAt)
 	return n, err

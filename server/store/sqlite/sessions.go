@@ -11,13 +11,13 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-const sessionColumns = `s.id, s.worker_id, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at, s.drained_at,
+const sessionColumns = `s.id, s.worker_id, s.owner, s.host, s.pid, s.version, s.kinds, s.slots, s.registered_at, s.beat_at, s.drained_at,
 	s.drain_reason, s.trouble, s.ended_at, s.end_reason, s.completed, s.crashed, (SELECT count(*) FROM batches b WHERE b.session_id = s.id AND b.session_id IS NOT NULL)`
 
 func scanSession(row scanner) (s store.Session, err error) {
 	var kinds []byte
 	var registered, beat, drained, ended sql.NullInt64
-	err = row.Scan(&s.ID, &s.WorkerID, &s.Host, &s.PID, &s.Version, &kinds, &s.Slots, &registered, &beat, &drained, &s.DrainReason,
+	err = row.Scan(&s.ID, &s.WorkerID, &s.Owner, &s.Host, &s.PID, &s.Version, &kinds, &s.Slots, &registered, &beat, &drained, &s.DrainReason,
 		&s.Trouble, &ended,
 		&s.EndReason, &s.Completed, &s.Crashed, &s.Running)
 	if err != nil {
@@ -43,14 +43,22 @@ func (s *Store) RegisterSession(ctx context.Context, n store.Session) (id int64,
 		if err != nil {
 			return err
 		}
+		others, err := collect(g, number, "SELECT id FROM sessions WHERE worker_id = ?1 AND ended_at IS NULL AND owner <> '' AND ?2 <> '' AND owner <> ?2",
+			n.WorkerID, n.Owner)
+		if err != nil {
+			return err
+		}
+		if len(others) > 0 {
+			return store.ErrWorkerTaken
+		}
 		for _, e := range earlier {
 			if err := g.endSession(e, "the worker registered again", job.End{Kind: job.EndDied, Message: store.ReplacedMessage}); err != nil {
 				return err
 			}
 		}
 		now := micros(g.now)
-		id, err = g.insert(`INSERT INTO sessions (worker_id, host, pid, version, kinds, slots, registered_at, beat_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, n.WorkerID, n.Host, n.PID, n.Version, string(kinds), n.Slots, now, now)
+		id, err = g.insert(`INSERT INTO sessions (worker_id, host, pid, version, kinds, slots, owner, registered_at, beat_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, n.WorkerID, n.Host, n.PID, n.Version, string(kinds), n.Slots, n.Owner, now, now)
 		if err != nil {
 			return err
 		}

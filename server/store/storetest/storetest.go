@@ -56,6 +56,7 @@ func Test(t *testing.T, open Open) {
 		{"deletion", deletion},
 		{"retention", retention},
 		{"workers", workers},
+		{"tokens", tokens},
 		{"text", texts},
 		{"room", room},
 		{"concurrency", concurrency},
