@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -24,7 +25,13 @@ type Config struct {
 	// another. It makes the connection and closes it.
 	Address string
 	Conn    grpc.ClientConnInterface // used as it is and not closed
-	Dial    []grpc.DialOption        // further options for Address; without any, the connection is not encrypted
+	Dial    []grpc.DialOption        // further options for Address; they come after those of TLS and Token
+
+	// TLS encrypts the way to Address; nil does not. Token returns the token that each call shows; nil shows none. It is not
+	// sent to another host without encryption, unless TokenInClear says that this is meant. Both are for Address only.
+	TLS          *tls.Config
+	Token        func() (string, error)
+	TokenInClear bool
 
 	RetryFor    time.Duration // how long a call goes on without success; default 1 min
 	CallTimeout time.Duration // for one answer, except to uploads and watches; default 30 s
@@ -69,7 +76,11 @@ func New(config Config) (*Client, error) {
 	c := &Client{config: config, close: func() error { return nil }}
 	conn := config.Conn
 	if conn == nil {
-		made, err := coordinators.Open(config.Address, config.Dial...)
+		secure, err := coordinators.Secure(config.Address, config.TLS, config.Token, config.TokenInClear)
+		if err != nil {
+			return nil, fmt.Errorf("configure client: %w", err)
+		}
+		made, err := coordinators.Open(config.Address, append(secure, config.Dial...)...)
 		if err != nil {
 			return nil, fmt.Errorf("configure client: %w", err)
 		}

@@ -371,3 +371,10 @@ func outcomes(j *pb.Job) map[pb.Outcome]int64 {
 	}
 	return m
 }
+
+// text returns all that was logged.
+func (l *log) text() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Clone(l.data)
+}

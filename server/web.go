@@ -25,6 +25,7 @@ const (
 // web serves HTTP on an address of its own. It makes its calls to the server in the same process.
 type web struct {
 	server   *http.Server
+	routes   []rest.Route
 	listener net.Listener
 	conn     *grpc.ClientConn
 	halt     context.CancelFunc // ends uploads
@@ -54,7 +55,7 @@ func (s *Server) openWeb() (*web, error) {
 		return nil, errors.Join(err, listener.Close(), conn.Close())
 	}
 	return &web{
-		listener: listener, conn: conn, halt: halt,
+		listener: listener, conn: conn, halt: halt, routes: handler.Routes(),
 		server: &http.Server{
 			Handler:           handler,
 			TLSConfig:         s.tls.Clone(), // nil stays nil

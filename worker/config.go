@@ -2,6 +2,7 @@ package worker
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,7 +25,13 @@ type Config struct {
 	// another, with all its leases. It makes the connection and closes it.
 	Address string
 	Conn    grpc.ClientConnInterface // used as it is and not closed
-	Dial    []grpc.DialOption        // further options for Address; without any, the connection is not encrypted
+	Dial    []grpc.DialOption        // further options for Address; they come after those of TLS and Token
+
+	// TLS encrypts the way to Address; nil does not. Token returns the token that each call shows; nil shows none. It is not
+	// sent to another host without encryption, unless TokenInClear says that this is meant. Both are for Address only.
+	TLS          *tls.Config
+	Token        func() (string, error)
+	TokenInClear bool
 
 	// Handlers are who handles batches, by kind. Each must be safe for concurrent use.
 	Handlers map[string]Handler
@@ -60,6 +67,8 @@ func (c Config) Validate() error {
 		return errors.New("both an address and a connection of a coordinator; one is needed")
 	case c.Address != "" && addressError(c.Address) != nil:
 		return addressError(c.Address)
+	case c.Address != "" && c.secureError() != nil:
+		return c.secureError()
 	case len(c.Handlers) == 0:
 		return errors.New("no handler")
 	case c.Slots < 0 || c.Slots > pb.MaxSlots:
@@ -86,6 +95,11 @@ func (c Config) Validate() error {
 		return err
 	}
 	return nil
+}
+
+func (c Config) secureError() error {
+	_, err := coordinators.Secure(c.Address, c.TLS, c.Token, c.TokenInClear)
+	return err
 }
 
 func addressError(addresses string) error {

@@ -64,7 +64,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	conn, renew := w.config.Conn, func() {}
 	if conn == nil {
-		made, err := coordinators.Open(w.config.Address, w.config.Dial...)
+		secure, err := coordinators.Secure(w.config.Address, w.config.TLS, w.config.Token, w.config.TokenInClear)
+		if err != nil {
+			return fmt.Errorf("run worker: %w", err)
+		}
+		made, err := coordinators.Open(w.config.Address, append(secure, w.config.Dial...)...)
 		if err != nil {
 			return fmt.Errorf("run worker: %w", err)
 		}

@@ -50,7 +50,7 @@ func (p *program) connect(verb *cobra.Command) (*connection, error) {
 		address = defaultAddress
 	}
 	if address != "" {
-		return dial(address)
+		return p.dial(verb, address)
 	}
 	logger, err := p.logger(p.stderr, slog.LevelWarn)
 	if err != nil {
@@ -58,7 +58,7 @@ func (p *program) connect(verb *cobra.Command) (*connection, error) {
 	}
 	embed, err := startEmbedded(ctx, p.data, serverConfig(logger))
 	if held, ok := errors.AsType[*folder.HeldError](err); ok && held.Holder.Address != "" {
-		return dial(held.Holder.Address)
+		return p.dial(verb, held.Holder.Address)
 	}
 	if err != nil {
 		return nil, err
@@ -70,8 +70,14 @@ func (p *program) connect(verb *cobra.Command) (*connection, error) {
 	return &connection{Client: c, embed: embed}, nil
 }
 
-func dial(address string) (*connection, error) {
-	c, err := client.New(client.Config{Address: address})
+func (p *program) dial(verb *cobra.Command, address string) (*connection, error) {
+	credential, err := p.credential(verb)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.New(client.Config{
+		Address: address, TLS: credential.tls, Token: credential.token, TokenInClear: credential.clear,
+	})
 	if err != nil {
 		return nil, usageError("%w", err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/client"
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/display"
+	"github.com/tallyman-dev/tallyman/internal/certificates"
 	"github.com/tallyman-dev/tallyman/internal/coordinators"
 )
 
@@ -24,9 +25,14 @@ type program struct {
 	stdout io.Writer
 	stderr io.Writer
 
-	data      string // folder of local state
-	server    string // addresses of coordinators; empty to find one
-	output    string
+	data   string // folder of local state
+	server string // addresses of coordinators; empty to find one
+	output string
+
+	tlsCA     string // trusted authorities
+	tls       certificates.Files
+	tokenFile string
+
 	logLevel  string
 	logFormat string
 
@@ -121,6 +127,7 @@ then, with 0), 1 anything else.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.data, "data", "tallyman-data", "folder of the embedded database")
 	flags.StringVar(&p.server, "server", "", "address of a coordinator, or of several that share a database, separated by commas\n(default: the one of the data folder)")
+	p.credentialFlags(flags)
 	flags.StringVarP(&p.output, "output", "o", "table", "table, json or tsv; json is one object a line")
 	flags.String("config", "", "file of settings, one flag = value a line")
 	flags.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: info of serve and work, else warn)")
@@ -129,7 +136,7 @@ then, with 0), 1 anything else.`,
 		p.profiled(p.runVerb()), p.profiled(p.serveVerb()), p.profiled(p.workVerb()), p.submitVerb(), p.watchVerb(), p.jobsVerb(), p.batchesVerb(),
 		p.workersVerb(), p.drainVerb(), p.findingsVerb(), p.itemsVerb(), p.resultsVerb(), p.exportVerb(), p.pauseVerb(),
 		p.resumeVerb(), p.cancelVerb(), p.retryVerb(), p.findVerb(), p.statsVerb(), p.healthVerb(), p.cleanupVerb(),
-		p.checkVerb(), p.sampleVerb(), p.benchVerb(), p.migrateVerb(), p.versionVerb(), p.isolatedVerb(),
+		p.checkVerb(), p.sampleVerb(), p.benchVerb(), p.migrateVerb(), p.tokenVerb(), p.versionVerb(), p.isolatedVerb(),
 	)
 	completeValues(root)
 	return root

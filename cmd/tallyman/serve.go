@@ -14,6 +14,7 @@ import (
 
 	"github.com/tallyman-dev/tallyman/cmd/tallyman/internal/folder"
 	"github.com/tallyman-dev/tallyman/server"
+	"github.com/tallyman-dev/tallyman/server/api"
 	"github.com/tallyman-dev/tallyman/worker"
 )
 
@@ -35,7 +36,13 @@ func (s *serving) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.config.Listen, "listen", defaultAddress, "address to listen on; port 0 chooses a free one")
 	flags.StringVar(&s.http, "http", "", "address of the API by HTTP; none for none\n"+
 		"(default: "+defaultHTTP+", none with another --listen than the default)")
-	flags.BoolVar(&s.config.Insecure, "insecure", false, "listen beyond this host, without encryption and authentication")
+	flags.BoolVar(&s.config.Insecure, insecureFlag, false, "listen beyond this host also without encryption and authentication")
+	flags.StringVar(&s.config.Auth, "auth", "", "tokens: everybody must show a token or a client certificate; none: nobody is asked\n"+
+		"(default: tokens beyond this host and with --tls-client-ca, else none)")
+	flags.StringVar(&s.config.TLS.ClientCA, "tls-client-ca", "",
+		"PEM file of the authorities of client certificates, which say by tallyman:ROLE what their holders may do")
+	flags.Float64Var(&s.config.FailureLimit.PerSecond, api.SettingFailureLimit, 0,
+		"refused tokens a second of one address; below 0 no limit (default 10)")
 	flags.IntVar(&s.workers, "workers", 0, "batches worked on at a time in this process")
 	flags.StringVar(&s.store, "store", "", "annotation store of these workers (default: "+folder.Annotations+
 		" in the data folder, or the database)")
@@ -68,11 +75,15 @@ func (p *program) serveVerb() *cobra.Command {
 one database. It prints its address when it is ready. SIGTERM or Ctrl-C stops it in order, a second one kills it; its
 workers notice nothing of a restart within their leases.
 
+Beyond this host it listens only with TLS, and then asks everybody for a token or a client certificate; ` + "`tallyman token`" + `
+makes tokens. Certificates and keys are read anew when their files change.
+
 Jobs that ended are deleted after a while, as --retention and --retention-with-errors say, and with them what
 ` + "`stats`, `findings` and `find`" + ` know of them; the annotations they stored stay.`,
 		Example: `  tallyman serve --workers 2
   tallyman serve --workers 4 --kind ner --exec 'python3 ner.py'
-  tallyman serve --database postgres://tallyman@db/tallyman --listen 0.0.0.0:7650 --insecure
+  tallyman serve --database postgres://tallyman@db/tallyman --listen 0.0.0.0:7650 --http 0.0.0.0:7651 \\
+      --tls-cert server.pem --tls-key server.key
   TALLYMAN_DATA=/srv/tallyman tallyman serve --listen 127.0.0.1:0 --log-format json`,
 		Args: cobra.NoArgs,
 		RunE: func(verb *cobra.Command, _ []string) error {
@@ -116,6 +127,7 @@ func (p *program) serve(ctx context.Context, logger *slog.Logger, s serving) err
 	var c *coordinator
 	var err error
 	s.config.HTTP = httpAddress(s.http, s.config.Listen)
+	s.config.TLS.Certificate, s.config.TLS.Key = p.tls.Certificate, p.tls.Key
 	if s.config.Database == "" {
 		s.config.Database = folder.DSN(p.data, folder.Database)
 		if s.store == "" {
@@ -168,7 +180,7 @@ func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordi
 	}
 	fmt.Fprintf(p.stdout, "tallyman serves at %s\n", c.server.Addr())
 	if at := c.server.HTTPAddr(); at != "" {
-		fmt.Fprintf(p.stdout, "the API by HTTP is at http://%s/api\n", at)
+		fmt.Fprintf(p.stdout, "the API by HTTP is at %s://%s/api\n", map[bool]string{false: "http", true: "https"}[p.tls.Certificate != ""], at)
 	}
 	var err error
 	for serving := true; serving; {

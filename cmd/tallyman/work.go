@@ -81,14 +81,15 @@ worker of another server needs --store, one with --exec only if its command find
 			if err := w.sources.check(verb.Flags()); err != nil {
 				return err
 			}
-			return p.work(verb.Context(), w)
+			return p.work(verb, w)
 		},
 	}
 	w.flags(verb.Flags())
 	return verb
 }
 
-func (p *program) work(ctx context.Context, w working) error {
+func (p *program) work(verb *cobra.Command, w working) error {
+	ctx := verb.Context()
 	if err := checkSlots("slots", w.config.Slots); err != nil {
 		return err
 	}
@@ -102,6 +103,11 @@ func (p *program) work(ctx context.Context, w working) error {
 			w.store = folder.DSN(p.data, folder.Annotations)
 		}
 	}
+	credential, err := p.credential(verb)
+	if err != nil {
+		return err
+	}
+	w.config.TLS, w.config.Token, w.config.TokenInClear = credential.tls, credential.token, credential.clear
 	h, err := p.handlers(ctx, w)
 	if err != nil {
 		return err
