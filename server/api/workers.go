@@ -48,7 +48,7 @@ func (s *workerService) RegisterWorker(ctx context.Context, r *pb.RegisterWorker
 	if err != nil {
 		return nil, err
 	}
-	s.kinds.put(id, w.Clean().Kinds)
+	s.kinds.put(id, served{kinds: w.Clean().Kinds, owner: w.Clean().Owner})
 	s.cfg.Dispatcher.Returned(ended)
 	s.cfg.Logger.InfoContext(ctx, "worker registered", "worker_id", w.WorkerID, "session_id", id, "kinds", w.Kinds,
 		"slots", w.Slots, "host", w.Host, "pid", w.PID)
