@@ -47,7 +47,7 @@ var mayCall = map[string]string{
 var mayAsk = map[string]string{
 	"GET /v1/whoami": "vVsSwa", "GET /healthz": "vVsSwa-", "GET /readyz": "vVsSwa-", "GET /openapi.json": "vVsSwa-", "GET /api": "vVsSwa-",
 	"GET /api.css": "vVsSwa-", "GET /login": "vVsSwa-", "POST /login": "vVsSwa-", "POST /logout": "vVsSwa-", "/v1/": "vVsSwa",
-	"GET /{$}": "vVsSwa", "GET /jobs/{job_id}": "vVsSwa", "GET /upload": "vVsSwa", "GET /workers": "vVsSwa", "GET /statistics": "vVsSwa",
+	"GET /{$}": "vVsSwa", "GET /jobs/{job_id}": "vVsSwa", "GET /upload": "vVsSwa", "GET /metrics": "vsa", "GET /workers": "vVsSwa", "GET /statistics": "vVsSwa",
 	"GET /assets/{version}/{name...}": "vVsSwa-",
 }
 
