@@ -29,7 +29,7 @@ import (
 // It is written down twice on purpose, here and in package access.
 var mayCall = map[string]string{
 	"JobService/SubmitUpload": "sSa", "JobService/GetUpload": "vVsSa", "JobService/GetJob": "vVsSwa", "JobService/ListJobs": "vVsSa",
-	"JobService/WatchJob": "vVsSa", "JobService/WatchJobs": "vVsSa", "JobService/CancelJob": "sSa", "JobService/PauseJob": "sSa",
+	"JobService/WatchJob": "vVsSa", "JobService/WatchJobs": "vVsSa", "JobService/WatchBatches": "vVsSa", "JobService/CancelJob": "sSa", "JobService/PauseJob": "sSa",
 	"JobService/ResumeJob": "sSa", "JobService/RetryJob": "sSa", "JobService/DeleteJob": "sSa", "JobService/GetBatch": "vVsSa",
 	"JobService/ListBatches": "vVsSa", "JobService/ListFindings": "vVsSa", "JobService/ExportItems": "vVsSa",
 	"JobService/ExportResults": "vVsSa",
