@@ -134,7 +134,7 @@ func ways(t *testing.T, n int, config Config, wrap func(*way, store.Store) store
 		}
 		return nil, fmt.Errorf("there is no coordinator %s", address)
 	})
-	return all, worker.Config{Address: strings.Join(addresses, ","), Dial: []grpc.DialOption{dial}}
+	return all, worker.Config{Address: strings.Join(addresses, ","), Dial: append(carrying(ourselves), dial)}
 }
 
 // work runs a worker until the test ends.
