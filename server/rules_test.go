@@ -27,7 +27,7 @@ func TestEveryCallHasARule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // nothing was written
+	defer s.Close()
 	if diff := cmp.Diff(served(s), access.Methods()); diff != "" {
 		t.Errorf("(-served +with a rule):\n%s", diff)
 	}

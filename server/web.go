@@ -75,7 +75,7 @@ func (s *Server) HTTPAddr() string {
 
 // serve answers requests until stop or close.
 func (w *web) serve() error {
-	err := error(nil)
+	var err error
 	if w.server.TLSConfig != nil {
 		err = w.server.ServeTLS(w.listener, "", "")
 	} else {

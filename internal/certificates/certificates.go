@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -109,19 +110,19 @@ func (k *keeper) first() (*tls.Config, error) {
 
 // stamps tells one state of the files from another.
 func (k *keeper) stamps() string {
-	var all string
+	var all strings.Builder
 	for _, file := range k.files {
 		if file == "" {
 			continue
 		}
 		info, err := os.Stat(file)
 		if err != nil {
-			all += err.Error() + "\n"
+			fmt.Fprintln(&all, err)
 			continue
 		}
-		all += fmt.Sprintln(info.ModTime().UnixNano(), info.Size())
+		fmt.Fprintln(&all, info.ModTime().UnixNano(), info.Size())
 	}
-	return all
+	return all.String()
 }
 
 func (k *keeper) current() *tls.Config {

@@ -12,8 +12,8 @@ import (
 )
 
 // Secure returns the options of a connection that is encrypted, if t is not nil, and whose calls show what token returns, if
-// that is not nil. A token is not sent to another host without encryption, unless clear says that this is meant.
-func Secure(addresses string, t *tls.Config, token func() (string, error), clear bool) ([]grpc.DialOption, error) {
+// that is not nil. A token is not sent to another host without encryption, unless insecure says that this is meant.
+func Secure(addresses string, t *tls.Config, token func() (string, error), insecure bool) ([]grpc.DialOption, error) {
 	var options []grpc.DialOption
 	if t != nil {
 		options = append(options, grpc.WithTransportCredentials(credentials.NewTLS(t)))
@@ -21,7 +21,7 @@ func Secure(addresses string, t *tls.Config, token func() (string, error), clear
 	if token == nil {
 		return options, nil
 	}
-	if t == nil && !clear {
+	if t == nil && !insecure {
 		list, err := Split(addresses)
 		if err != nil {
 			return nil, err

@@ -1,8 +1,8 @@
 package dashboard_test
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,11 +64,11 @@ func startChromium() {
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-dev-shm-usage", true),
 	)
 	allocated, release := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, cancel := chromedp.NewContext(allocated)
-	if err := chromedp.Do(ctx); err != nil {
+	browser, cancel := chromedp.NewContext(allocated)
+	if err := chromedp.Do(browser); err != nil {
 		chromium.missed = fmt.Sprintf("%s does not start: %v", path, err)
 	}
-	chromium.ctx = ctx
+	chromium.ctx = browser //nolint:fatcontext // of the one browser of all tests; nothing is put into another
 	chromium.end = func() {
 		cancel()
 		release()
@@ -131,12 +131,12 @@ func (t *tab) hear(event any) {
 	defer t.mu.Unlock()
 	switch e := event.(type) {
 	case *runtime.EventExceptionThrown:
-		text, _ := json.Marshal(e.ExceptionDetails)
-		t.errors = append(t.errors, string(text))
+		t.errors = append(t.errors, fmt.Sprintf("%s at %s:%d", e.ExceptionDetails.Text, e.ExceptionDetails.URL, e.ExceptionDetails.LineNumber))
 	case *runtime.EventConsoleAPICalled:
 		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
-			text, _ := json.Marshal(e.Args)
-			t.errors = append(t.errors, string(text))
+			for _, arg := range e.Args {
+				t.errors = append(t.errors, cmp.Or(arg.Description, string(arg.Value)))
+			}
 		}
 	case *log.EventEntryAdded:
 		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {

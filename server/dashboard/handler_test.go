@@ -17,7 +17,7 @@ import (
 )
 
 // fetch asks the dashboard alone.
-func fetch(t *testing.T, path string, header ...string) *http.Response {
+func fetch(t *testing.T, path string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	mux := http.NewServeMux()
 	if err := dashboard.Handle(func(pattern string, _ bool, served http.HandlerFunc) { mux.HandleFunc(pattern, served) }); err != nil {
@@ -29,7 +29,7 @@ func fetch(t *testing.T, path string, header ...string) *http.Response {
 	}
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, r)
-	return w.Result()
+	return w
 }
 
 func text(t *testing.T, r io.Reader) string {
@@ -47,8 +47,8 @@ func TestFrame(t *testing.T) {
 	for _, path := range []string{"/", "/jobs/7", "/upload", "/workers", "/statistics"} {
 		resp := fetch(t, path)
 		page := text(t, resp.Body)
-		if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Security-Policy"), "default-src 'self';") {
-			t.Errorf("%s: %s, policy %q", path, resp.Status, resp.Header.Get("Content-Security-Policy"))
+		if resp.Code != http.StatusOK || !strings.HasPrefix(resp.Header().Get("Content-Security-Policy"), "default-src 'self';") {
+			t.Errorf("%s: %d, policy %q", path, resp.Code, resp.Header().Get("Content-Security-Policy"))
 		}
 		if regexp.MustCompile(`<style|style=|<script>|\son[a-z]+=|https?://`).MatchString(page) {
 			t.Errorf("%s has something of its own, or of elsewhere, in it:\n%s", path, page)
@@ -58,8 +58,8 @@ func TestFrame(t *testing.T) {
 			t.Errorf("%s names %d assets", path, len(assets))
 		}
 		for _, m := range assets {
-			if r := fetch(t, m[1]); r.StatusCode != http.StatusOK || !strings.Contains(r.Header.Get("Cache-Control"), "immutable") {
-				t.Errorf("%s: %s, kept %q", m[1], r.Status, r.Header.Get("Cache-Control"))
+			if r := fetch(t, m[1]); r.Code != http.StatusOK || !strings.Contains(r.Header().Get("Cache-Control"), "immutable") {
+				t.Errorf("%s: %d, kept %q", m[1], r.Code, r.Header().Get("Cache-Control"))
 			}
 		}
 	}
@@ -69,9 +69,9 @@ func TestAssets(t *testing.T) {
 	t.Parallel()
 	plain := fetch(t, "/assets/of-another-version/main.js")
 	packed := fetch(t, "/assets/of-another-version/main.js", "Accept-Encoding", "gzip")
-	for _, resp := range []*http.Response{plain, packed} {
-		if kind := resp.Header.Get("Content-Type"); kind != "text/javascript; charset=utf-8" || resp.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("type %q, kept %q", kind, resp.Header.Get("Cache-Control"))
+	for _, resp := range []*httptest.ResponseRecorder{plain, packed} {
+		if kind := resp.Header().Get("Content-Type"); kind != "text/javascript; charset=utf-8" || resp.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("type %q, kept %q", kind, resp.Header().Get("Cache-Control"))
 		}
 	}
 	unpacked, err := gzip.NewReader(packed.Body)
@@ -82,8 +82,8 @@ func TestAssets(t *testing.T) {
 		t.Errorf("%d bytes plain, %d packed", len(want), len(got))
 	}
 	for _, path := range []string{"/assets/x/", "/assets/x/none.js", "/assets/x/frame.html", "/assets/x/%2e%2e/handler.go", "/jobs"} {
-		if resp := fetch(t, path); resp.StatusCode == http.StatusOK {
-			t.Errorf("%s: %s", path, resp.Status)
+		if resp := fetch(t, path); resp.Code == http.StatusOK {
+			t.Errorf("%s: %d", path, resp.Code)
 		}
 	}
 }
