@@ -11,6 +11,7 @@ import (
 	"github.com/tallyman-dev/tallyman/internal/certificates"
 	"github.com/tallyman-dev/tallyman/server/api"
 	"github.com/tallyman-dev/tallyman/server/ingest"
+	"github.com/tallyman-dev/tallyman/server/webhook"
 )
 
 // Config of a Server. Database is needed; zero values of the rest mean the defaults.
@@ -44,6 +45,10 @@ type Config struct {
 	// MaxRunningPerProject is how many batches of one project run at the same time at most; 0 for no limit. It must be the
 	// same for all coordinators of a database.
 	MaxRunningPerProject int
+
+	// Webhook is who is told that jobs have ended, and that too much crashes. It must be the same for all coordinators of a
+	// database.
+	Webhook webhook.Config
 
 	Logger  *slog.Logger
 	Version string
@@ -101,6 +106,9 @@ func (c *Config) Validate() error {
 	w := c.withDefaults()
 	if w.HeartbeatInterval > w.Lease/3 {
 		return fmt.Errorf("heartbeat-interval %v must be at most a third of lease %v", w.HeartbeatInterval, w.Lease)
+	}
+	if err := c.Webhook.Validate(); err != nil {
+		return err
 	}
 	if err := c.Reader.Validate(); err != nil {
 		return err

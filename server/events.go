@@ -13,6 +13,7 @@ import (
 	"github.com/tallyman-dev/tallyman/server/reaper"
 	"github.com/tallyman-dev/tallyman/server/store"
 	"github.com/tallyman-dev/tallyman/server/watch"
+	"github.com/tallyman-dev/tallyman/server/webhook"
 )
 
 // events carries what one part of the coordinator did to the others, and into the log. It is what the parts know of
@@ -28,6 +29,7 @@ type events struct {
 	beating    *api.Beating
 	jobs       store.Store
 	metrics    *metrics.Metrics
+	webhook    *webhook.Sender // nil for none
 
 	mu       sync.Mutex
 	progress map[int64]time.Time // when the progress of a job was last logged
@@ -47,6 +49,9 @@ func (e *events) run(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() { e.folder.Run(ctx) })
 	wg.Go(func() { e.reaper.Run(ctx) })
 	wg.Go(func() { e.listen(ctx) })
+	if e.webhook != nil {
+		wg.Go(func() { e.webhook.Run(ctx) })
+	}
 }
 
 // Changed implements the parts' Events.
@@ -149,6 +154,9 @@ func (e *events) AttemptsEnded(ended []store.Ended) {
 // jobEnded is called once for every job that this coordinator ended.
 func (e *events) jobEnded(j job.Job) {
 	e.metrics.JobEnded(j.State)
+	if e.webhook != nil {
+		e.webhook.Wake()
+	}
 	e.logger.Info("job ended", "job_id", j.ID, "project", j.Project, "state", string(j.State), "reason", j.Reason,
 		"items", j.ItemsTotal, "batches", j.BatchesTotal(), "errors", j.Errors, "warnings", j.Warnings)
 	e.mu.Lock()

@@ -32,6 +32,7 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store/sqlite"
 	"github.com/tallyman-dev/tallyman/server/token"
 	"github.com/tallyman-dev/tallyman/server/watch"
+	"github.com/tallyman-dev/tallyman/server/webhook"
 )
 
 // Server is one coordinator.
@@ -144,6 +145,10 @@ func (s *Server) wire() {
 		Store: s.store, Silent: s.cfg.Lease + s.cfg.HeartbeatInterval, Version: s.cfg.Version, Logger: log,
 	})
 	e := &events{logger: log, metrics: s.metrics, progress: map[int64]time.Time{}, stopped: map[int64]struct{}{}}
+	if s.cfg.Webhook.Chosen() {
+		s.store.DeliverEnds()
+		e.webhook = webhook.New(s.cfg.Webhook, s.store, s.metrics.Figures, s.metrics, log)
+	}
 	e.hub = watch.NewHub(s.store, log)
 	e.maps = watch.NewMaps(s.store, e.hub)
 	e.roll = watch.NewRoll(s.store, log)

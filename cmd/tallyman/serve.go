@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,7 @@ type serving struct {
 	store      string
 	maxPayload int64
 	forget     time.Duration
+	webhook    webhooking
 	sources    sourcing
 	exec       execution
 	kind       string // that the command handles
@@ -59,6 +61,7 @@ func (s *serving) flags(flags *pflag.FlagSet) {
 	spanVar(flags, &s.config.RetentionWithErrors, "retention-with-errors", 30*day,
 		"for how long jobs that ended otherwise are kept; 0 for ever")
 	serverLimits(flags, &s.config)
+	s.webhook.flags(flags)
 	forgetInterval(flags, &s.forget)
 	workLimits(flags, &s.maxPayload)
 	s.sources.flags(flags)
@@ -89,6 +92,9 @@ Jobs that ended are deleted after a while, as --retention and --retention-with-e
 		RunE: func(verb *cobra.Command, _ []string) error {
 			logger, err := p.logger(p.stderr, slog.LevelInfo)
 			if err != nil {
+				return err
+			}
+			if s.config.Webhook, err = s.webhook.config(os.Getenv); err != nil {
 				return err
 			}
 			s.config.Logger, s.config.Version, s.sources.config.Logger = logger, programVersion(), logger

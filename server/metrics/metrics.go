@@ -15,6 +15,7 @@ import (
 	"github.com/tallyman-dev/tallyman/server/dispatch"
 	"github.com/tallyman-dev/tallyman/server/job"
 	"github.com/tallyman-dev/tallyman/server/store"
+	"github.com/tallyman-dev/tallyman/server/webhook"
 )
 
 // namespace is what the names of all metrics of this program begin with.
@@ -43,6 +44,7 @@ type Metrics struct {
 	detection                 prometheus.Histogram
 	falselyExpired            prometheus.Counter
 	attempts, jobs            *prometheus.CounterVec
+	webhooks                  *prometheus.CounterVec
 	ingestBytes               prometheus.Counter
 	ingestItems               prometheus.Counter
 	ingestBatches             prometheus.Counter
@@ -51,6 +53,7 @@ type Metrics struct {
 var (
 	_ dispatch.Meter = (*Metrics)(nil)
 	_ api.Meter      = (*Metrics)(nil)
+	_ webhook.Meter  = (*Metrics)(nil)
 )
 
 // New returns metrics that have counted nothing.
@@ -78,6 +81,11 @@ func New(cfg Config) *Metrics {
 	m.ingestBytes = m.counter("ingest_bytes_total", "Bytes of uploads received.")
 	m.ingestItems = m.counter("ingest_items_total", "Items of uploads committed, rejected ones included.")
 	m.ingestBatches = m.counter("ingest_batches_total", "Batches cut and committed.")
+	m.webhooks = m.counters("webhook_deliveries_total",
+		"Tries to deliver by webhook, by what became of them: delivered, failed, and of the failed those after which it was given up.", "result")
+	for _, result := range []string{"delivered", "failed", "given_up"} {
+		m.webhooks.WithLabelValues(result)
+	}
 	// What may happen is there before it does, so that a rate sees the first time.
 	for _, o := range []dispatch.Operation{dispatch.Claiming, dispatch.Beating, dispatch.Settling} {
 		m.commitSize.WithLabelValues(string(o))
@@ -191,6 +199,15 @@ func (m *Metrics) AttemptEnded(end job.EndKind) { m.attempts.WithLabelValues(str
 
 // JobEnded counts a job that this coordinator ended.
 func (m *Metrics) JobEnded(state job.State) { m.jobs.WithLabelValues(string(state)).Inc() }
+
+// Delivered implements webhook.Meter.
+func (m *Metrics) Delivered(result string) { m.webhooks.WithLabelValues(result).Inc() }
+
+// Figures returns what the database is at, as it was last shown or as it is now; false while that is not known.
+func (m *Metrics) Figures() (store.Figures, bool) {
+	f, read := m.figures.current()
+	return f, !read.IsZero()
+}
 
 // Received implements api.Meter.
 func (m *Metrics) Received(bytes int) { m.ingestBytes.Add(float64(bytes)) }

@@ -32,6 +32,15 @@ type Figures struct {
 // worker.
 func (f *Figures) CrashRate() float64 { return job.CrashRate(f.Ended[:], f.Crashed) }
 
+// Settled is the number of batches that the crash rate is of.
+func (f *Figures) Settled() int64 {
+	n := -f.Ended[job.BatchCancelled]
+	for _, ended := range f.Ended {
+		n += ended
+	}
+	return n
+}
+
 // KindFigures are those of a kind.
 type KindFigures struct {
 	Pending, Running int64 // batches of open jobs, as of their last folds

@@ -47,6 +47,7 @@ type Store interface {
 	Workers
 	Wakeups
 	Gauges
+	Deliveries
 
 	// ClusterID names this database for ever; stores of annotations bind themselves to it.
 	ClusterID(ctx context.Context) (string, error)

@@ -77,6 +77,12 @@ SELECT job_id, first_item, id, 0, '' FROM batches WHERE job_id = 1 AND ordinal <
 INSERT INTO rejected_items (job_id, first_item, items, frame) SELECT 1, n * 10, 10, '' FROM generate_series(1, 20000) AS n;
 
 INSERT INTO job_deltas (job_id, delta) SELECT job, '\x0100' FROM generate_series(2, 21) AS job, generate_series(1, 50);
+INSERT INTO job_minutes (job_id, minute, completed, failed, crashed, cancelled, with_crash, durations)
+SELECT job, date_trunc('minute', now()) - n * interval '1 minute', 1, 0, 0, 0, 0, '{}'
+FROM generate_series(1, 20) AS job, generate_series(0, 4999) AS n;
+INSERT INTO deliveries (id, event, body, due_at, ended_at)
+SELECT 'delivery-' || n, 'job.ended', '', now() - interval '1 hour', CASE WHEN n % 1000 > 0 THEN now() - n * interval '1 second' END
+FROM generate_series(1, 100000) AS n;
 
 -- A sample that does not miss the few batches that failed.
 ALTER TABLE batches ALTER COLUMN state SET STATISTICS 500;
@@ -339,6 +345,12 @@ func TestPlans(t *testing.T) {
 		{"figures: sessions", countSessions, "sessions", func(int) []string { return []string{"interval '1 minute'"} }, []string{"sessions_live"}},
 		{"figures: ended", selectEnded, "job_minutes", func(int) []string { return []string{"interval '1 hour'"} },
 			[]string{"job_minutes_minute"}},
+		{"deliveries that are due", takeDeliveries, "deliveries", func(n int) []string {
+			return []string{"interval '1 minute'", strconv.Itoa(n)}
+		}, []string{"deliveries_due", "deliveries_pkey"}},
+		{"old deliveries", forgetDeliveries, "deliveries", func(n int) []string {
+			return []string{"interval '1 day'", strconv.Itoa(n)}
+		}, []string{"deliveries_ended", "deliveries_pkey"}},
 		{"tracked by status and job", trackings + `parent_job_id = $1 AND status = 'crashed'`, "", seventh, []string{"batches_ended_badly", "batches_pkey"}},
 		{"tracked, failed", trackings + `parent_job_id = $1 AND status = 'failed'`, "", seventh, []string{"batches_ended_badly", "batches_pkey"}},
 		{"tracked, pending", trackings + `parent_job_id = $1 AND status = 'pending'`, "", seventh,

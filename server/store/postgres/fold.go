@@ -87,8 +87,14 @@ func (s *Store) Fold(ctx context.Context, id int64) (job.Job, bool, error) {
 			if !withUpload && !f.job.IngestDone && f.job.State.Stopping() && !j.State.Stopping() {
 				return errUnlocked
 			}
+			ends := f.job.State.Ended() && !j.State.Ended()
 			j, changed = f.job, true
 			f.queue(t)
+			if ends && s.deliverEnds.Load() {
+				d, err := store.JobEnded(&j)
+				t.queue(insertDelivery, d.ID, d.Event, d.Body)
+				return err
+			}
 			return nil
 		})
 	}

@@ -67,9 +67,11 @@ func parseError(error) error {
 // Store keeps what a coordinator must remember in PostgreSQL. It is safe for concurrent use. No call takes longer than
 // half a minute: a database that is silent for so long is answered as store.ErrUnavailable.
 type Store struct {
-	pool   *pgxpool.Pool
-	sender string // tells our own notifications from those of other coordinators
-	wanted int64
+	pool        *pgxpool.Pool
+	sender      string // tells our own notifications from those of other coordinators
+	wanted      int64
+	deliverEnds atomic.Bool // of jobs
+
 	choosy atomic.Bool // the last claim saw batches that not every session may have
 }
 

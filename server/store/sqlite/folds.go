@@ -51,7 +51,14 @@ func (s *Store) Fold(ctx context.Context, id int64) (j job.Job, changed bool, er
 		if err := t.addSlowest(id, d.Slowest); err != nil {
 			return fmt.Errorf("keep slowest batches: %w", err)
 		}
-		return nil
+		if !j.State.Ended() || before.State.Ended() || !s.deliverEnds.Load() {
+			return nil
+		}
+		said, err := store.JobEnded(&j)
+		if err == nil {
+			_, err = t.addDelivery(&said)
+		}
+		return err
 	})
 	return j, changed, wrap(fmt.Sprintf("fold job %d", id), err)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // large are the tables that grow with what was uploaded: no statement may walk through one.
-var large = []string{"batches", "batch_payloads", "batch_documents", "attempts", "findings", "rejected_items", "item_results", "jobs", "uploads", "sessions"}
+var large = []string{"batches", "batch_payloads", "batch_documents", "attempts", "findings", "rejected_items", "item_results", "deliveries", "jobs", "uploads", "sessions"}
 
 // exercise makes a store run every statement that writes.
 func exercise(t *testing.T, s *Store) {
@@ -121,7 +121,7 @@ func TestNoStatementWalksThroughALargeTable(t *testing.T) {
 	exercise(t, s)
 	queries := []string{workerQuery, heldQuery, attemptsQuery, batchQuery, placesAll, placesFresh, placesRunning, placesDone, fmt.Sprintf(placesBad, 3),
 		resultsPlace, resultFrames, itemBatches, itemParts, badItemBatches, rejectedItems, diedOnlyOn, crashGroups,
-		countOpen, waitingQuery, freshQuery, countSessions, countEnded}
+		countOpen, waitingQuery, freshQuery, countSessions, countEnded, dueDeliveries, endedDeliveries}
 	queries = append(queries, returnedQueries...)
 	for query := range s.writer.stmts {
 		queries = append(queries, query)

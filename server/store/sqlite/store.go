@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	driver "modernc.org/sqlite"
@@ -58,6 +59,8 @@ type Store struct {
 	readers *sql.DB
 	turns   chan struct{} // as many as there are readers
 	frames  *sql.Stmt     // selectFrame, of readers
+
+	deliverEnds atomic.Bool // of jobs
 }
 
 var _ store.Store = (*Store)(nil)

@@ -53,6 +53,7 @@ func Test(t *testing.T, open Open) {
 		{"states", states},
 		{"statistics", statistics},
 		{"figures", figures},
+		{"deliveries", deliveries},
 		{"deletion", deletion},
 		{"retention", retention},
 		{"workers", workers},
