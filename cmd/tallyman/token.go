@@ -28,6 +28,9 @@ func (p *program) tokenVerb() *cobra.Command {
 		Long: `Make, list and revoke tokens. They are in the coordinator's database: that of the data folder, or the one that
 --database names. So who may open the database makes tokens, and no token makes another one. Coordinators, also those that
 run, learn of what changes within seconds.`,
+		Example: `  tallyman token create ann --role submitter --project my-corpus > ann.token
+  tallyman token list
+  tallyman token revoke 7`,
 	}
 	verb.PersistentFlags().StringVar(&database, "database", "", "postgres://… (default: the embedded one of the data folder)")
 	verb.AddCommand(p.createTokenVerb(&database), p.listTokensVerb(&database), p.revokeTokenVerb(&database))
@@ -81,7 +84,11 @@ func (p *program) listTokensVerb(database *string) *cobra.Command {
 	verb := &cobra.Command{
 		Use:   "list",
 		Short: "List the tokens that are valid, newest first",
-		Args:  cobra.NoArgs,
+		Long: `List the tokens that are valid, newest first: who holds each, what they may do and until when. The tokens themselves
+are not kept.`,
+		Example: `  tallyman token list
+  tallyman token list --all -o json --database postgres://tallyman@db/tallyman`,
+		Args: cobra.NoArgs,
 		RunE: func(verb *cobra.Command, _ []string) error {
 			return p.withTokens(verb.Context(), *database, func(ctx context.Context, tokens *server.Tokens) error {
 				list, err := tokens.List(ctx, all)
