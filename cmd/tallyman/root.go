@@ -136,7 +136,7 @@ then, with 0), 1 anything else.`,
 		p.profiled(p.runVerb()), p.profiled(p.serveVerb()), p.profiled(p.workVerb()), p.submitVerb(), p.watchVerb(), p.jobsVerb(), p.batchesVerb(),
 		p.workersVerb(), p.drainVerb(), p.findingsVerb(), p.itemsVerb(), p.resultsVerb(), p.exportVerb(), p.pauseVerb(),
 		p.resumeVerb(), p.cancelVerb(), p.retryVerb(), p.findVerb(), p.statsVerb(), p.healthVerb(), p.cleanupVerb(),
-		p.checkVerb(), p.sampleVerb(), p.benchVerb(), p.migrateVerb(), p.tokenVerb(), p.versionVerb(), p.isolatedVerb(),
+		p.checkVerb(), p.sampleVerb(), p.benchVerb(), p.migrateVerb(), p.tokenVerb(), p.versionVerb(), p.manVerb(), p.isolatedVerb(),
 	)
 	completeValues(root)
 	return root
