@@ -21,7 +21,7 @@ with_postgres = $(if $(TALLYMAN_TEST_POSTGRES),,bin="$$(tools/postgres.sh)" && T
 FUZZTIME ?= 10s
 TESTFLAGS ?= -timeout 20m
 
-.PHONY: help build run test race examples network languages browser promtool lint vet generate generate-check fmt fuzz bench bench-quick bench-rounds \
+.PHONY: help build run test race examples network languages browser promtool deploy release release-check lint vet generate generate-check fmt fuzz bench bench-quick bench-rounds \
 	bench-once bench-go peers figures clean
 
 help: ## print this list
@@ -34,11 +34,21 @@ build: ## bin/tallyman, with the version stamped in
 run: build ## try it: 2,000 generated documents with a few bad items, and whether the numbers add up
 	tools/make-run.sh
 
-test: examples network languages browser promtool ## every test, on PostgreSQL and SQLite
+test: examples network languages browser promtool deploy ## every test, on PostgreSQL and SQLite
 	$(with_postgres) go test $(TESTFLAGS) ./...
 
 race: examples network languages browser promtool ## every test under the race detector (needs a C compiler)
 	$(with_postgres) env CGO_ENABLED=1 go test -race -timeout 60m ./...
+
+# What lies in deploy/, by a module of its own.
+deploy:
+	go -C deploy/check test ./...
+
+release: ## what is released, for all systems, in dist/ (needs GNU tar)
+	tools/release.sh
+
+release-check: ## whether two builds of a release, in two folders, are the same
+	tools/release-check.sh
 
 # The examples of docs/protocol.md call the server by buf: compiled here rather than on a test's time.
 examples:
@@ -68,7 +78,8 @@ browser:
 # bench/temporal is left out here: to compile what it asks for takes minutes. make peers builds it.
 vet:
 	go vet ./...
-	cd bench/peers && go vet ./...
+	go -C bench/peers vet ./...
+	go -C deploy/check vet ./...
 
 # buf build first: what does not compile deletes nothing.
 generate: ## the code that is generated from proto/
