@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -78,6 +79,10 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	case exitUnreachable:
 		if refusal, ok := errors.AsType[*client.Error](err); !ok || !refusal.Unreachable() {
 			break // what to do is said, or it answers, but cannot work at the moment
+		}
+		if strings.Contains(err.Error(), "server preface") { // what gRPC says where something hangs up on who speaks without TLS
+			fmt.Fprintln(stderr, "If it speaks TLS, name its authority: --tls-ca FILE, or --tls-ca system.")
+			break
 		}
 		fmt.Fprintln(stderr, "Is a coordinator running there? `tallyman serve --workers 2` starts one; --server names another.")
 	}

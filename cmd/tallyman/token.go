@@ -67,7 +67,7 @@ Tokens of one name are of one and the same: to replace one make another of its n
 					return p.writeToken(kept, secret)
 				}
 				fmt.Fprintln(p.stdout, secret)
-				fmt.Fprintf(p.stderr, "token %d of %s, a %s, %s; it is shown this once only\n", kept.ID, kept.Name, kept.Role, expiry(kept))
+				fmt.Fprintf(p.stderr, "token %d of %s, role %s, %s; it is shown this once only\n", kept.ID, kept.Name, kept.Role, expiry(kept))
 				return nil
 			})
 		},
