@@ -11,7 +11,7 @@ git() { command git -c safe.directory='*' "$@"; }
 targets=("$@")
 [ $# -gt 0 ] || targets=(linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64)
 version=${VERSION:-$(git describe --tags --always --dirty)}
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH CGO_ENABLED=0 TZ=UTC LC_ALL=C GOFLAGS=-buildvcs=false
 
 dist=$PWD/dist
