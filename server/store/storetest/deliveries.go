@@ -42,7 +42,7 @@ var deliveries = []scenario{
 		}
 		got[0].CreatedAt = time.Time{}
 		f.equal("taken", got, []store.Delivery{{ID: "a", Event: "event", Body: []byte(`{"a":1}`), Tries: 1}})
-		f.equal("taken again", f.takeDue(long, 10), nil)
+		f.equal("taken again", f.takeDue(long, 10), map[string]int32{})
 	}},
 	{"one that nobody ended is due again", func(f *fixture) {
 		f.deliver("a")
@@ -51,11 +51,11 @@ var deliveries = []scenario{
 		f.equal("second", f.takeDue(long, 10), map[string]int32{"a": 2})
 		// Who was late decides nothing any more.
 		f.must(f.PostponeDelivery(f.ctx, "a", 1, 0))
-		f.equal("postponed by who is late", f.takeDue(long, 10), nil)
+		f.equal("postponed by who is late", f.takeDue(long, 10), map[string]int32{})
 		f.must(f.PostponeDelivery(f.ctx, "a", 2, 0))
 		f.equal("postponed", f.takeDue(long, 10), map[string]int32{"a": 3})
 		f.must(f.PostponeDelivery(f.ctx, "a", 3, long))
-		f.equal("postponed for long", f.takeDue(long, 10), nil)
+		f.equal("postponed for long", f.takeDue(long, 10), map[string]int32{})
 	}},
 	{"one that has arrived is over, and remembered for a while", func(f *fixture) {
 		f.deliver("a")
@@ -63,7 +63,7 @@ var deliveries = []scenario{
 		f.must(f.EndDelivery(f.ctx, "a"))
 		f.must(f.EndDelivery(f.ctx, "a"))
 		f.must(f.PostponeDelivery(f.ctx, "a", 1, 0))
-		f.equal("taken", f.takeDue(long, 10), nil)
+		f.equal("taken", f.takeDue(long, 10), map[string]int32{})
 		f.equal("added again", f.deliver("a"), false)
 		n, err := f.ForgetDeliveries(f.ctx, time.Hour, 10)
 		f.must(err)
@@ -118,12 +118,12 @@ var deliveries = []scenario{
 		s := f.register("w")
 		f.settle(completed(f.claimOne(s, "0", long, silent)))
 		f.fold(silent)
-		f.equal("before anybody wants to know", f.takeDue(0, 10), nil)
+		f.equal("before anybody wants to know", f.takeDue(0, 10), map[string]int32{})
 		f.DeliverEnds()
 		id := f.submit("a", 2, 1)
 		f.settle(completed(f.claimOne(s, "1", long, id)))
 		f.fold(id)
-		f.equal("while it is open", f.takeDue(0, 10), nil)
+		f.equal("while it is open", f.takeDue(0, 10), map[string]int32{})
 		f.settle(ended(f.claimOne(s, "2", long, id), job.EndFailed))
 		f.fold(id)
 		f.fold(id)

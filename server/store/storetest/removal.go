@@ -9,8 +9,8 @@ import (
 	"github.com/tallyman-dev/tallyman/server/store"
 )
 
-// kept are the tables that hold nothing of a job.
-var kept = []string{"cluster", "sessions", "tallyman_goose_version"}
+// kept are the tables that hold nothing of a job, and what others are to be told of it, which is theirs.
+var kept = []string{"cluster", "deliveries", "sessions", "tallyman_goose_version", "tokens"}
 
 // Removal tests that nothing is left of a job that was deleted, in any table. tables is the query for their names.
 func Removal(t *testing.T, open OpenWithQuery, tables string) {
