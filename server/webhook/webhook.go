@@ -165,7 +165,7 @@ func (s *Sender) deliver(ctx context.Context, d *store.Delivery) error {
 		s.meter.Delivered("delivered")
 		return s.store.EndDelivery(ctx, d.ID)
 	case ctx.Err() != nil:
-		return nil // it is due again when it is not held any more
+		return nil //nolint:nilerr // the end was wanted; it is due again when it is not held any more
 	}
 	now, clock := s.store.Now(ctx)
 	if clock != nil {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -78,7 +79,7 @@ var deliveries = []scenario{
 	{"many who take at once get each once", func(f *fixture) {
 		const n = 40
 		for i := range n {
-			f.deliver(fmt.Sprint(i))
+			f.deliver(strconv.Itoa(i))
 		}
 		var (
 			wg  sync.WaitGroup
@@ -108,8 +109,8 @@ var deliveries = []scenario{
 			got[id]++
 		}
 		for i := range n {
-			if got[fmt.Sprint(i)] != 1 {
-				f.Errorf("%d was taken %d times", i, got[fmt.Sprint(i)])
+			if got[strconv.Itoa(i)] != 1 {
+				f.Errorf("%d was taken %d times", i, got[strconv.Itoa(i)])
 			}
 		}
 	}},
@@ -145,7 +146,7 @@ var deliveries = []scenario{
 		f.must(json.Unmarshal(got[0].Body, &said))
 		f.equal("id", said.ID, got[0].ID)
 		f.equal("event", []string{said.Event, got[0].Event}, []string{store.EventJobEnded, store.EventJobEnded})
-		f.equal("job", []any{said.Job.ID, said.Job.State, said.Job.Items}, []any{fmt.Sprint(id), "completed_with_errors", int64(3)})
+		f.equal("job", []any{said.Job.ID, said.Job.State, said.Job.Items}, []any{strconv.FormatInt(id, 10), "completed_with_errors", int64(3)})
 		f.equal("outcomes", said.Job.Outcomes, map[string]int64{"stored": 2, "failed": 1})
 		f.equal("batches", said.Job.Batches, map[string]int64{"completed": 1, "failed": 1})
 		_, err = f.RetryJob(f.ctx, id, store.Retry{RequestID: "again"})
