@@ -186,7 +186,10 @@ func (p *program) serveUntil(ctx context.Context, logger *slog.Logger, c *coordi
 	}
 	fmt.Fprintf(p.stdout, "tallyman serves at %s\n", c.server.Addr())
 	if at := c.server.HTTPAddr(); at != "" {
-		scheme := map[bool]string{false: "http", true: "https"}[p.tls.Certificate != ""]
+		scheme := "http"
+		if p.tls.Certificate != "" {
+			scheme = "https"
+		}
 		fmt.Fprintf(p.stdout, "the dashboard is at %s://%s\nthe API by HTTP is at %s://%s/api\n", scheme, at, scheme, at)
 	}
 	var err error
